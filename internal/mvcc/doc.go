@@ -1,0 +1,41 @@
+// Package mvcc keeps keys times revisions: the key-value part of the state.
+//
+// # Words
+//
+// A revision is one step of the store's logical time. An entry of the log that changes something takes the
+// next one (its main number); the changes in it are counted from 0 (the sub number). A version is what one change
+// made of a key: a KeyValue or, for a delete, a tombstone. A key is live at a revision when its newest version at
+// or below it is no tombstone. A group is a number of entries written by one batch. A run is a stretch of at
+// most about a thousand live keys, in key order, of which only the first key and the number are kept (see
+// runs.go). The bytes of all of it stand in docs/format/state.md.
+//
+// # Who writes and who reads
+//
+// One goroutine, apply, writes: NewWriter, then Begin, changes and End for each entry, then Commit. Background
+// compaction (CompactStep) may run beside it. Any number of goroutines read through Views, each of which sees
+// the store as it was when it was opened, never waits for a writer and never makes one wait.
+//
+// # Invariants
+//
+//  1. The published state (revision, compact revision, runs) is one immutable value behind one atomic pointer. It
+//     is replaced after the batch that made it true was committed: a reader that took revision R finds all
+//     of R in an iterator opened later.
+//  2. The compact revision is published before the first deletion it allows. A View opens its iterator
+//     first and looks at the compact revision afterwards, so what it may read is still in its iterator.
+//  3. A View ignores every version above the revision it took, so a group is seen whole or not at all.
+//  4. history holds exactly the versions that data holds.
+//  5. The published runs count the live keys at the published revision.
+//  6. What Writer decides depends on the log alone: not on the progress of compaction, the runs, the clock, or
+//     the order of a map.
+//
+// # Locks
+//
+// Store.compacting serialises the slices of compaction. Store.compactMeta guards the meta record of compaction
+// and is held over the commit of a batch that sets it; it is taken after compacting. The page cache has a lock
+// of its own that is held for a look-up only. Nothing is called back while one of them is held.
+//
+// # What it refuses
+//
+// It knows no request messages, leases (a number beside a key), permissions or watchers; it reads no clock
+// and no randomness. It does not check limits of request sizes.
+package mvcc

@@ -1,0 +1,77 @@
+package mvcc
+
+// SortOrder is the order of a range's result, numbered as in etcdserverpb.RangeRequest.
+type SortOrder int32
+
+// The sort orders. SortNone with a target other than the key sorts ascending, as etcd does.
+const (
+	SortNone SortOrder = iota
+	SortAscend
+	SortDescend
+)
+
+// SortTarget is what a range's result is sorted by, numbered as in etcdserverpb.RangeRequest.
+type SortTarget int32
+
+// The sort targets.
+const (
+	SortByKey SortTarget = iota
+	SortByVersion
+	SortByCreate
+	SortByMod
+	SortByValue
+)
+
+// MaxSortBytes bounds the encoded key-values that a range may hold in memory to sort them.
+const MaxSortBytes = 512 << 20
+
+// RangeOptions says what to read. The zero values of all fields but Key are sensible.
+type RangeOptions struct {
+	// Key is the first key. End is the key after the last; nil means Key alone, the one byte 00 all keys
+	// from Key on. Both are read during the call only.
+	Key, End []byte
+	// Rev is the revision to read at; 0 or less means the one of the Reader.
+	Rev int64
+	// Limit bounds the number of key-values given out, after filters and sorting; 0 or less means no bound.
+	Limit int64
+	// Order and Target say how the result is sorted; equal keys of a sort stay in the order of their keys.
+	Order  SortOrder
+	Target SortTarget
+	// KeysOnly gives out key-values without their values.
+	KeysOnly bool
+	// CountOnly gives out nothing and only counts.
+	CountOnly bool
+	// MinMod to MaxCreate, when not 0, leave out key-values whose revisions are below or above.
+	MinMod, MaxMod       int64
+	MinCreate, MaxCreate int64
+	// SkipCount says that RangeResult.Count is not needed: it may then be anything.
+	SkipCount bool
+}
+
+// RangeResult says what a range found beside its key-values.
+type RangeResult struct {
+	// Count is the number of live keys in the range at the revision read, whatever Limit and the filters say.
+	Count int64
+	// More tells that Limit has cut the result short.
+	More bool
+	// Rev is the store's revision at the time of reading, which a response's header carries. It is not
+	// the revision read at.
+	Rev int64
+}
+
+// Reader reads key-values at a revision. A View reads what is committed, a Writer also what its group has written.
+type Reader interface {
+	// Range gives the key-values that o asks for to emit, in order. The KV is valid only until emit
+	// returns; emit must not use the Reader. An error of emit ends the range and is returned as it is.
+	// Returns ErrCompacted and ErrFutureRevision for a revision that cannot be read, ErrTooLarge for a sort
+	// that does not fit; nothing was emitted then.
+	Range(o RangeOptions, emit func(kv KV) error) (RangeResult, error)
+	// Get returns the newest live version of key at the Reader's revision. The KV is valid until the
+	// Reader is used again.
+	Get(key []byte) (KV, bool, error)
+}
+
+var (
+	_ Reader = (*View)(nil)
+	_ Reader = (*Writer)(nil)
+)
