@@ -1,0 +1,39 @@
+// Package consensus drives the raft library for one member: it turns proposals
+// into committed entries and hands them, in order, to a state machine. It knows
+// nothing of keys and values.
+//
+// # Threads
+//
+// Three loops, each a goroutine of its own when the node is started and each a
+// method that can be called step by step (Turn, AppendTurn, ApplyTurn), which is
+// how the simulator runs whole clusters in one goroutine:
+//
+//   - the raft loop owns the raft.RawNode; nothing else touches it. A turn drains
+//     everything that waits (proposals, messages, storage responses, reads, ticks)
+//     and takes one Ready, so batching comes from load and a lone request waits for
+//     nobody.
+//   - the append loop writes to the log: all that waits in one batch and one sync.
+//   - the apply loop gives committed entries to the StateMachine.
+//
+// The raft loop never blocks on the other two, nor on peers.
+//
+// # Invariants
+//
+//  1. A response that raft attached to a storage message is delivered only after
+//     that write, and all writes before it, are done (synced where entries, term
+//     or vote changed).
+//  2. Only entries stable in the local log are applied (AsyncStorageWrites), so
+//     the applied index never passes the log's last index.
+//  3. A configuration change is applied to raft by the raft loop, between the
+//     entries before it and those after it; its resulting ConfState is stored in
+//     the batch of its own entry.
+//  4. While a snapshot is installed the append loop stands still; the log's
+//     Install is the commit point (docs/decisions/recovery.md).
+//  5. Each ReadIndex context is unique over members and restarts. One batch of
+//     reads is in flight; the next one gathers meanwhile.
+//
+// # Failure
+//
+// An error of the log or of the state machine is final: Config.Fatal is called
+// once, no response of the failed write is delivered, and all loops stop.
+package consensus

@@ -1,0 +1,113 @@
+package consensus
+
+import (
+	"sync"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Proposal is an entry that a member wants committed.
+type Proposal struct {
+	// Data is the entry's payload. The node owns it from Propose on.
+	Data []byte
+	// ConfChange marks Data as an encoded raftpb.ConfChange.
+	ConfChange bool
+	// Fail is called, from any goroutine and at most once, when the node gives the
+	// proposal up. That it is never called does not say that the entry committed.
+	Fail func(error)
+	// Cancelled says, when set, that nobody waits any more; a proposal that raft
+	// has not taken yet is then thrown away.
+	Cancelled func() bool
+}
+
+func (p *Proposal) fail(err error) {
+	if p.Fail != nil {
+		p.Fail(err)
+	}
+}
+
+// inbox holds what waits for the raft loop. mu guards every field but wake and is
+// held for a few instructions only.
+type inbox struct {
+	mu        sync.Mutex
+	proposals []*Proposal
+	bytes     int
+	messages  []*raftpb.Message
+	responses []*raftpb.Message // from the append and apply loops, in their order
+	calls     []func(*raft.RawNode)
+	ticks     int
+	gathering *readBatch // reads that no ReadIndex was sent for yet
+
+	wake chan struct{} // capacity 1: set when anything may wait
+}
+
+func (b *inbox) init() { b.wake = make(chan struct{}, 1) }
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// letters is one turn's catch.
+type letters struct {
+	proposals []*Proposal
+	messages  []*raftpb.Message
+	responses []*raftpb.Message
+	calls     []func(*raft.RawNode)
+	ticks     int
+}
+
+func (l *letters) empty() bool {
+	return len(l.proposals) == 0 && len(l.messages) == 0 && len(l.responses) == 0 &&
+		len(l.calls) == 0 && l.ticks == 0
+}
+
+// take empties the inbox. Proposals are left in it when withProposals is false.
+func (b *inbox) take(withProposals bool) letters {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := letters{nil, b.messages, b.responses, b.calls, b.ticks}
+	b.messages, b.responses, b.calls, b.ticks = nil, nil, nil, 0
+	if withProposals {
+		l.proposals = b.proposals
+		b.proposals, b.bytes = nil, 0
+	}
+	return l
+}
+
+func (b *inbox) respond(rs []*raftpb.Message) {
+	if len(rs) == 0 {
+		return
+	}
+	b.mu.Lock()
+	b.responses = append(b.responses, rs...)
+	b.mu.Unlock()
+	b.signal()
+}
+
+// Propose queues a proposal for the raft loop. It does not wait. The error is
+// ErrTooManyRequests when the queue or the apply loop is too far behind, or
+// ErrStopped; then Fail is not called.
+func (n *Node) Propose(p *Proposal) error {
+	if n.committed.Load() > n.applied.Load()+unappliedMax {
+		return ErrTooManyRequests
+	}
+	b := &n.inbox
+	b.mu.Lock()
+	if n.stopping() {
+		b.mu.Unlock()
+		return ErrStopped
+	}
+	if len(b.proposals) >= proposalsMax || b.bytes+len(p.Data) > proposalBytesMax {
+		b.mu.Unlock()
+		return ErrTooManyRequests
+	}
+	b.proposals = append(b.proposals, p)
+	b.bytes += len(p.Data)
+	b.mu.Unlock()
+	b.signal()
+	return nil
+}

@@ -1,0 +1,178 @@
+package consensus
+
+import (
+	"errors"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Turn runs the raft loop once: it steps everything that waits into raft and
+// hands out what one Ready asks for. It reports whether there was anything to do.
+// Only one goroutine may call it.
+func (n *Node) Turn() bool {
+	// Without a leader proposals stay where they are: their waiters have time
+	// limits of their own, and a leader may come.
+	in := n.inbox.take(n.lead.Load() != raft.None)
+	busy := !in.empty()
+
+	for range in.ticks {
+		n.rn.Tick()
+		n.reads.tick(&n.inbox, n.rn)
+	}
+	for _, f := range in.calls {
+		f(n.rn)
+	}
+	for _, m := range in.responses {
+		n.step(m)
+	}
+	for _, m := range in.messages {
+		n.step(m)
+	}
+	n.campaignAlone()
+	n.propose(in.proposals)
+	if n.lead.Load() != raft.None {
+		n.reads.maybeSend(&n.inbox, n.rn)
+	}
+	if n.rn.HasReady() {
+		busy = true
+		n.handle(n.rn.Ready())
+	}
+	n.reads.release(n.applied.Load())
+	return busy
+}
+
+// step gives raft a message. Its errors say that the message is out of date or
+// from a member not known, which a network may always produce.
+func (n *Node) step(m *raftpb.Message) {
+	if err := n.rn.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+		n.cfg.Logger.Debug("raft did not take a message", "type", m.GetType().String(),
+			"from", m.GetFrom(), "error", err)
+	}
+}
+
+// campaignAlone stands for election at once when this member is a quorum by
+// itself: nobody can be disturbed and there is nobody to wait for.
+func (n *Node) campaignAlone() {
+	if n.lead.Load() != raft.None || n.state.Load() != uint64(raft.StateFollower) {
+		return
+	}
+	if n.applied.Load() < n.replayTo {
+		return
+	}
+	voters := 0
+	self := false
+	n.rn.WithProgress(func(id uint64, typ raft.ProgressType, _ tracker) {
+		if typ != raft.ProgressTypePeer {
+			return
+		}
+		voters++
+		self = self || id == n.cfg.ID
+	})
+	if voters == 1 && self {
+		_ = n.rn.Campaign()
+	}
+}
+
+// propose gives raft all proposals that wait in one message, or a few when they
+// are large.
+func (n *Node) propose(ps []*Proposal) {
+	if len(ps) == 0 {
+		return
+	}
+	entries := make([]*raftpb.Entry, 0, len(ps))
+	batch := make([]*Proposal, 0, len(ps))
+	size := 0
+	flush := func() {
+		n.proposeBatch(batch, entries)
+		entries, batch, size = entries[len(entries):], batch[len(batch):], 0
+	}
+	for _, p := range ps {
+		if p.Cancelled != nil && p.Cancelled() {
+			continue
+		}
+		if size > 0 && size+len(p.Data) > uncommittedBytesMax/8 {
+			flush()
+		}
+		e := &raftpb.Entry{Data: p.Data}
+		if p.ConfChange {
+			e.Type = raftpb.EntryConfChange.Enum()
+		}
+		entries, batch, size = append(entries, e), append(batch, p), size+len(p.Data)
+	}
+	if len(batch) > 0 {
+		flush()
+	}
+}
+
+func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) {
+	err := n.rn.Step(&raftpb.Message{
+		Type: raftpb.MsgProp.Enum(), From: &n.cfg.ID, Entries: entries,
+	})
+	if err == nil {
+		return
+	}
+	// raft takes a batch whole or not at all. It drops one while leadership is being
+	// transferred, when this member has left, or above its bound of uncommitted bytes.
+	if errors.Is(err, raft.ErrProposalDropped) {
+		err = ErrDropped
+		if n.IsLeader() && n.rn.BasicStatus().LeadTransferee == raft.None {
+			err = ErrTooManyRequests
+		}
+	}
+	for _, p := range ps {
+		p.fail(err)
+	}
+}
+
+// handle hands out one Ready.
+func (n *Node) handle(rd raft.Ready) {
+	n.publish(rd)
+	if len(rd.ReadStates) > 0 {
+		n.reads.confirm(rd.ReadStates)
+		// The next batch need not wait for another turn.
+		n.reads.maybeSend(&n.inbox, n.rn)
+	}
+	var peers []*raftpb.Message
+	for _, m := range rd.Messages {
+		switch {
+		case m.GetTo() == raft.LocalAppendThread:
+			n.append.put(m)
+		case m.GetTo() == raft.LocalApplyThread:
+			n.apply.put(m)
+		case m.GetType() == raftpb.MsgSnap:
+			n.apply.putSnapshotToSend(m)
+		default:
+			peers = append(peers, m)
+		}
+	}
+	if len(peers) > 0 {
+		n.cfg.Send(peers)
+	}
+}
+
+// publish makes the new soft and hard state readable by other goroutines.
+func (n *Node) publish(rd raft.Ready) {
+	if rd.HardState != nil {
+		n.term.Store(rd.HardState.GetTerm())
+		n.committed.Store(rd.HardState.GetCommit())
+	}
+	if rd.SoftState == nil {
+		return
+	}
+	n.state.Store(uint64(rd.SoftState.RaftState))
+	old := n.lead.Swap(rd.SoftState.Lead)
+	if old == rd.SoftState.Lead {
+		return
+	}
+	n.cfg.Logger.Info("leader changed", "from", hex(old), "to", hex(rd.SoftState.Lead), "term", n.term.Load())
+	if old != raft.None {
+		n.reads.failInflight(ErrLeaderChanged)
+	}
+	n.leadMu.Lock()
+	close(n.leadChanged)
+	n.leadChanged = make(chan struct{})
+	n.leadMu.Unlock()
+	// Proposals and reads may have waited for a leader.
+	n.inbox.signal()
+}

@@ -1,0 +1,398 @@
+package consensus
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/raftlog"
+)
+
+var (
+	// ErrStopped is returned for what is asked of a node that has stopped, and for
+	// what still waited when it did.
+	ErrStopped = errors.New("consensus: stopped")
+	// ErrTooManyRequests is returned when a proposal is refused because too much
+	// waits already: proposals not yet taken by raft, or entries not yet applied.
+	ErrTooManyRequests = errors.New("consensus: too many requests")
+	// ErrDropped is returned when raft refused to take a proposal, as it does while
+	// leadership is being transferred. The proposal had no effect.
+	ErrDropped = errors.New("consensus: raft proposal dropped")
+	// ErrReadTimeout is returned to linearizable reads that no leader confirmed
+	// within Config.ReadTimeoutTicks.
+	ErrReadTimeout = errors.New("consensus: linearizable read timed out")
+	// ErrLeaderChanged is returned to linearizable reads that were waiting when the
+	// leader changed. They may be tried again.
+	ErrLeaderChanged = errors.New("consensus: leader changed")
+)
+
+// StateMachine is what committed entries are applied to. All methods are called
+// from the apply loop, one at a time. An error is fatal: the node stops.
+type StateMachine interface {
+	// Apply applies consecutive normal entries. It owns neither the slice nor the
+	// entries. When it returns, their effects are visible to readers.
+	Apply(entries []*raftpb.Entry) error
+	// CheckConfChange decides a configuration entry before raft sees it. A refused
+	// change comes back with NodeId raft.None: raft then treats it as no change.
+	CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error)
+	// FinishConfChange stores a configuration entry's effect together with the
+	// configuration that raft made of it.
+	FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *raftpb.ConfState) error
+	// Install replaces the whole state by the received snapshot. commit must be
+	// called once the new state is durable; it makes the log name it (the commit
+	// point). Install returns after the swap.
+	Install(snap *raftpb.Snapshot, commit func(generation uint64) error) error
+	// SendSnapshot is called for a MsgSnap that raft wants to send. The machine
+	// replaces its metadata by those of the state as it is now and passes message
+	// and state on. It must not wait for the receiver.
+	SendSnapshot(m *raftpb.Message)
+}
+
+// Config describes a node. All fields without a stated default are required.
+type Config struct {
+	ID      uint64
+	Log     *raftlog.Log
+	Machine StateMachine
+	// Applied is the durable applied index of the state, ConfState the configuration
+	// found with it. Replay starts above Applied.
+	Applied   uint64
+	ConfState *raftpb.ConfState
+
+	// ElectionTicks and HeartbeatTicks count in TickInterval.
+	ElectionTicks  int
+	HeartbeatTicks int
+	TickInterval   time.Duration
+	PreVote        bool
+	// ReadTimeoutTicks bounds how long a linearizable read waits to be confirmed.
+	ReadTimeoutTicks int
+
+	Clock  clock.Clock
+	Logger *slog.Logger
+	// Nonce makes ReadIndex contexts unique over members and restarts; any random
+	// number.
+	Nonce uint64
+	// Send passes messages on to other members. It is called from the raft and the
+	// append loop, must not block and may drop. Messages for one member keep their order.
+	Send func([]*raftpb.Message)
+	// Fatal is told why the node cannot go on. It is called at most once.
+	Fatal func(error)
+}
+
+// Bounds of a node. They are the same for every member and not configurable.
+const (
+	// sizePerMsgMax bounds an append message to a follower, as in etcd.
+	sizePerMsgMax = 512 << 10
+	// inflightMsgsMax bounds append messages on their way to one follower.
+	inflightMsgsMax = 512
+	// committedBytesMax bounds entries handed to apply and not yet applied.
+	committedBytesMax = 16 << 20
+	// uncommittedBytesMax bounds what a leader holds that is not committed.
+	uncommittedBytesMax = 64 << 20
+	// proposalsMax and proposalBytesMax bound what waits for the raft loop.
+	proposalsMax     = 20_000
+	proposalBytesMax = 64 << 20
+	// messagesMax bounds messages from peers that wait for the raft loop; further
+	// ones are dropped, as a network may.
+	messagesMax = 4_096
+	// unappliedMax is etcd's bound on committed entries that are not applied yet:
+	// above it new proposals are refused.
+	unappliedMax = 5_000
+)
+
+// Node is one member's part in the consensus.
+//
+// Propose, ReadBarrier, Step, Tick, Campaign, TransferLeader, Status and
+// Applied may be called from any goroutine.
+type Node struct {
+	cfg   Config
+	rn    *raft.RawNode
+	store *logStorage
+
+	inbox  inbox
+	append appender
+	apply  applier
+	reads  reads
+
+	lead      atomic.Uint64
+	term      atomic.Uint64
+	state     atomic.Uint64
+	committed atomic.Uint64
+	applied   atomic.Uint64
+
+	replayTo uint64 // entries up to here were committed before this start
+	replayed chan struct{}
+
+	leadMu      sync.Mutex
+	leadChanged chan struct{} // closed and replaced when lead changes
+
+	stopOnce sync.Once
+	stop     chan struct{}
+	stopErr  error // written before stop is closed
+	wg       sync.WaitGroup
+}
+
+// New makes a node from what its log and state hold. Nothing runs until Start,
+// or until the caller steps the three loops itself.
+func New(cfg Config) (*Node, error) {
+	n := &Node{
+		cfg: cfg, replayed: make(chan struct{}), stop: make(chan struct{}),
+		leadChanged: make(chan struct{}),
+	}
+	n.store = &logStorage{log: cfg.Log, conf: cfg.ConfState, applied: cfg.Applied, now: n}
+	n.inbox.init()
+	n.append.init(n)
+	n.apply.init(n)
+	n.reads.prefix, n.reads.timeoutTicks = cfg.Nonce, cfg.ReadTimeoutTicks
+	n.applied.Store(cfg.Applied)
+
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID:                        cfg.ID,
+		ElectionTick:              cfg.ElectionTicks,
+		HeartbeatTick:             cfg.HeartbeatTicks,
+		Storage:                   n.store,
+		Applied:                   cfg.Applied,
+		AsyncStorageWrites:        true,
+		MaxSizePerMsg:             sizePerMsgMax,
+		MaxCommittedSizePerReady:  committedBytesMax,
+		MaxUncommittedEntriesSize: uncommittedBytesMax,
+		MaxInflightMsgs:           inflightMsgsMax,
+		CheckQuorum:               true,
+		PreVote:                   cfg.PreVote,
+		Logger:                    raftLogger{cfg.Logger},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consensus: start raft: %w", err)
+	}
+	n.rn = rn
+	st := rn.BasicStatus()
+	n.term.Store(st.HardState.GetTerm())
+	n.committed.Store(st.HardState.GetCommit())
+	n.replayTo = st.HardState.GetCommit()
+	if n.applied.Load() >= n.replayTo {
+		close(n.replayed)
+	}
+	return n, nil
+}
+
+// Start runs the three loops and the ticker until Stop.
+func (n *Node) Start() {
+	for _, loop := range []func(){n.runRaft, n.runAppend, n.runApply} {
+		n.wg.Go(loop)
+	}
+}
+
+func (n *Node) runRaft() {
+	ticker := n.cfg.Clock.NewTicker(n.cfg.TickInterval)
+	defer ticker.Stop()
+	n.Turn()
+	for {
+		select {
+		case <-n.inbox.wake:
+		case <-ticker.C():
+			n.Tick()
+		case <-n.stop:
+			return
+		}
+		for n.Turn() {
+			if n.stopping() {
+				return
+			}
+		}
+	}
+}
+
+func (n *Node) runAppend() {
+	for {
+		select {
+		case <-n.append.wake:
+			for n.AppendTurn() {
+				if n.stopping() {
+					return
+				}
+			}
+		case <-n.stop:
+			return
+		}
+	}
+}
+
+func (n *Node) runApply() {
+	for {
+		select {
+		case <-n.apply.wake:
+			for n.ApplyTurn() {
+				if n.stopping() {
+					return
+				}
+			}
+		case <-n.stop:
+			return
+		}
+	}
+}
+
+func (n *Node) stopping() bool {
+	select {
+	case <-n.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// Stop ends the loops and fails what waits with ErrStopped. It returns when they
+// have ended; log and state are then no longer used by the node. It does not
+// close them.
+func (n *Node) Stop() {
+	n.shut(ErrStopped)
+	n.wg.Wait()
+	n.failWaiting(ErrStopped)
+}
+
+func (n *Node) shut(err error) {
+	n.stopOnce.Do(func() {
+		n.stopErr = err
+		close(n.stop)
+	})
+}
+
+// fatal stops the node for good. The caller must not deliver anything after it.
+func (n *Node) fatal(err error) {
+	first := false
+	n.stopOnce.Do(func() {
+		first = true
+		n.stopErr = err
+		close(n.stop)
+	})
+	if first {
+		n.cfg.Fatal(err)
+	}
+}
+
+// failWaiting ends proposals and reads that no loop will serve any more.
+func (n *Node) failWaiting(err error) {
+	in := n.inbox.take(true)
+	for _, p := range in.proposals {
+		p.fail(err)
+	}
+	n.reads.failAll(&n.inbox, err)
+}
+
+// Done is closed when the node has stopped or failed.
+func (n *Node) Done() <-chan struct{} { return n.stop }
+
+// Replayed is closed once every entry that was committed before this start is
+// applied. Nothing may be read from the state before.
+func (n *Node) Replayed() <-chan struct{} { return n.replayed }
+
+// Applied returns the index of the last applied entry.
+func (n *Node) Applied() uint64 { return n.applied.Load() }
+
+// Committed returns the highest index known to be committed.
+func (n *Node) Committed() uint64 { return n.committed.Load() }
+
+// Term returns the current term.
+func (n *Node) Term() uint64 { return n.term.Load() }
+
+// Leader returns the leader's id as far as known, or 0.
+func (n *Node) Leader() uint64 { return n.lead.Load() }
+
+// IsLeader says whether this member is the leader, as far as it knows.
+func (n *Node) IsLeader() bool { return n.lead.Load() == n.cfg.ID }
+
+// LeaderChanged returns a channel that is closed at the next change of leader.
+func (n *Node) LeaderChanged() <-chan struct{} {
+	n.leadMu.Lock()
+	defer n.leadMu.Unlock()
+	return n.leadChanged
+}
+
+// Tick advances raft's clock by one tick at the next turn.
+func (n *Node) Tick() {
+	n.inbox.mu.Lock()
+	n.inbox.ticks++
+	n.inbox.mu.Unlock()
+	n.inbox.signal()
+}
+
+// Step takes a message from another member. It never blocks; above a bound
+// messages are dropped.
+func (n *Node) Step(m *raftpb.Message) {
+	n.inbox.mu.Lock()
+	if len(n.inbox.messages) < messagesMax {
+		n.inbox.messages = append(n.inbox.messages, m)
+	}
+	n.inbox.mu.Unlock()
+	n.inbox.signal()
+}
+
+// Campaign makes the member stand for election at the next turn.
+func (n *Node) Campaign() {
+	n.call(func(rn *raft.RawNode) { _ = rn.Campaign() })
+}
+
+// TransferLeader asks raft to hand leadership to another voter.
+func (n *Node) TransferLeader(to uint64) {
+	n.call(func(rn *raft.RawNode) { rn.TransferLeader(to) })
+}
+
+// ReportUnreachable tells raft that a message to a member was lost.
+func (n *Node) ReportUnreachable(id uint64) {
+	n.call(func(rn *raft.RawNode) { rn.ReportUnreachable(id) })
+}
+
+// ReportSnapshot tells raft how sending a snapshot ended. It must be called for
+// every MsgSnap passed to StateMachine.SendSnapshot.
+func (n *Node) ReportSnapshot(id uint64, ok bool) {
+	status := raft.SnapshotFinish
+	if !ok {
+		status = raft.SnapshotFailure
+	}
+	n.call(func(rn *raft.RawNode) { rn.ReportSnapshot(id, status) })
+}
+
+// call runs f on the raft loop at its next turn.
+func (n *Node) call(f func(*raft.RawNode)) {
+	n.inbox.mu.Lock()
+	n.inbox.calls = append(n.inbox.calls, f)
+	n.inbox.mu.Unlock()
+	n.inbox.signal()
+}
+
+// ReadBarrier returns once everything that was committed in the cluster when it
+// was called is applied here: a read of the state after it is linearizable. It
+// fails with ErrLeaderChanged, ErrReadTimeout, ErrStopped or the context's error.
+func (n *Node) ReadBarrier(ctx context.Context) error {
+	b := n.reads.join(&n.inbox)
+	select {
+	case <-b.done:
+		return b.err
+	default:
+	}
+	n.inbox.signal()
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.stop:
+		return ErrStopped
+	}
+}
+
+// readContext is 8 bytes of nonce and an 8-byte counter.
+func readContext(nonce, counter uint64) []byte {
+	b := make([]byte, 16)
+	binary.BigEndian.PutUint64(b, nonce)
+	binary.BigEndian.PutUint64(b[8:], counter)
+	return b
+}

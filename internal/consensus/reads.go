@@ -1,0 +1,141 @@
+package consensus
+
+import (
+	"bytes"
+
+	"go.etcd.io/raft/v3"
+)
+
+// readBatch is a set of linearizable reads that share one ReadIndex. done is
+// closed once, after err is set; nil means that the reads may go on.
+type readBatch struct {
+	done  chan struct{}
+	err   error
+	index uint64
+	ticks int // since the raft loop first saw it unconfirmed
+}
+
+func (b *readBatch) finish(err error) {
+	b.err = err
+	close(b.done)
+}
+
+// reads batches linearizable reads: one batch is in flight while the next one
+// gathers in the inbox. Its fields belong to the raft loop.
+type reads struct {
+	prefix       uint64
+	counter      uint64
+	timeoutTicks int
+
+	inflight *readBatch
+	context  []byte
+	age      int          // ticks since the ReadIndex in flight was sent
+	waiting  []*readBatch // confirmed, their index not applied yet
+}
+
+// readRetryTicks: raft forgets a ReadIndex silently when there is no leader or it
+// loses a message; after this many ticks it is sent again under a new context.
+const readRetryTicks = 5
+
+// join returns the batch that gathers now.
+func (r *reads) join(in *inbox) *readBatch {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.gathering == nil {
+		in.gathering = &readBatch{done: make(chan struct{})}
+	}
+	return in.gathering
+}
+
+// maybeSend starts a ReadIndex for the reads that gathered, if none is in flight.
+func (r *reads) maybeSend(in *inbox, rn *raft.RawNode) {
+	if r.inflight != nil {
+		return
+	}
+	in.mu.Lock()
+	r.inflight, in.gathering = in.gathering, nil
+	in.mu.Unlock()
+	if r.inflight != nil {
+		r.send(rn)
+	}
+}
+
+func (r *reads) send(rn *raft.RawNode) {
+	r.counter++
+	r.age = 0
+	r.context = readContext(r.prefix, r.counter)
+	rn.ReadIndex(r.context)
+}
+
+// tick ends batches that waited too long, and sends the ReadIndex in flight again
+// when its answer is overdue.
+func (r *reads) tick(in *inbox, rn *raft.RawNode) {
+	in.mu.Lock()
+	if b := in.gathering; b != nil {
+		if b.ticks++; b.ticks > r.timeoutTicks {
+			in.gathering = nil
+			b.finish(ErrReadTimeout)
+		}
+	}
+	in.mu.Unlock()
+	if r.inflight == nil {
+		return
+	}
+	if r.inflight.ticks++; r.inflight.ticks > r.timeoutTicks {
+		r.failInflight(ErrReadTimeout)
+		return
+	}
+	if r.age++; r.age >= readRetryTicks {
+		r.send(rn)
+	}
+}
+
+// confirm takes raft's answers. Answers to an earlier context are stale.
+func (r *reads) confirm(states []raft.ReadState) {
+	for _, s := range states {
+		if r.inflight == nil || !bytes.Equal(s.RequestCtx, r.context) {
+			continue
+		}
+		r.inflight.index = s.Index
+		r.waiting = append(r.waiting, r.inflight)
+		r.inflight = nil
+	}
+}
+
+// release lets go on what waits for an index that is applied now.
+func (r *reads) release(applied uint64) {
+	kept := r.waiting[:0]
+	for _, b := range r.waiting {
+		if b.index <= applied {
+			b.finish(nil)
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	clear(r.waiting[len(kept):])
+	r.waiting = kept
+}
+
+// failInflight ends the reads in flight, whose question a leader may have lost.
+func (r *reads) failInflight(err error) {
+	if r.inflight != nil {
+		r.inflight.finish(err)
+		r.inflight = nil
+	}
+}
+
+// failAll ends every read. The raft loop must have ended.
+func (r *reads) failAll(in *inbox, err error) {
+	r.failInflight(err)
+	for _, b := range r.waiting {
+		b.finish(err)
+	}
+	r.waiting = nil
+	in.mu.Lock()
+	b := in.gathering
+	in.gathering = nil
+	in.mu.Unlock()
+	if b != nil {
+		b.finish(err)
+	}
+}
