@@ -1,0 +1,343 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// DB is an open log or state. It is safe for concurrent use. See the package for its guarantees.
+type DB struct {
+	dir     string
+	log     bool // a log, with a write-ahead log of its own; otherwise a state
+	noSync  bool
+	ro      bool
+	p       *pebble.DB
+	lock    *pebble.Lock
+	failure *failure
+	stall   *stallWatch
+
+	stop    chan struct{}  // ends the goroutine that calls OnFlush
+	workers sync.WaitGroup // that goroutine
+	wedged  bool           // set with failure raised: Pebble panicked holding its commit lock
+	wedgeMu sync.Mutex     // guards wedged
+}
+
+// OpenLog opens the log in dir, which it creates if need be.
+//
+// It returns an error that wraps ErrLocked or ErrCorrupt and names the directory when another process has it, or
+// a checksum or a file is wrong; then nothing was changed but what Pebble's own recovery does.
+func OpenLog(dir string, o Options) (*DB, error) {
+	o = o.withDefaults(logCacheBytes, logMemTableBytes)
+	return open(dir, o, logOptions(o), true)
+}
+
+// OpenState opens the state in dir, which it creates if need be. Errors are those of OpenLog.
+func OpenState(dir string, o Options) (*DB, error) {
+	o = o.withDefaults(stateCacheBytes, stateMemTableBytes)
+	return open(dir, o, stateOptions(o), false)
+}
+
+func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error) {
+	if o.ReadOnly {
+		if _, err := o.FS.Stat(dir); err != nil {
+			return nil, fmt.Errorf("open %s read-only: %w", dir, err)
+		}
+	} else if err := makeDirs(o.FS, dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockDatabase(o.FS, dir)
+	if err != nil {
+		return nil, err
+	}
+	f := newFailure(dir, o.Fatal)
+	db := &DB{
+		dir: dir, log: log, noSync: o.NoSync, ro: o.ReadOnly, lock: lock, failure: f,
+		stall: &stallWatch{clock: o.Clock, max: o.StallMax, failure: f},
+		stop:  make(chan struct{}),
+	}
+	var flushed chan struct{}
+	if o.OnFlush != nil {
+		flushed = make(chan struct{}, 1)
+	}
+	p.FS = &fence{FS: o.FS, failure: f}
+	p.Lock = lock
+	p.Logger = logger{o.Logger, f}
+	p.EventListener = listener(o.Logger, f, db.stall, flushed)
+	if db.p, err = openPebble(dir, p); err == nil {
+		if err = f.check(); err != nil {
+			_ = db.p.Close()
+		}
+	}
+	if err != nil {
+		_ = lock.Close()
+		return nil, explain(dir, "opening the database", err)
+	}
+	f.opened()
+	if flushed != nil {
+		db.workers.Add(1)
+		go db.tellFlushes(flushed, o.OnFlush)
+	}
+	return db, nil
+}
+
+// openPebble turns panics of Pebble, which it has for some damaged files, into errors.
+func openPebble(dir string, p *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, Corruptf(dir, "%v", r)
+		}
+	}()
+	return pebble.Open(dir, p)
+}
+
+func (db *DB) tellFlushes(flushed <-chan struct{}, call func()) {
+	defer db.workers.Done()
+	for {
+		select {
+		case <-flushed:
+			// Both may be ready; a failed flush is never told.
+			if db.failure.check() == nil {
+				call()
+			}
+		case <-db.stop:
+			return
+		}
+	}
+}
+
+// Dir returns the directory the database is in.
+func (db *DB) Dir() string { return db.dir }
+
+// Err returns nil as long as the database works, and after its first failure an error that wraps ErrFailed.
+func (db *DB) Err() error { return db.failure.check() }
+
+// Explain adds the directory and what was being done to an error of an Iterator or a Batch, and turns corruption
+// into ErrCorrupt. nil stays nil.
+func (db *DB) Explain(doing string, err error) error { return explain(db.dir, doing, err) }
+
+// NewBatch returns an empty batch, to be committed by Commit or closed.
+func (db *DB) NewBatch() *Batch { return db.p.NewBatch() }
+
+// NewBatchSize returns an empty batch with room for size bytes.
+func (db *DB) NewBatchSize(size int) *Batch { return db.p.NewBatchWithSize(size) }
+
+// Commit applies the batch. With sync, a log returns after it is durable; without, and always in a state, the
+// batch is visible but may be lost in a crash. The batch is not closed. After an error nothing is known about the
+// batch but that it was not acknowledged, and the DB is failed.
+func (db *DB) Commit(b *Batch, sync bool) error {
+	if err := db.failure.check(); err != nil {
+		return err
+	}
+	return db.guard("committing a batch", func() error { return db.p.Apply(b, db.writeOptions(sync)) })
+}
+
+// Seal writes an empty synced record to a log. It proves at the next open that the records before it
+// had been synced (docs/format/log.md). REQUIRES: a log.
+func (db *DB) Seal() error {
+	invariant.Check(db.log, "Seal of the state %s", db.dir)
+	if err := db.failure.check(); err != nil {
+		return err
+	}
+	return db.guard("sealing", func() error { return db.p.LogData(nil, db.writeOptions(true)) })
+}
+
+func (db *DB) writeOptions(sync bool) *pebble.WriteOptions {
+	if sync && db.log && !db.noSync {
+		return pebble.Sync
+	}
+	return pebble.NoSync
+}
+
+// guard runs a write. Pebble reports a failed sync by Fatalf and then returns nil, and panics when
+// a write to its log fails; both end as an error here and fail the DB.
+func (db *DB) guard(doing string, write func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			failed := db.failure.check()
+			if failed == nil {
+				// A panic with nothing wrong below may be a bug of ours: it says so in the message, and what
+				// was written is unknown, so it ends the DB in either case.
+				failed = fmt.Errorf("%v", r)
+			}
+			db.setWedged()
+			err = db.broken(doing, failed)
+		}
+	}()
+	if err := write(); err != nil {
+		return db.broken(doing, err)
+	}
+	if err := db.failure.check(); err != nil {
+		return explain(db.dir, doing, err)
+	}
+	return nil
+}
+
+// broken fails the database with err and returns the failure.
+func (db *DB) broken(doing string, err error) error {
+	err = explain(db.dir, doing, err)
+	db.failure.fail(err)
+	return db.failure.check()
+}
+
+func (db *DB) setWedged() {
+	db.wedgeMu.Lock()
+	defer db.wedgeMu.Unlock()
+	db.wedged = true
+}
+
+// Get calls fn with the value of key, which is valid only until fn returns, and tells whether there is one. An
+// error of fn is returned as it is.
+func (db *DB) Get(key []byte, fn func(val []byte) error) (found bool, err error) {
+	if err := db.failure.check(); err != nil {
+		return false, err
+	}
+	val, closer, err := db.p.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, explain(db.dir, "reading a record", err)
+	}
+	err = fn(val)
+	if cerr := closer.Close(); err == nil && cerr != nil {
+		err = explain(db.dir, "reading a record", cerr)
+	}
+	return true, err
+}
+
+// NewIter returns an iterator over what is visible now. The caller closes it and asks it for its error; Explain
+// makes that one readable.
+func (db *DB) NewIter(o *IterOptions) (*Iterator, error) {
+	if err := db.failure.check(); err != nil {
+		return nil, err
+	}
+	it, err := db.p.NewIter(o)
+	return it, explain(db.dir, "opening an iterator", err)
+}
+
+// GetDurable returns a copy of the value that key has in the flushed data: what a crash at this moment leaves of a
+// state.
+func (db *DB) GetDurable(key []byte) (val []byte, found bool, err error) {
+	it, err := db.NewIter(&IterOptions{OnlyReadGuaranteedDurable: true, LowerBound: key})
+	if err != nil {
+		return nil, false, err
+	}
+	if it.First() && bytes.Equal(it.Key(), key) {
+		val, found = append([]byte{}, it.Value()...), true
+	}
+	err = it.Error()
+	if cerr := it.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = db.failure.check()
+	}
+	if err != nil {
+		return nil, false, explain(db.dir, "reading a durable record", err)
+	}
+	return val, found, nil
+}
+
+// Flush waits until everything committed before is durable.
+func (db *DB) Flush() error {
+	if err := db.failure.check(); err != nil {
+		return err
+	}
+	return db.flush()
+}
+
+func (db *DB) flush() error {
+	var flushed <-chan struct{}
+	err := db.guard("flushing", func() (err error) {
+		flushed, err = db.p.AsyncFlush()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-flushed:
+		return explain(db.dir, "flushing", db.failure.check())
+	case <-db.failure.done:
+		return explain(db.dir, "flushing", db.failure.check())
+	}
+}
+
+// Checkpoint writes a copy of everything committed before to dir, which must not exist. Tables are linked, not copied.
+func (db *DB) Checkpoint(dir string) error {
+	if !db.log {
+		// Without a write-ahead log a checkpoint holds flushed data alone.
+		if err := db.Flush(); err != nil {
+			return err
+		}
+	}
+	if err := db.failure.check(); err != nil {
+		return err
+	}
+	return explain(db.dir, "writing a checkpoint to "+dir, db.p.Checkpoint(dir, pebble.WithFlushedWAL()))
+}
+
+// CompactAll rewrites the whole database into its lowest level. It returns early when ctx ends or the DB fails.
+func (db *DB) CompactAll(ctx context.Context) error {
+	if err := db.failure.check(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-db.failure.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	from, to := []byte{0}, []byte{0xff, 0} // keys in the schema of either database
+	err := db.p.Compact(ctx, from, to, false)
+	if failed := db.failure.check(); failed != nil {
+		err = failed
+	}
+	return explain(db.dir, "compacting", err)
+}
+
+// Close waits for background work and gives the directory free. A state is flushed first, so that the next
+// start replays nothing. Iterators must be closed before. After a failure Close returns that failure.
+func (db *DB) Close() error {
+	var err error
+	if err = db.failure.check(); err == nil && !db.log && !db.ro {
+		err = db.flush()
+	}
+	close(db.stop)
+	db.workers.Wait()
+	db.failure.close()
+	db.stall.end()
+	if cerr := db.closePebble(); err == nil {
+		err = explain(db.dir, "closing", cerr)
+	}
+	if cerr := db.lock.Close(); err == nil {
+		err = explain(db.dir, "releasing the lock", cerr)
+	}
+	return err
+}
+
+// closePebble closes Pebble, unless it would wait for ever for a lock that a panic left held. What it leaves behind
+// then is stopped by the fence.
+func (db *DB) closePebble() (err error) {
+	db.wedgeMu.Lock()
+	wedged := db.wedged
+	db.wedgeMu.Unlock()
+	if wedged {
+		return db.failure.check()
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return db.p.Close()
+}

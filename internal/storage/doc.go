@@ -1,0 +1,40 @@
+// Package storage opens the two databases of a member and is the only importer of Pebble.
+//
+// # Words
+//
+// The log is the Pebble database that holds the raft log; its own write-ahead log is on and synced. The
+// state is a second one that holds what the log's entries did; it has no write-ahead log, because the raft log
+// is one. Both are a DB here; which one it is decides about options only. A generation is one directory
+// of the state. An Identity says to which member, and to which life of its data, a directory belongs. The
+// records themselves are described in docs/format, and what survives a crash in docs/decisions/recovery.md.
+//
+// # Guarantees
+//
+//  1. Commit(b, true) on a log returns nil only after the batch is synced. On a state it never syncs: what is
+//     durable there is what was flushed, which is always a prefix of the batches in their order.
+//  2. After the first failure of a write, a sync, a flush or a checksum the DB is failed for good: every
+//     method returns an error that wraps ErrFailed, Options.Fatal has been called once, and nothing is
+//     created, renamed or removed in the directory any more. A failed sync is never retried.
+//  3. No two processes, and no two users in one process, have one directory open.
+//
+// # Failures
+//
+// Pebble ends the process by Logger.Fatalf when it cannot go on, and its callers assume that it does not return.
+// Here Fatalf calls Options.Fatal, which in the binary exits. In tests it returns; then Fatalf raises
+// a fence before it returns too: the filesystem below Pebble refuses to create, rename, link or remove anything.
+// Parking the goroutine instead would leave Pebble's locks held and Close waiting, and ending it by
+// runtime.Goexit would leave Close waiting for a flush that never ends. With the fence nothing that
+// Pebble does afterwards can lose a file: a reopened directory holds what was durable, as after a crash. A
+// commit whose sync failed reports an error although Pebble itself returns none.
+//
+// # Locks
+//
+// A DB is safe for concurrent use; a Batch and an Iterator belong to one goroutine. Options.Fatal may be
+// called while Pebble holds its locks: it must not call the DB and must not block. Options.OnFlush is
+// called from a goroutine of its own and may.
+//
+// # What it refuses
+//
+// It knows no raft and no protobuf, interprets no record but the identity, and never repairs: a directory with
+// a wrong checksum, a missing file or a newer format is an error that names it.
+package storage

@@ -1,0 +1,45 @@
+package storage
+
+// Metrics are numbers about a database at one moment. Sizes are in bytes; counts are since Open.
+type Metrics struct {
+	// DiskBytes is what all files take, those to be removed or recycled included.
+	DiskBytes uint64
+	// LiveBytes is what the live tables take; what is only in memory is not in it.
+	LiveBytes uint64
+	// MemTableBytes is the size of all memtables.
+	MemTableBytes uint64
+	// WALBytes is the size of the live part of the write-ahead log; 0 in a state.
+	WALBytes uint64
+	// CacheBytes is what the block cache holds, CacheHits and CacheMisses how often it did or did not have a
+	// block.
+	CacheBytes             int64
+	CacheHits, CacheMisses int64
+	// Flushes and Compactions are how many ended, CompactionsRunning how many run.
+	Flushes, Compactions, CompactionsRunning int64
+	// Tables is the number of live tables, ReadAmp how many places a read may have to look into.
+	Tables  int64
+	ReadAmp int
+	// OpenIterators is the number of iterators that are not closed.
+	OpenIterators int64
+}
+
+// Metrics returns the numbers of now.
+func (db *DB) Metrics() Metrics {
+	m := db.p.Metrics()
+	total := m.Total()
+	return Metrics{
+		DiskBytes:          m.DiskSpaceUsage(),
+		LiveBytes:          uint64(max(0, total.TablesSize)),
+		MemTableBytes:      m.MemTable.Size,
+		WALBytes:           m.WAL.Size,
+		CacheBytes:         m.BlockCache.Size,
+		CacheHits:          m.BlockCache.Hits,
+		CacheMisses:        m.BlockCache.Misses,
+		Flushes:            m.Flush.Count,
+		Compactions:        m.Compact.Count,
+		CompactionsRunning: m.Compact.NumInProgress,
+		Tables:             total.TablesCount,
+		ReadAmp:            m.ReadAmp(),
+		OpenIterators:      m.TableIters,
+	}
+}

@@ -1,0 +1,143 @@
+package storage
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/cockroachkvs"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// The aliases cost nothing and keep Pebble's import here.
+type (
+	// FS is the filesystem everything is read from and written to.
+	FS = vfs.FS
+	// Batch collects writes that become visible and durable together. It belongs to one goroutine.
+	Batch = pebble.Batch
+	// Iterator walks keys in order. Key and value are valid until it moves. It must be closed before the DB.
+	Iterator = pebble.Iterator
+	// IterOptions bounds an Iterator. Bounds of a state must be keys of its schema (see SpaceBounds).
+	IterOptions = pebble.IterOptions
+)
+
+// Options says how to open a database. The zero value opens it with defaults on the real filesystem.
+type Options struct {
+	// FS is the filesystem; nil is the real one.
+	FS FS
+	// Logger takes what Pebble reports; nil discards it.
+	Logger *slog.Logger
+	// Fatal is called once, from any goroutine and perhaps with locks held, when the database can not go on:
+	// the error names directory and reason. The binary exits in it. It must not call the DB nor block. nil
+	// panics.
+	Fatal func(error)
+	// NoSync leaves syncing to the operating system (--unsafe-no-fsync): a power cut loses writes.
+	NoSync bool
+	// CacheBytes bounds the block cache; 0 is 64 MiB for a state and 8 MiB for a log.
+	CacheBytes int64
+	// MemTableBytes is the size at which a memtable is flushed; 0 is 32 MiB for a state and 16 MiB for a log.
+	MemTableBytes uint64
+	// OnFlush is called after flushes have ended and GetDurable shows what they wrote; several that end
+	// together may be told by one call. It runs in a goroutine of its own and may use the DB.
+	OnFlush func()
+	// ReadOnly opens without changing anything; the directory must hold a database.
+	ReadOnly bool
+	// Clock measures write stalls; nil is the real one.
+	Clock clock.Clock
+	// StallMax is how long writes may wait for flushes and compactions before the database fails; 0 is
+	// 30 seconds.
+	StallMax time.Duration
+}
+
+// Defaults of Options.
+const (
+	stateCacheBytes    = 64 << 20
+	stateMemTableBytes = 32 << 20
+	logCacheBytes      = 8 << 20
+	logMemTableBytes   = 16 << 20
+	stallMax           = 30 * time.Second
+)
+
+// Format versions of Pebble are named here and never by "newest": an update of the library must not change
+// the files of a member that might have to go back.
+const (
+	// logFormat tells a torn tail from corruption (docs/format/log.md).
+	logFormat   = pebble.FormatWALSyncChunks
+	stateFormat = pebble.FormatValueSeparation
+)
+
+func (o Options) withDefaults(cacheBytes int64, memTableBytes uint64) Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Fatal == nil {
+		o.Fatal = func(err error) { panic(err) }
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real()
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = cacheBytes
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = memTableBytes
+	}
+	if o.StallMax == 0 {
+		o.StallMax = stallMax
+	}
+	return o
+}
+
+// logOptions suits small records that are written once, read rarely and deleted in order. Small memtables let
+// Pebble recycle its log files soon; a sync into a recycled file changes no metadata and is faster.
+func logOptions(o Options) *pebble.Options {
+	return &pebble.Options{
+		FormatMajorVersion:          logFormat,
+		Comparer:                    pebble.DefaultComparer,
+		CacheSize:                   o.CacheBytes,
+		MemTableSize:                o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       64,
+		MaxOpenFiles:                256,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
+		ReadOnly:                    o.ReadOnly,
+	}
+}
+
+// stateOptions suits point reads and scans of versioned keys under a steady load of writes. Writes stop only when
+// compactions are far behind: a short stop is worse for a member than a read that looks into more tables.
+func stateOptions(o Options) *pebble.Options {
+	p := &pebble.Options{
+		FormatMajorVersion:          stateFormat,
+		Comparer:                    &cockroachkvs.Comparer,
+		KeySchema:                   cockroachkvs.KeySchema.Name,
+		KeySchemas:                  sstable.MakeKeySchemas(&cockroachkvs.KeySchema),
+		DisableWAL:                  true,
+		CacheSize:                   o.CacheBytes,
+		MemTableSize:                o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       64,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                4096,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		ReadOnly:                    o.ReadOnly,
+	}
+	p.TargetFileSizes[0] = 4 << 20
+	for i := range p.Levels {
+		l := &p.Levels[i]
+		l.BlockSize = 32 << 10
+		l.IndexBlockSize = 256 << 10
+		l.FilterPolicy = bloom.FilterPolicy(10)
+		l.FilterType = pebble.TableFilter
+		l.Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+	}
+	return p
+}
