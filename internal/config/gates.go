@@ -1,0 +1,56 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// gateDefaults are the feature gates of etcd 3.7.1.
+var gateDefaults = map[string]bool{
+	"AllAlpha": false, "AllBeta": false, "CompactHashCheck": false, "FastLeaseKeepAlive": true,
+	"InitialCorruptCheck": false, "LeaseCheckpoint": false, "LeaseCheckpointPersist": false, "PriorityRequest": false,
+	"SetMemberLocalAddr": false, "StopGRPCServiceOnDefrag": false, "TxnModeWriteWithSharedBuffer": true,
+}
+
+// gateSet holds the gates that differ from their default.
+type gateSet map[string]bool
+
+func (g gateSet) String() string {
+	names := slices.Sorted(maps.Keys(g))
+	for i, n := range names {
+		names[i] = n + "=" + strconv.FormatBool(g[n])
+	}
+	return strings.Join(names, ",")
+}
+
+func gates(p *gateSet) value {
+	return setting[gateSet]{p: p, parse: parseGates, format: gateSet.String}
+}
+
+func parseGates(s string) (gateSet, error) {
+	out := gateSet{}
+	for _, pair := range strings.Split(s, ",") {
+		if pair = strings.TrimSpace(pair); pair == "" {
+			continue
+		}
+		name, val, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, fmt.Errorf("missing bool value for %s", name)
+		}
+		on, err := strconv.ParseBool(val)
+		if err != nil {
+			return nil, fmt.Errorf("invalid value of %s: %s, err: %w", name, val, err)
+		}
+		def, known := gateDefaults[name]
+		if !known {
+			return nil, fmt.Errorf("unrecognized feature gate: %s", name)
+		}
+		if delete(out, name); on != def {
+			out[name] = on
+		}
+	}
+	return out, nil
+}

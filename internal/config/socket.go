@@ -1,0 +1,32 @@
+package config
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ListenConfig returns what listeners of this member are made with: it sets the socket options of
+// SocketReusePort and SocketReuseAddress.
+func (c *Config) ListenConfig() net.ListenConfig {
+	port, address := c.SocketReusePort, c.SocketReuseAddress
+	if !port && !address {
+		return net.ListenConfig{}
+	}
+	return net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+		var failed error
+		err := conn.Control(func(fd uintptr) {
+			if port {
+				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			}
+			if address && failed == nil {
+				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		return failed
+	}}
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// electionTimeoutMax is etcd's upper bound of the election timeout; it is exclusive.
+const electionTimeoutMax = 50 * time.Second
+
+// requestBytesAdvised is the request limit above which a warning is logged, as etcd does.
+const requestBytesAdvised = 10 << 20
+
+// Validate checks the configuration with etcd's rules and messages and fills in what depends on other fields:
+// DataDir and InitialCluster when they are empty, LogRotation, and the Notices. It touches no file.
+// Parse has called it; a caller that changes fields of Default calls it itself.
+func (c *Config) Validate() error {
+	if err := c.checkLogging(); err != nil {
+		return err
+	}
+	if err := c.checkURLs(); err != nil {
+		return err
+	}
+	if err := c.checkTimes(); err != nil {
+		return err
+	}
+	if m := c.compactionMode; m != "" && m != "periodic" && m != "revision" {
+		return fmt.Errorf("unknown auto-compaction-mode %q", m)
+	}
+	if err := c.refuseUnbuilt(); err != nil {
+		return err
+	}
+	c.finish()
+	if _, err := c.InitialMembers(); err != nil {
+		return err
+	}
+	c.advise()
+	return nil
+}
+
+// finish fills in what depends on other fields. It may run more than once.
+func (c *Config) finish() {
+	if c.SnapshotCount == 0 {
+		c.SnapshotCount = 10000
+	}
+	if c.DataDir == "" && c.Program != "" {
+		c.DataDir = c.Name + "." + c.Program
+	}
+	if c.InitialCluster == "" {
+		c.InitialCluster = c.initialClusterDefault()
+	}
+}
+
+func (c *Config) checkURLs() error {
+	for _, us := range []URLs{c.ListenPeerURLs, c.ListenClientURLs} {
+		if err := checkListen(us); err != nil {
+			return err
+		}
+	}
+	if err := checkAdvertise(c.AdvertisePeerURLs); err != nil {
+		return fmt.Errorf("--initial-advertise-peer-urls %q must be \"host:port\" (%w)", c.AdvertisePeerURLs, err)
+	}
+	if err := checkAdvertise(c.AdvertiseClientURLs); err != nil {
+		return fmt.Errorf("--advertise-client-urls %q must be in the format \"host:port\", \"unix:/path/to/socket\" "+
+			"or \"unixs:/path/to/socket\" (%w)", c.AdvertiseClientURLs, err)
+	}
+	return nil
+}
+
+func (c *Config) checkTimes() error {
+	hb, el := c.HeartbeatInterval.Milliseconds(), c.ElectionTimeout.Milliseconds()
+	switch {
+	case hb == 0:
+		return fmt.Errorf("--heartbeat-interval must be >0 (set to %dms)", hb)
+	case el == 0:
+		return fmt.Errorf("--election-timeout must be >0 (set to %dms)", el)
+	case 5*hb > el:
+		return fmt.Errorf("--election-timeout[%dms] should be at least as 5 times as --heartbeat-interval[%dms]", el, hb)
+	case c.ElectionTimeout > electionTimeoutMax:
+		return fmt.Errorf("--election-timeout[%dms] is too long, and should be set less than %dms", el,
+			electionTimeoutMax.Milliseconds())
+	}
+	return nil
+}
+
+// refuseUnbuilt refuses values of built settings that need a part which is not built.
+func (c *Config) refuseUnbuilt() error {
+	if u := c.ListenClientURLs.secure(); u != nil {
+		return &NotBuiltError{Source: "client URL " + u.String(), Waits: waitsTLS}
+	}
+	if u := c.ListenPeerURLs.secure(); u != nil {
+		return &NotBuiltError{Source: "peer URL " + u.String(), Waits: waitsTLS}
+	}
+	return nil
+}
+
+// advise adds notices about values that are allowed but probably not meant.
+func (c *Config) advise() {
+	warn := func(message string, attrs ...slog.Attr) {
+		c.Notices = append(c.Notices, Notice{Level: slog.LevelWarn, Message: message, Attrs: attrs})
+	}
+	if c.Name == DefaultName {
+		warn("it is better to give each member a name of its own with --name", slog.String("name", c.Name))
+	}
+	if c.MaxRequestBytes > requestBytesAdvised {
+		warn("exceeded recommended request limit", slog.Uint64("max-request-bytes", uint64(c.MaxRequestBytes)),
+			slog.Int("recommended-request-bytes", requestBytesAdvised))
+	}
+}
+
+// errNoLocalName is returned when the initial cluster does not hold this member.
+var errNoLocalName = errors.New("couldn't find local name")
