@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ashlar-kv/ashlar/internal/invariant"
 	"github.com/cockroachdb/pebble/v2"
@@ -21,6 +22,7 @@ type DB struct {
 	lock    *pebble.Lock
 	failure *failure
 	stall   *stallWatch
+	synced  atomic.Uint64 // of a log: sequence numbers below it are durable
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
 	workers sync.WaitGroup // that goroutine
@@ -69,7 +71,13 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	p.Lock = lock
 	p.Logger = logger{o.Logger, f}
 	p.EventListener = listener(o.Logger, f, db.stall, flushed)
-	if db.p, err = openPebble(dir, p); err == nil {
+	if log {
+		err = checkWALs(o.FS, dir)
+	}
+	if err == nil {
+		db.p, err = openPebble(dir, p)
+	}
+	if err == nil {
 		if err = f.check(); err != nil {
 			_ = db.p.Close()
 		}
@@ -122,10 +130,12 @@ func (db *DB) Err() error { return db.failure.check() }
 func (db *DB) Explain(doing string, err error) error { return explain(db.dir, doing, err) }
 
 // NewBatch returns an empty batch, to be committed by Commit or closed.
-func (db *DB) NewBatch() *Batch { return db.p.NewBatch() }
+func (db *DB) NewBatch() *Batch { return db.bearWitness(db.p.NewBatch()) }
 
 // NewBatchSize returns an empty batch with room for size bytes.
-func (db *DB) NewBatchSize(size int) *Batch { return db.p.NewBatchWithSize(size) }
+func (db *DB) NewBatchSize(size int) *Batch {
+	return db.bearWitness(db.p.NewBatchWithSize(size + witnessEnd))
+}
 
 // Commit applies the batch. With sync, a log returns after it is durable; without, and always in a state, the
 // batch is visible but may be lost in a crash. The batch is not closed. After an error nothing is known about the
@@ -134,17 +144,22 @@ func (db *DB) Commit(b *Batch, sync bool) error {
 	if err := db.failure.check(); err != nil {
 		return err
 	}
-	return db.guard("committing a batch", func() error { return db.p.Apply(b, db.writeOptions(sync)) })
+	err := db.guard("committing a batch", func() error { return db.p.Apply(b, db.writeOptions(sync)) })
+	if err == nil && sync {
+		db.noteSynced(b)
+	}
+	return err
 }
 
 // Seal writes an empty synced record to a log. It proves at the next open that the records before it
 // had been synced (docs/format/log.md). REQUIRES: a log.
 func (db *DB) Seal() error {
 	invariant.Check(db.log, "Seal of the state %s", db.dir)
-	if err := db.failure.check(); err != nil {
+	b := db.NewBatch()
+	if err := db.Commit(b, true); err != nil {
 		return err
 	}
-	return db.guard("sealing", func() error { return db.p.LogData(nil, db.writeOptions(true)) })
+	return b.Close()
 }
 
 func (db *DB) writeOptions(sync bool) *pebble.WriteOptions {

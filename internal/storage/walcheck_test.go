@@ -1,0 +1,150 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// syncedLog makes a log on a crashable filesystem whose write-ahead log holds n
+// synced records, sealed, and returns its disk as after a power cut.
+func syncedLog(t *testing.T, n int) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewCrashableMem()
+	o := Options{
+		FS: fs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Fatal: func(err error) { t.Errorf("the log failed: %v", err) },
+	}
+	open := func() *DB {
+		db, err := OpenLog("log", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	// A log that was closed before, as most are.
+	if err := open().Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := open()
+	for i := range n {
+		b := db.NewBatch()
+		if err := b.Set([]byte{1, byte(i)}, bytes.Repeat([]byte{byte(i)}, 700), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(db.Commit(b, true), b.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	disk := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return disk
+}
+
+// unused says whether the byte at an offset is in the zeros that end a block.
+func unused(content []byte, at int) bool {
+	end := min(len(content), (at/walBlock+1)*walBlock)
+	var w walWalker
+	return w.fill(content[at:end])
+}
+
+// walOf returns the name and the content of the newest log file.
+func walOf(t *testing.T, fs vfs.FS) (name string, content []byte) {
+	t.Helper()
+	names, err := fs.List("log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, ".log") && n > name {
+			name = n
+		}
+	}
+	name = filepath.Join("log", name)
+	f, err := fs.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content, err = io.ReadAll(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return name, content
+}
+
+func overwrite(t *testing.T, fs vfs.FS, name string, content []byte) {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFlippedBitInAnySyncedAndSealedRecordRefusesTheLog(t *testing.T) {
+	t.Parallel()
+	fs := syncedLog(t, 100)
+	if err := checkWALs(fs, "log"); err != nil {
+		t.Fatalf("an undamaged log is refused: %v", err)
+	}
+	name, good := walOf(t, fs)
+	rng := rand.New(rand.NewPCG(1, 1))
+	end := bytes.LastIndex(good, bytes.Repeat([]byte{99}, 700)) + 700
+	for range 600 {
+		at := rng.IntN(end)
+		if unused(good, at) {
+			continue
+		}
+		bad := bytes.Clone(good)
+		bad[at] ^= 1 << rng.IntN(8)
+		overwrite(t, fs, name, bad)
+		if err := checkWALs(fs, "log"); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), name) {
+			t.Fatalf("a bit flipped at offset %d of %d: got %v, want ErrCorrupt that names %s", at, len(good), err, name)
+		}
+	}
+}
+
+func TestATornTailIsNoCorruption(t *testing.T) {
+	t.Parallel()
+	fs := syncedLog(t, 40)
+	name, good := walOf(t, fs)
+	start := len(good) - 1
+	for good[start] == 0 {
+		start--
+	}
+	// Nothing after the seal was promised: any garbage there is a torn write.
+	bad := append(bytes.Clone(good[:start+1]), bytes.Repeat([]byte{0xA5}, 500)...)
+	overwrite(t, fs, name, bad)
+	if err := checkWALs(fs, "log"); err != nil {
+		t.Errorf("a torn tail is taken for corruption: %v", err)
+	}
+}
+
+func FuzzCheckWAL(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := walWalker{number: 1, bad: -1}
+		if err := w.walk(bytes.NewReader(b)); err != nil {
+			t.Error(err)
+		}
+	})
+}
