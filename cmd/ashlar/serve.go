@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/ashlar-kv/ashlar/internal/config"
+	"github.com/ashlar-kv/ashlar/internal/logging"
+	"github.com/ashlar-kv/ashlar/internal/server"
+	"github.com/ashlar-kv/ashlar/internal/version"
+)
+
+// serve runs a member until it is told to stop, and returns the exit status.
+func serve(p process, program string, args []string) int {
+	fail := func(err error) int {
+		fmt.Fprintf(p.stderr, "%s: %v\n", program, err)
+		return 1
+	}
+	if len(args) > 0 && (args[0] == "gateway" || args[0] == "grpc-proxy") {
+		return notBuilt(p, program+" "+args[0])
+	}
+	cfg, err := config.Parse(program, args, p.environ)
+	var usage *config.UsageError
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		config.Help(p.stdout, program)
+		return 0
+	case errors.Is(err, config.ErrVersion):
+		fmt.Fprint(p.stdout, banner(program))
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintln(p.stderr, err)
+		config.Usage(p.stderr, program)
+		return 2
+	case err != nil:
+		return fail(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if !cfg.Initialised() {
+		if err := cfg.CheckBootstrap(ctx); err != nil {
+			return fail(err)
+		}
+	}
+	log, logFiles, err := logging.Open(logOptions(p, cfg))
+	if err != nil {
+		return fail(err)
+	}
+	defer logFiles.Close()
+	for _, n := range cfg.Notices {
+		log.LogAttrs(ctx, n.Level, n.Message, n.Attrs...)
+	}
+	defer handleSignals(log, stop)()
+	if err := server.Run(ctx, cfg, log); err != nil {
+		log.Log(ctx, logging.LevelFatal, "member ended", "error", err)
+		return fail(err)
+	}
+	return 0
+}
+
+func banner(program string) string {
+	if program == "etcd" {
+		return version.EtcdBanner()
+	}
+	return version.Banner()
+}
+
+func logOptions(p process, cfg config.Config) logging.Options {
+	o := logging.Options{Outputs: cfg.LogOutputs, Level: cfg.LogLevel, Console: cfg.LogFormat == "console",
+		Stdout: p.stdout, Stderr: p.stderr}
+	if r := cfg.LogRotation; r != nil {
+		o.Rotation = &logging.Rotation{MaxSize: r.MaxSize, MaxAge: r.MaxAge, MaxBackups: r.MaxBackups,
+			LocalTime: r.LocalTime, Compress: r.Compress}
+	}
+	return o
+}
+
+// handleSignals calls stop at the first SIGINT or SIGTERM and ends the process at the second one, whatever
+// it is doing: what was acknowledged is on disk. The returned function gives the signals back.
+func handleSignals(log *slog.Logger, stop func()) (release func()) {
+	signals := make(chan os.Signal, 2)
+	done := make(chan struct{})
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		count := 0
+		for {
+			select {
+			case s := <-signals:
+				if count++; count == 1 {
+					log.Info("stopping on a signal; a second one stops at once", "signal", s.String())
+					stop()
+					continue
+				}
+				log.Warn("stopping at once", "signal", s.String())
+				os.Exit(128 + int(s.(syscall.Signal)))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
