@@ -200,7 +200,7 @@ func (a *applier) install(m *raftpb.Message) error {
 	}
 	commit := func(generation uint64) error {
 		mark := raftlog.Mark{Index: meta.GetIndex(), Term: meta.GetTerm(), Generation: generation}
-		return n.cfg.Log.Install(mark, hs)
+		return n.cfg.Log.Install(mark, hs, m.GetEntries())
 	}
 	if err := n.cfg.Machine.Install(m.GetSnapshot(), commit); err != nil {
 		return fmt.Errorf("install the snapshot at index %d: %w", meta.GetIndex(), err)

@@ -37,7 +37,7 @@ type inbox struct {
 	responses []*raftpb.Message // from the append and apply loops, in their order
 	calls     []func(*raft.RawNode)
 	ticks     int
-	gathering *readBatch // reads that no ReadIndex was sent for yet
+	gathering *ReadBatch // reads that no ReadIndex was sent for yet
 
 	wake chan struct{} // capacity 1: set when anything may wait
 }

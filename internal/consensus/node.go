@@ -372,21 +372,23 @@ func (n *Node) call(f func(*raft.RawNode)) {
 // was called is applied here: a read of the state after it is linearizable. It
 // fails with ErrLeaderChanged, ErrReadTimeout, ErrStopped or the context's error.
 func (n *Node) ReadBarrier(ctx context.Context) error {
-	b := n.reads.join(&n.inbox)
+	b := n.BeginRead()
 	select {
-	case <-b.done:
-		return b.err
-	default:
-	}
-	n.inbox.signal()
-	select {
-	case <-b.done:
-		return b.err
+	case <-b.Done():
+		return b.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-n.stop:
 		return ErrStopped
 	}
+}
+
+// BeginRead joins the linearizable reads that wait for the next ReadIndex, without
+// waiting itself.
+func (n *Node) BeginRead() *ReadBatch {
+	b := n.reads.join(&n.inbox)
+	n.inbox.signal()
+	return b
 }
 
 // readContext is 8 bytes of nonce and an 8-byte counter.

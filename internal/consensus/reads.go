@@ -6,16 +6,21 @@ import (
 	"go.etcd.io/raft/v3"
 )
 
-// readBatch is a set of linearizable reads that share one ReadIndex. done is
-// closed once, after err is set; nil means that the reads may go on.
-type readBatch struct {
-	done  chan struct{}
+// ReadBatch is a set of linearizable reads that share one ReadIndex.
+type ReadBatch struct {
+	done  chan struct{} // closed once, after err is set
 	err   error
 	index uint64
 	ticks int // since the raft loop first saw it unconfirmed
 }
 
-func (b *readBatch) finish(err error) {
+// Done is closed when the batch is decided.
+func (b *ReadBatch) Done() <-chan struct{} { return b.done }
+
+// Err says, once Done is closed, how it was decided: nil lets the reads go on.
+func (b *ReadBatch) Err() error { return b.err }
+
+func (b *ReadBatch) finish(err error) {
 	b.err = err
 	close(b.done)
 }
@@ -27,10 +32,10 @@ type reads struct {
 	counter      uint64
 	timeoutTicks int
 
-	inflight *readBatch
+	inflight *ReadBatch
 	context  []byte
 	age      int          // ticks since the ReadIndex in flight was sent
-	waiting  []*readBatch // confirmed, their index not applied yet
+	waiting  []*ReadBatch // confirmed, their index not applied yet
 }
 
 // readRetryTicks: raft forgets a ReadIndex silently when there is no leader or it
@@ -38,11 +43,11 @@ type reads struct {
 const readRetryTicks = 5
 
 // join returns the batch that gathers now.
-func (r *reads) join(in *inbox) *readBatch {
+func (r *reads) join(in *inbox) *ReadBatch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.gathering == nil {
-		in.gathering = &readBatch{done: make(chan struct{})}
+		in.gathering = &ReadBatch{done: make(chan struct{})}
 	}
 	return in.gathering
 }
