@@ -1,0 +1,259 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaultsAreThoseOfEtcd(t *testing.T) {
+	t.Parallel()
+	for program, dir := range map[string]string{"ashlar": "default.ashlar", "etcd": "default.etcd"} {
+		c, err := Parse(program, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.DataDir != dir {
+			t.Errorf("data directory of %s: got %q, want %q", program, c.DataDir, dir)
+		}
+		if c.InitialCluster != "default=http://localhost:2380" || c.ListenClientURLs.String() != "http://localhost:2379" {
+			t.Errorf("got cluster %q, client URLs %q", c.InitialCluster, c.ListenClientURLs)
+		}
+		if c.HeartbeatInterval != 100*time.Millisecond || c.ElectionTicks() != 10 || c.Quota() != 2<<30 {
+			t.Errorf("got heartbeat %v, %d ticks, quota %d", c.HeartbeatInterval, c.ElectionTicks(), c.Quota())
+		}
+	}
+}
+
+func TestFlagsVariablesAndFileGiveTheSameConfiguration(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "a.yaml")
+	write(t, file, `
+name: a
+snapshot-count: 77
+heartbeat-interval: 20
+grpc-keepalive-min-time: 3000000000
+pre-vote: false
+listen-client-urls: http://127.0.0.1:2,http://127.0.0.1:1
+advertise-client-urls: http://example.com:1
+socket-options:
+  reuse-port: true
+log-outputs: [stderr, stdout]
+max-concurrent-streams: 9
+nothing-we-know: {deep: [1, 2]}
+cors: null
+`)
+	sources := map[string]struct{ args, environ []string }{
+		"flags with one and with two dashes": {args: []string{"-name", "a", "--snapshot-count=77", "--heartbeat-interval", "20",
+			"-grpc-keepalive-min-time=3s", "--pre-vote=false", "--listen-client-urls=http://127.0.0.1:2, http://127.0.0.1:1",
+			"--advertise-client-urls=http://example.com:1", "--socket-reuse-port", "--log-outputs=stderr,stdout",
+			"--max-concurrent-streams=9", "--vv", "--snapshot"}},
+		"variables": {environ: []string{"ETCD_NAME=a", "ETCD_SNAPSHOT_COUNT=77", "ETCD_HEARTBEAT_INTERVAL=20",
+			"ETCD_GRPC_KEEPALIVE_MIN_TIME=3s", "ETCD_PRE_VOTE=false",
+			"ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:1",
+			"ETCD_ADVERTISE_CLIENT_URLS=http://example.com:1", "ETCD_SOCKET_REUSE_PORT=true",
+			"ETCD_LOG_OUTPUTS=stderr,stdout", "ETCD_MAX_CONCURRENT_STREAMS=9", "ETCD_WAL_DIR=", "PATH=x"}},
+		"a file, which makes flags and variables count for nothing": {
+			args: []string{"--config-file", file, "--name=zz", "--cert-file=x"}, environ: []string{"ETCD_NAME=yy", "ETCD_WAL_DIR=w"}},
+		"a file named by a variable": {environ: []string{"ETCD_CONFIG_FILE=" + file}, args: []string{"--name=zz"}},
+	}
+	for name, s := range sources {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := Parse("ashlar", s.args, s.environ)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Name != "a" || c.SnapshotCount != 77 || c.HeartbeatInterval != 20*time.Millisecond ||
+				c.GRPCKeepAliveMinTime != 3*time.Second || c.PreVote || !c.SocketReusePort || c.MaxConcurrentStreams != 9 ||
+				c.ListenClientURLs.String() != "http://127.0.0.1:1,http://127.0.0.1:2" || c.DataDir != "a.ashlar" ||
+				c.AdvertiseClientURLs.String() != "http://example.com:1" || c.WALDir != "" ||
+				strings.Join(c.LogOutputs, " ") != "stderr stdout" || c.InitialCluster != "a=http://localhost:2380" {
+				t.Errorf("got %+v", c)
+			}
+		})
+	}
+}
+
+func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
+	t.Parallel()
+	const usage, other = 2, 1
+	cases := map[string]struct {
+		args   []string
+		env    []string
+		status int
+		want   string
+	}{
+		"an unknown flag":              {args: []string{"--bogus"}, status: usage, want: "flag provided but not defined: -bogus"},
+		"a flag that etcd has dropped": {args: []string{"--discovery=http://x"}, status: usage, want: "flag provided but not defined: -discovery"},
+		"a flag without its value":     {args: []string{"--data-dir"}, status: usage, want: "flag needs an argument: -data-dir"},
+		"a URL without a scheme": {args: []string{"--listen-client-urls=bogus"}, status: usage,
+			want: `invalid value "bogus" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: bogus`},
+		"a URL without a port": {args: []string{"--listen-client-urls=http://127.0.0.1"}, status: usage,
+			want: `invalid value "http://127.0.0.1" for flag -listen-client-urls: URL address does not have the form "host:port": http://127.0.0.1`},
+		"a URL with a path": {args: []string{"--listen-client-urls=http://localhost:1/p"}, status: usage,
+			want: `invalid value "http://localhost:1/p" for flag -listen-client-urls: URL must not contain a path: http://localhost:1/p`},
+		"a number that is none": {args: []string{"--heartbeat-interval=abc"}, status: usage,
+			want: `invalid value "abc" for flag -heartbeat-interval: parse error`},
+		"a negative number": {args: []string{"--snapshot-count=-1"}, status: usage,
+			want: `invalid value "-1" for flag -snapshot-count: parse error`},
+		"a number of more than 32 bits": {args: []string{"--max-concurrent-streams=4294967296"}, status: usage,
+			want: `invalid value "4294967296" for flag -max-concurrent-streams: strconv.ParseUint: parsing "4294967296": value out of range`},
+		"a duration without a unit": {args: []string{"--grpc-keepalive-min-time=5"}, status: usage,
+			want: `invalid value "5" for flag -grpc-keepalive-min-time: parse error`},
+		"a boolean that is none": {args: []string{"--pre-vote=maybe"}, status: usage,
+			want: `invalid boolean value "maybe" for -pre-vote: parse error`},
+		"an unknown cluster state": {args: []string{"--initial-cluster-state=bogus"}, status: usage,
+			want: `invalid value "bogus" for flag -initial-cluster-state: invalid value`},
+		"a removed phase of the v2 store": {args: []string{"--v2-deprecation=not-yet"}, status: usage,
+			want: `invalid value "not-yet" for flag -v2-deprecation: invalid value "not-yet"`},
+		"an unknown feature gate": {args: []string{"--feature-gates=Bogus=true"}, status: usage,
+			want: `invalid value "Bogus=true" for flag -feature-gates: unrecognized feature gate: Bogus`},
+		"a feature gate without a value": {args: []string{"--feature-gates=Bogus"}, status: usage,
+			want: `invalid value "Bogus" for flag -feature-gates: missing bool value for Bogus`},
+		"an unknown log level": {args: []string{"--log-level=bogus"}, status: usage,
+			want: `invalid value "bogus" for flag -log-level: unrecognized level: "bogus"`},
+		"a word that is no flag": {args: []string{"extra-argument"}, status: other, want: `"extra-argument" is not a valid flag`},
+		"a short election timeout": {args: []string{"--election-timeout=10"}, status: other,
+			want: "--election-timeout[10ms] should be at least as 5 times as --heartbeat-interval[100ms]"},
+		"a long election timeout": {args: []string{"--election-timeout=60000"}, status: other,
+			want: "--election-timeout[60000ms] is too long, and should be set less than 50000ms"},
+		"no heartbeat":             {args: []string{"--heartbeat-interval=0"}, status: other, want: "--heartbeat-interval must be >0 (set to 0ms)"},
+		"no election":              {args: []string{"--election-timeout=0"}, status: other, want: "--election-timeout must be >0 (set to 0ms)"},
+		"an unknown log format":    {args: []string{"--log-format=bogus"}, status: other, want: "unknown log format: bogus, supported values json, console"},
+		"etcd's old logger":        {args: []string{"--logger=capnslog"}, status: other, want: "--logger=capnslog is removed in v3.5"},
+		"an unknown logger":        {args: []string{"--logger=bogus"}, status: other, want: `unknown logger option "bogus"`},
+		"an unknown compaction":    {args: []string{"--auto-compaction-mode=bogus"}, status: other, want: `flag --auto-compaction-mode is not built yet: automatic compaction`},
+		"default beside an output": {args: []string{"--log-outputs=default,stderr"}, status: other, want: `multi logoutput for "default" is not supported yet`},
+		"rotation without a file": {args: []string{"--enable-log-rotation"}, status: other,
+			want: "--log-outputs requires a single file path when --log-rotate-config-json is defined"},
+		"rotation that is not JSON": {args: []string{"--enable-log-rotation", "--log-outputs=f", "--log-rotation-config-json=xx"}, status: other,
+			want: "improperly formatted log rotation config: invalid character 'x' looking for beginning of value"},
+		"client URLs without those to advertise": {args: []string{"--listen-client-urls=http://127.0.0.1:1"}, status: other,
+			want: "--advertise-client-urls is required when --listen-client-urls is set explicitly"},
+		"the same by variable": {env: []string{"ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:1"}, status: other,
+			want: "--advertise-client-urls is required when --listen-client-urls is set explicitly"},
+		"a name to listen on": {args: []string{"--listen-peer-urls=http://bad.name:2380"}, status: other,
+			want: "expected IP in URL for binding (http://bad.name:2380)"},
+		"peer URLs without a host": {args: []string{"--initial-advertise-peer-urls=http://:2380"}, status: other,
+			want: `--initial-advertise-peer-urls "http://:2380" must be "host:port" (unexpected empty host (http://:2380))`},
+		"client URLs without a host": {args: []string{"--advertise-client-urls=http://:2379"}, status: other,
+			want: `--advertise-client-urls "http://:2379" must be in the format "host:port", "unix:/path/to/socket" or "unixs:/path/to/socket" (unexpected empty host (http://:2379))`},
+		"a cluster that is no list": {args: []string{"--initial-cluster=bogus"}, status: other,
+			want: "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "},
+		"a variable that cannot be read": {env: []string{"ETCD_HEARTBEAT_INTERVAL=x"}, status: other,
+			want: `invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error`},
+		"a flag and its variable": {args: []string{"--name=y"}, env: []string{"ETCD_NAME="}, status: other,
+			want: `conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag (either unset environment variable or disable flag)`},
+		"a flag that is not built":     {args: []string{"--cert-file=x"}, status: other, want: "flag --cert-file is not built yet: TLS"},
+		"a variable that is not built": {env: []string{"ETCD_AUTH_TOKEN=jwt"}, status: other, want: "variable ETCD_AUTH_TOKEN is not built yet: authentication"},
+		"an address that needs TLS": {args: []string{"--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"},
+			status: other, want: "client URL https://127.0.0.1:1 is not built yet: TLS"},
+		"no such file": {args: []string{"--config-file=none.yaml"}, status: other, want: "open none.yaml: no such file or directory"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse("etcd", c.args, c.env)
+			if err == nil || err.Error() != c.want {
+				t.Errorf("got %v\nwant %s", err, c.want)
+			}
+			var u *UsageError
+			if got := errors.As(err, &u); got != (c.status == usage) {
+				t.Errorf("usage error: got %v, want status %d", got, c.status)
+			}
+		})
+	}
+}
+
+func TestBadFilesAreRefusedByKey(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct{ text, want string }{
+		"not YAML":             {"name: [a\n", "yaml: line 1: did not find expected ',' or ']'"},
+		"a list at the top":    {"- a\n", "want sections of the form key: value"},
+		"a number for a text":  {"name: 3\n", "name: want a text, got 3"},
+		"a text for a number":  {"heartbeat-interval: x\n", "heartbeat-interval: want a whole number of milliseconds"},
+		"a fraction":           {"snapshot-count: 1.5\n", "snapshot-count: want a whole number that is not negative, got 1.5"},
+		"a negative number":    {"max-request-bytes: -1\n", "max-request-bytes: want a whole number"},
+		"a duration as text":   {"grpc-keepalive-min-time: 5s\n", "grpc-keepalive-min-time: want a whole number of nanoseconds"},
+		"a bad URL":            {"listen-peer-urls: bogus\n", "listen-peer-urls: URL scheme must be http"},
+		"a section as a text":  {"socket-options: x\n", "socket-options: want sections"},
+		"what is not built":    {"client-transport-security:\n  cert-file: c.pem\n", "is not built yet: TLS"},
+		"a key without a flag": {"client-transport-security: {allowed-cn: [x]}\n", "is not built yet: TLS"},
+		"an unknown gate":      {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "c.yaml")
+			write(t, file, c.text)
+			_, err := Parse("ashlar", []string{"--config-file=" + file}, nil)
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v\nwant one line with %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestPlannedSettingsPassWithTheirDefault(t *testing.T) {
+	t.Parallel()
+	var args []string
+	for _, f := range Flags() {
+		if f.Status != Planned || f.Name == "" {
+			continue
+		}
+		args = append(args, "--"+f.Name+"="+f.Default)
+	}
+	args = append(args, "--feature-gates=FastLeaseKeepAlive=true", "--corrupt-check-time=0")
+	c, err := Parse("ashlar", args, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Notices) != 1 {
+		t.Errorf("got notices %v, want the one about the name", c.Notices)
+	}
+}
+
+func TestSettingsWithoutMeaningAreNoted(t *testing.T) {
+	t.Parallel()
+	c, err := Parse("ashlar", []string{"--name=a", "--max-wals=9", "--max-snapshots=5", "--backend-batch-interval=1s"},
+		[]string{"ETCD_TYPO=1", "ETCD_QUOTA_BACKEND_BYTES=5"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, n := range c.Notices {
+		got = append(got, n.Message)
+	}
+	want := "setting has no effect|setting has no effect|recognized and used environment variable|setting has limits|" +
+		"unrecognized environment variable"
+	if strings.Join(got, "|") != want {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestHelpAndVersionAreAskedFor(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]error{"-h": ErrHelp, "--help": ErrHelp, "-version": ErrVersion} {
+		if _, err := Parse("etcd", []string{arg}, nil); !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", arg, err, want)
+		}
+	}
+	var text strings.Builder
+	Help(&text, "ashlar")
+	for _, f := range Flags() {
+		if f.Group != Hidden && !strings.Contains(text.String(), "  --"+f.Name+" '") {
+			t.Errorf("help does not show --%s", f.Name)
+		}
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
