@@ -30,9 +30,8 @@
 //
 // # Locks
 //
-// Store.compacting serialises the slices of compaction. Store.compactMeta guards the meta record of compaction
-// and is held over the commit of a batch that sets it; it is taken after compacting. The page cache has a lock
-// of its own that is held for a look-up only. Nothing is called back while one of them is held.
+// Store.compacting serialises the slices of compaction, which write no record that a Writer writes. The page
+// cache has a lock of its own that is held for a look-up only. Nothing is called back while one of them is held.
 //
 // # What it refuses
 //

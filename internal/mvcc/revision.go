@@ -12,8 +12,11 @@ type Revision struct {
 	Sub  uint32
 }
 
-// maxSub is above every sub-revision of a change that can be read.
-const maxSub = math.MaxUint32
+// maxSub and maxRevision are above every number of a change that can be read.
+const (
+	maxSub      = math.MaxUint32
+	maxRevision = math.MaxInt64
+)
 
 // Less tells whether r comes before o.
 func (r Revision) Less(o Revision) bool {
@@ -32,6 +35,4 @@ var (
 	// ErrTooLarge is returned when a range that must be sorted by something other than its key holds
 	// more than MaxSortBytes.
 	ErrTooLarge = errors.New("range is too large to be sorted in memory")
-	// ErrCorrupt is returned when a record in the state cannot be understood.
-	ErrCorrupt = errors.New("corrupt record in the state")
 )

@@ -11,8 +11,9 @@ import (
 
 // Names of the meta records that belong to this package.
 const (
-	metaApplied = "applied"
-	metaCompact = "compact"
+	metaApplied          = "applied"
+	metaCompactScheduled = "compactScheduled"
+	metaCompactDone      = "compactDone"
 )
 
 // neverCompacted is the compact revision of a store that was never compacted.
@@ -25,11 +26,11 @@ type Store struct {
 	db  *storage.DB
 	now atomic.Pointer[published]
 
-	// compacting serialises CompactStep. compactMeta guards compactDone and the meta record of compaction,
-	// and is held over the commit of a batch that sets it; compacting comes before it.
-	compacting  sync.Mutex
-	compactMeta sync.Mutex
-	compactDone int64
+	// compacting serialises CompactStep, which alone sets compactDone, and guards compactTarget, the target of the
+	// slice before.
+	compacting    sync.Mutex
+	compactTarget int64
+	compactDone   atomic.Pointer[Revision]
 
 	pages pageCache
 }
@@ -45,7 +46,7 @@ type published struct {
 // Open reads what the store keeps in memory from db. A database that has data but no runs gets them now, by one
 // scan of all keys.
 func Open(db *storage.DB) (*Store, error) {
-	s := &Store{db: db}
+	s := &Store{db: db, compactTarget: neverCompacted}
 	p := &published{revision: 1, compact: neverCompacted}
 	if err := s.loadApplied(p); err != nil {
 		return nil, err
@@ -78,18 +79,26 @@ func (s *Store) loadApplied(p *published) error {
 }
 
 func (s *Store) loadCompact(p *published) error {
-	s.compactDone = neverCompacted
-	_, err := s.db.Get(metaKey(metaCompact), func(val []byte) error {
-		var n [2]uint64
-		if err := decodeNumbers(val, n[:]); err != nil {
-			return err
-		}
-		p.compact, s.compactDone = int64(n[0])-1, int64(n[1])-1
-		return nil
+	_, err := s.db.Get(metaKey(metaCompactScheduled), func(val []byte) error {
+		var n [1]uint64
+		err := decodeNumbers(val, n[:])
+		p.compact = int64(n[0])
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("reading the compact revision: %w", err)
 	}
+	done := Revision{Main: neverCompacted}
+	_, err = s.db.Get(metaKey(metaCompactDone), func(val []byte) error {
+		var n [2]uint64
+		err := decodeNumbers(val, n[:])
+		done = Revision{int64(n[0]), uint32(n[1])}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("reading how far compaction has come: %w", err)
+	}
+	s.compactDone.Store(&done)
 	return nil
 }
 
@@ -118,12 +127,12 @@ func decodeNumbers(b []byte, n []uint64) error {
 	for i := range n {
 		v, w := binary.Uvarint(b)
 		if w <= 0 {
-			return fmt.Errorf("%w: number %d of a meta record", ErrCorrupt, i+1)
+			return fmt.Errorf("%w: number %d of a meta record", storage.ErrCorrupt, i+1)
 		}
 		n[i], b = v, b[w:]
 	}
 	if len(b) != 0 {
-		return fmt.Errorf("%w: %d bytes behind a meta record", ErrCorrupt, len(b))
+		return fmt.Errorf("%w: %d bytes behind a meta record", storage.ErrCorrupt, len(b))
 	}
 	return nil
 }

@@ -1,0 +1,138 @@
+package mvcc
+
+import (
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// CompactPending tells whether CompactStep has something to do.
+func (s *Store) CompactPending() bool {
+	return s.compactDone.Load().Less(wholeRevision(s.now.Load().compact))
+}
+
+// wholeRevision is how compactDone says that all changes of a revision are handled: no change has that sub-revision.
+func wholeRevision(main int64) Revision { return Revision{main, maxSub} }
+
+// CompactStep deletes what a slice of at most maxRecords changes at or below the compact revision has superseded,
+// in one batch; done tells that nothing is left. It runs beside a Writer and Views; calls beside each other wait.
+// Its work is that of the changes compacted, not of the keys stored. A crash between slices resumes at the
+// last whole revision; to repeat one is harmless.
+func (s *Store) CompactStep(maxRecords int) (done bool, err error) {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	if !s.CompactPending() {
+		return true, nil
+	}
+	target := s.now.Load().compact
+	c := compactSlice{store: s, target: target, left: max(2, maxRecords), batch: s.db.NewBatch()}
+	err = c.run()
+	if cerr := c.batch.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return false, fmt.Errorf("compacting to %d: %w", target, err)
+	}
+	return !s.CompactPending(), nil
+}
+
+// compactSlice is one call of CompactStep.
+type compactSlice struct {
+	store  *Store
+	target int64
+	left   int
+	batch  *storage.Batch
+	key    []byte
+
+	at    Revision // the last change handled
+	whole bool     // the slice reached the target
+}
+
+func (c *compactSlice) run() error {
+	// A new target begins with the whole revision that the one before came to: tombstones in it may have been
+	// left. Otherwise the last record handled is handled again, which changes nothing.
+	from := *c.store.compactDone.Load()
+	if c.store.compactTarget != c.target {
+		from = Revision{Main: max(0, from.Main)}
+	}
+	c.store.compactTarget = c.target
+	c.at = from
+	if err := c.collect(from); err != nil {
+		return err
+	}
+	if c.whole {
+		c.at = wholeRevision(c.target)
+		if err := c.deleteCountChanges(); err != nil {
+			return err
+		}
+	}
+	done := appendNumbers(nil, uint64(c.at.Main), uint64(c.at.Sub))
+	if err := c.batch.Set(metaKey(metaCompactDone), done, nil); err != nil {
+		return err
+	}
+	if err := c.store.db.Commit(c.batch, false); err != nil {
+		return err
+	}
+	c.store.compactDone.Store(&c.at)
+	return nil
+}
+
+// collect puts the deletions into the batch.
+func (c *compactSlice) collect(from Revision) error {
+	snap, err := openSnapshot(c.store, c.store.now.Load())
+	if err != nil {
+		return err
+	}
+	h, err := snap.walkHistory(from, c.target)
+	if err == nil {
+		err = c.walk(h)
+		if cerr := h.close(); err == nil {
+			err = cerr
+		}
+	}
+	if cerr := snap.close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (c *compactSlice) walk(h *historyWalk) error {
+	for c.left > 0 {
+		if !h.next() {
+			c.whole = h.err == nil
+			return h.err
+		}
+		c.left--
+		c.at = h.rev
+		if !h.prev.IsZero() {
+			if err := c.delete(h.key, h.prev); err != nil {
+				return err
+			}
+		}
+		// A tombstone of the compact revision itself stays until the next compaction: whoever watches from
+		// that revision on must see the delete, as with etcd.
+		if h.kind == EventDelete && h.rev.Main < c.target {
+			if err := c.delete(h.key, h.rev); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// delete deletes a version and its history record.
+func (c *compactSlice) delete(key []byte, rev Revision) error {
+	c.key = storage.AppendDataKey(c.key[:0], key, rev.Main, rev.Sub)
+	if err := c.batch.Delete(c.key, nil); err != nil {
+		return err
+	}
+	c.key = storage.AppendRevKey(c.key[:0], storage.SpaceHistory, rev.Main, rev.Sub)
+	return c.batch.Delete(c.key, nil)
+}
+
+// deleteCountChanges drops the count changes that no readable revision needs.
+func (c *compactSlice) deleteCountChanges() error {
+	from := storage.AppendRevKey(nil, storage.SpaceCounts, 0, 0)
+	to := storage.AppendRevKey(nil, storage.SpaceCounts, c.target+1, 0)
+	return c.batch.DeleteRange(from, to, nil)
+}

@@ -1,0 +1,148 @@
+package mvcc
+
+// source is what a query reads: a View, or a Writer with what its group has written.
+type source interface {
+	get(key []byte, rev int64) (raw []byte, live bool, err error)
+	cursor(key, end []byte, rev int64, backwards bool) (cursor, error)
+	countKeys(key, end []byte, rev int64) (int64, error)
+	// pages is the cache that counts may come from, nil where the revisions read are not final.
+	pages() *pageCache
+}
+
+// query is one call of Range.
+type query struct {
+	o            RangeOptions
+	rev          int64
+	src          source
+	emit         func(kv KV) error
+	sortBytesMax int
+
+	count, given int64
+	more         bool
+	buf          []byte
+	last         []byte // last key given out, once the limit is reached
+}
+
+func (q *query) run() error {
+	switch {
+	case len(q.o.End) == 0:
+		return q.single()
+	case emptyRange(q.o.Key, q.o.End):
+		return nil
+	case q.o.CountOnly:
+		return q.countAll()
+	case q.o.Target != SortByKey:
+		return q.sorted()
+	default:
+		return q.stream()
+	}
+}
+
+func (q *query) single() error {
+	raw, live, err := q.src.get(q.o.Key, q.rev)
+	if err != nil || !live {
+		return err
+	}
+	q.count = 1
+	if q.o.CountOnly || !q.passes(raw) {
+		return nil
+	}
+	return q.give(raw)
+}
+
+func (q *query) countAll() error {
+	if q.o.SkipCount {
+		return nil
+	}
+	var err error
+	q.count, err = q.total(q.o.Key, 0)
+	return err
+}
+
+// stream gives keys out as they come off the cursor, in order or backwards.
+func (q *query) stream() error {
+	backwards := q.o.Order == SortDescend
+	c, err := q.src.cursor(q.o.Key, q.o.End, q.rev, backwards)
+	if err != nil {
+		return err
+	}
+	for c.next() {
+		if q.filtered() && !q.passes(c.raw()) {
+			q.count++
+			continue
+		}
+		if q.full() {
+			q.more = true
+			return q.countRest(c.key(), backwards)
+		}
+		q.count++
+		if err := q.give(c.raw()); err != nil {
+			return err
+		}
+		if q.full() {
+			q.last = append(q.last[:0], c.key()...)
+		}
+	}
+	return c.failure()
+}
+
+func (q *query) full() bool { return q.o.Limit > 0 && q.given >= q.o.Limit }
+
+func (q *query) filtered() bool {
+	return q.o.MinMod|q.o.MaxMod|q.o.MinCreate|q.o.MaxCreate != 0
+}
+
+func (q *query) passes(raw []byte) bool {
+	if !q.filtered() {
+		return true
+	}
+	f := KV{raw}.fields()
+	return (q.o.MinMod == 0 || f.mod >= q.o.MinMod) && (q.o.MaxMod == 0 || f.mod <= q.o.MaxMod) &&
+		(q.o.MinCreate == 0 || f.create >= q.o.MinCreate) && (q.o.MaxCreate == 0 || f.create <= q.o.MaxCreate)
+}
+
+func (q *query) give(raw []byte) error {
+	q.given++
+	kv := KV{raw}
+	if q.o.KeysOnly {
+		q.buf = kv.AppendWithoutValue(q.buf[:0])
+		kv = KV{q.buf}
+	}
+	return q.emit(kv)
+}
+
+// countRest completes the count when the limit ended the walk at the key next, which was not given out. The rest is
+// counted by runs: etcd walks it.
+func (q *query) countRest(next []byte, backwards bool) error {
+	if q.o.SkipCount {
+		return nil
+	}
+	if backwards {
+		end := append(append([]byte{}, next...), 0)
+		rest, err := q.src.countKeys(q.o.Key, end, q.rev)
+		q.count += rest
+		return err
+	}
+	seen := q.count
+	total, err := q.total(next, seen)
+	if err != nil {
+		return err
+	}
+	q.count = total
+	if p := q.src.pages(); p != nil && !q.filtered() {
+		p.put(pageEnd{string(append(q.last, 0)), string(q.o.End), q.rev}, total-seen)
+	}
+	return nil
+}
+
+// total returns how many keys the range holds, of which seen come before the key next: from the cache, when the page
+// before left it there.
+func (q *query) total(next []byte, seen int64) (int64, error) {
+	if p := q.src.pages(); p != nil {
+		if n, ok := p.get(pageEnd{string(q.o.Key), string(q.o.End), q.rev}); ok {
+			return n, nil
+		}
+	}
+	rest, err := q.src.countKeys(next, q.o.End, q.rev)
+	return seen + rest, err
+}

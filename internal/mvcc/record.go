@@ -1,0 +1,70 @@
+package mvcc
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// Lengths of the parts of keys (docs/format/state.md).
+const (
+	dataKeyLen = 1 + 1 + 8 + 1 // without the user's key and the sub-revision
+	subLen     = 4
+	revKeyLen  = 1 + 8 + 4 + 1
+)
+
+// writeData puts a version into the batch; raw is nil for a tombstone.
+func writeData(b *storage.Batch, key []byte, rev Revision, raw []byte) error {
+	n := dataKeyLen + len(key)
+	if rev.Sub != 0 {
+		n += subLen
+	}
+	op := b.SetDeferred(n, len(raw))
+	storage.AppendDataKey(op.Key[:0], key, rev.Main, rev.Sub)
+	copy(op.Value, raw)
+	return op.Finish()
+}
+
+// writeHistory puts a history record into the batch.
+func writeHistory(b *storage.Batch, kind EventKind, key []byte, rev, prev Revision) error {
+	n := 1 + uvarintSize(uint64(prev.Main)) + uvarintSize(uint64(prev.Sub)) + len(key)
+	op := b.SetDeferred(revKeyLen, n)
+	storage.AppendRevKey(op.Key[:0], storage.SpaceHistory, rev.Main, rev.Sub)
+	v := append(op.Value[:0], byte(kind))
+	v = binary.AppendUvarint(v, uint64(prev.Main))
+	v = binary.AppendUvarint(v, uint64(prev.Sub))
+	copy(op.Value[len(v):], key)
+	return op.Finish()
+}
+
+// writeCountChange puts a create or a delete into the batch.
+func writeCountChange(b *storage.Batch, kind EventKind, key []byte, rev Revision) error {
+	op := b.SetDeferred(revKeyLen, 1+len(key))
+	storage.AppendRevKey(op.Key[:0], storage.SpaceCounts, rev.Main, rev.Sub)
+	op.Value[0] = countCreate
+	if kind == EventDelete {
+		op.Value[0] = countDelete
+	}
+	copy(op.Value[1:], key)
+	return op.Finish()
+}
+
+// parseHistory decodes the value of a history record; key aliases it.
+func parseHistory(v []byte) (kind EventKind, prev Revision, key []byte, err error) {
+	bad := func(part string) error {
+		return fmt.Errorf("%w: %s of a history record", storage.ErrCorrupt, part)
+	}
+	if len(v) == 0 || v[0] > byte(EventDelete) {
+		return 0, Revision{}, nil, bad("kind")
+	}
+	main, n := binary.Uvarint(v[1:])
+	if n <= 0 || main > maxRevision {
+		return 0, Revision{}, nil, bad("previous main revision")
+	}
+	sub, m := binary.Uvarint(v[1+n:])
+	if m <= 0 || sub > maxSub {
+		return 0, Revision{}, nil, bad("previous sub-revision")
+	}
+	return EventKind(v[0]), Revision{int64(main), uint32(sub)}, v[1+n+m:], nil
+}

@@ -1,0 +1,140 @@
+package mvcc
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// dataLower and dataUpper bound the data space.
+var (
+	dataLower = storage.AppendDataPrefix(nil, nil)
+	dataUpper = storage.AppendPlainKey(nil, storage.SpaceData+1)
+)
+
+// fromKeyOn is the range end that means every key from the first one on.
+var fromKeyOn = []byte{0}
+
+// snapshot is an iterator over one state of the database together with what was published then: the common ground of
+// View and Writer. The iterator may hold revisions above the published one, never less. One goroutine uses
+// it, for one thing at a time: each scan moves the one iterator.
+type snapshot struct {
+	store *Store
+	now   *published
+	it    *storage.Iterator
+
+	bounded      bool // the iterator has bounds narrower than the data space
+	keyBuf       []byte
+	lower, upper []byte
+}
+
+// openSnapshot REQUIRES: p was published before the call.
+func openSnapshot(s *Store, p *published) (snapshot, error) {
+	it, err := s.db.NewIter(&storage.IterOptions{LowerBound: dataLower, UpperBound: dataUpper})
+	if err != nil {
+		return snapshot{}, fmt.Errorf("opening an iterator over the keys: %w", err)
+	}
+	return snapshot{store: s, now: p, it: it}, nil
+}
+
+func (s *snapshot) close() error {
+	if s.it == nil {
+		return nil
+	}
+	err := s.it.Close()
+	s.it = nil
+	return err
+}
+
+// get returns the newest version of key at or below rev; live is false for a tombstone or none. raw is valid until the
+// snapshot is used again.
+func (s *snapshot) get(key []byte, rev int64) (raw []byte, at Revision, live bool, err error) {
+	if s.bounded {
+		s.it.SetBounds(dataLower, dataUpper)
+		s.bounded = false
+	}
+	s.keyBuf = storage.AppendDataKey(s.keyBuf[:0], key, rev, maxSub)
+	if !s.it.SeekPrefixGE(s.keyBuf) {
+		if err := s.it.Error(); err != nil {
+			return nil, Revision{}, false, fmt.Errorf("reading a key: %w", err)
+		}
+		return nil, Revision{}, false, nil
+	}
+	raw, err = s.it.ValueAndErr()
+	if err != nil {
+		return nil, Revision{}, false, fmt.Errorf("reading a value: %w", err)
+	}
+	_, main, sub, ok := storage.DecodeDataKey(s.it.Key())
+	if !ok {
+		return nil, Revision{}, false, fmt.Errorf("%w: data key %x", storage.ErrCorrupt, s.it.Key())
+	}
+	return raw, Revision{main, sub}, len(raw) > 0, nil
+}
+
+// at returns the version of key that was written at exactly rev.
+func (s *snapshot) at(key []byte, rev Revision) (raw []byte, found bool, err error) {
+	raw, at, live, err := s.getFrom(key, rev)
+	if err != nil || !live || at != rev {
+		return nil, false, err
+	}
+	return raw, true, nil
+}
+
+// getFrom is get with a sub-revision as the upper bound too.
+func (s *snapshot) getFrom(key []byte, rev Revision) (raw []byte, at Revision, live bool, err error) {
+	raw, at, live, err = s.get(key, rev.Main)
+	for err == nil && rev.Less(at) {
+		if !s.it.Next() {
+			return nil, Revision{}, false, s.it.Error()
+		}
+		if raw, err = s.it.ValueAndErr(); err != nil {
+			break
+		}
+		_, main, sub, _ := storage.DecodeDataKey(s.it.Key())
+		at, live = Revision{main, sub}, len(raw) > 0
+	}
+	return raw, at, live, err
+}
+
+// bound sets the iterator's bounds to the keys [key, end).
+func (s *snapshot) bound(key, end []byte) {
+	s.lower = storage.AppendDataPrefix(s.lower[:0], key)
+	s.upper = appendDataEnd(s.upper[:0], end)
+	s.it.SetBounds(s.lower, s.upper)
+	s.bounded = true
+}
+
+// clone opens a second iterator over the same state, bounded to [lower, upper), which may lie in any space.
+func (s *snapshot) clone(lower, upper []byte) (*storage.Iterator, error) {
+	it, err := cloneOf(s.it.Clone)
+	if err != nil {
+		return nil, fmt.Errorf("opening a second iterator: %w", err)
+	}
+	it.SetBounds(lower, upper)
+	return it, nil
+}
+
+// cloneOf calls an iterator's Clone with its zero options; their type belongs to Pebble, which only storage imports.
+func cloneOf[O any](clone func(O) (*storage.Iterator, error)) (*storage.Iterator, error) {
+	var same O
+	return clone(same)
+}
+
+// appendDataEnd appends the exclusive upper bound of data keys below end.
+func appendDataEnd(dst, end []byte) []byte {
+	if bytes.Equal(end, fromKeyOn) {
+		return append(dst, dataUpper...)
+	}
+	return storage.AppendDataPrefix(dst, end)
+}
+
+// emptyRange tells whether [key, end) holds no key at all.
+func emptyRange(key, end []byte) bool {
+	return !bytes.Equal(end, fromKeyOn) && bytes.Compare(key, end) >= 0
+}
+
+// inRange tells whether k is in [key, end).
+func inRange(k, key, end []byte) bool {
+	return bytes.Compare(k, key) >= 0 && (bytes.Equal(end, fromKeyOn) || bytes.Compare(k, end) < 0)
+}

@@ -1,0 +1,321 @@
+package mvcc
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+var errEmptyKey = errors.New("key is empty")
+
+// Writer writes one group of entries: one batch, in which each entry is whole. A store has at most one Writer at a
+// time, and one goroutine uses it. Nothing is seen by views before Commit; the Writer itself sees all of it. After
+// Commit or Discard only Events may be used. An error of any method but ScheduleCompact means that the state cannot be
+// read or written: the group must be discarded and the member stopped.
+type Writer struct {
+	store *Store
+	base  snapshot // opened when first needed
+	batch *storage.Batch
+	over  overlay
+	heap  heap
+
+	begun       bool
+	sub         uint32 // changes of the entry so far
+	revision    int64  // after the ended entries
+	compact     int64
+	index, term uint64
+	dirty       bool // the batch needs the meta record
+	events      []Event
+}
+
+// NewWriter starts a group. REQUIRES: the Writer before has ended.
+func (s *Store) NewWriter() *Writer {
+	p := s.now.Load()
+	return &Writer{
+		store: s, base: snapshot{store: s, now: p}, batch: s.db.NewBatch(),
+		revision: p.revision, compact: p.compact, index: p.index, term: p.term,
+	}
+}
+
+// Begin starts an entry. Its changes have the next revision; if it makes none, it takes none.
+func (w *Writer) Begin() {
+	invariant.Check(!w.begun, "an entry begins before the one before it has ended")
+	w.begun, w.sub = true, 0
+}
+
+// End ends the entry and returns the revision after it.
+func (w *Writer) End() (rev int64, changed bool) {
+	invariant.Check(w.begun, "an entry ends that has not begun")
+	changed = w.sub > 0
+	if changed {
+		w.revision++
+	}
+	w.begun, w.sub = false, 0
+	return w.revision, changed
+}
+
+// Revision returns the revision that a read sees now: the one after the entries of the group that have ended, and one
+// more once the present entry has changed something.
+func (w *Writer) Revision() int64 {
+	if w.sub > 0 {
+		return w.revision + 1
+	}
+	return w.revision
+}
+
+// CompactRevision returns the compact revision, including what the group has scheduled.
+func (w *Writer) CompactRevision() int64 { return w.compact }
+
+// Batch returns the group's batch, for records of other packages that belong to the same entries.
+func (w *Writer) Batch() *storage.Batch { return w.batch }
+
+// SetApplied says that index and term are those of the group's last entry.
+func (w *Writer) SetApplied(index, term uint64) {
+	w.index, w.term, w.dirty = index, term, true
+}
+
+// Events returns the changes of the group so far, in order. They share encoded bytes with nothing that is changed
+// later, and may be kept.
+func (w *Writer) Events() []Event { return w.events }
+
+// open opens the base, once.
+func (w *Writer) open() error {
+	if w.base.it != nil {
+		return nil
+	}
+	base, err := openSnapshot(w.store, w.base.now)
+	if err != nil {
+		return err
+	}
+	w.base = base
+	return nil
+}
+
+// head returns the newest version of key: raw is nil unless it is live. t is its place in the overlay, if it has one.
+func (w *Writer) head(key []byte) (raw []byte, at Revision, t *touched, err error) {
+	if t = w.over.get(key); t != nil {
+		return t.newest.raw, t.newest.rev, t, nil
+	}
+	if err := w.open(); err != nil {
+		return nil, Revision{}, nil, err
+	}
+	raw, at, live, err := w.base.get(key, w.base.now.revision)
+	if err != nil || !live {
+		return nil, Revision{}, nil, err
+	}
+	return raw, at, nil, nil
+}
+
+// Put sets key to value, hanging on lease (0 for none). prev is the live version it replaces, valid until the Writer is
+// used again.
+func (w *Writer) Put(key, value []byte, lease int64) (prev KV, existed bool, err error) {
+	if len(key) == 0 {
+		return KV{}, false, errEmptyKey
+	}
+	raw, at, t, err := w.head(key)
+	if err != nil {
+		return KV{}, false, err
+	}
+	f := fields{key: key, create: w.revision + 1, mod: w.revision + 1, version: 1, value: value, lease: lease}
+	if raw != nil {
+		old := KV{raw}.fields()
+		f.create, f.version = old.create, old.version+1
+	} else {
+		at = Revision{}
+	}
+	encoded := f.append(w.heap.alloc(f.size())[:0])
+	own := KV{encoded}.Key()
+	if err := w.record(EventPut, own, encoded, at, t, raw != nil); err != nil {
+		return KV{}, false, err
+	}
+	return KV{raw}, raw != nil, nil
+}
+
+// DeleteRange deletes the live keys of [key, end), or key alone when end is empty, and gives each to onPrev, if that is
+// not nil, in order. The KV is valid until onPrev returns; onPrev must not use the Writer. An error of onPrev is returned
+// as it is, before anything was deleted.
+func (w *Writer) DeleteRange(key, end []byte, onPrev func(KV) error) (n int64, err error) {
+	if len(end) == 0 {
+		return w.deleteOne(key, onPrev)
+	}
+	if emptyRange(key, end) {
+		return 0, nil
+	}
+	victims, err := w.victims(key, end, onPrev)
+	if err != nil {
+		return 0, err
+	}
+	for _, v := range victims {
+		if err := w.record(EventDelete, v.key, nil, v.at, w.over.get(v.key), true); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (w *Writer) deleteOne(key []byte, onPrev func(KV) error) (int64, error) {
+	raw, at, t, err := w.head(key)
+	if err != nil || raw == nil {
+		return 0, err
+	}
+	if onPrev != nil {
+		if err := onPrev(KV{raw}); err != nil {
+			return 0, err
+		}
+	}
+	own := w.heap.copy(key)
+	if err := w.record(EventDelete, own, nil, at, t, true); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+// victim is a key to be deleted and the revision of its newest version.
+type victim struct {
+	key []byte
+	at  Revision
+}
+
+// victims returns the live keys of [key, end); the keys are the Writer's own copies.
+func (w *Writer) victims(key, end []byte, onPrev func(KV) error) ([]victim, error) {
+	c, err := w.cursor(key, end, w.Revision(), false)
+	if err != nil {
+		return nil, err
+	}
+	var out []victim
+	for c.next() {
+		if onPrev != nil {
+			if err := onPrev(KV{c.raw()}); err != nil {
+				return nil, err
+			}
+		}
+		at := Revision{Main: KV{c.raw()}.ModRevision()}
+		if t := w.over.get(c.key()); t != nil {
+			at = t.newest.rev
+		} else if _, main, sub, ok := storage.DecodeDataKey(w.base.it.Key()); ok {
+			invariant.Check(main == at.Main, "version %d of %q says revision %d", main, c.key(), at.Main)
+			at.Sub = sub
+		}
+		out = append(out, victim{w.heap.copy(c.key()), at})
+	}
+	return out, c.failure()
+}
+
+// record writes one change: own and raw are the key and the new version, in memory that stays; prev the live
+// version's revision; t the key's place in the overlay. live tells whether there was a live version.
+func (w *Writer) record(kind EventKind, own, raw []byte, prev Revision, t *touched, live bool) error {
+	invariant.Check(w.begun, "a change outside of an entry")
+	if w.sub == maxSub {
+		return fmt.Errorf("more than %d changes in one entry", uint32(maxSub))
+	}
+	rev := Revision{w.revision + 1, w.sub}
+	w.sub++
+	if err := writeData(w.batch, own, rev, raw); err != nil {
+		return err
+	}
+	if err := writeHistory(w.batch, kind, own, rev, prev); err != nil {
+		return err
+	}
+	if live == (kind == EventDelete) {
+		if err := writeCountChange(w.batch, kind, own, rev); err != nil {
+			return err
+		}
+	}
+	if t == nil {
+		w.over.add(own, live, version{rev: rev, raw: raw})
+	} else {
+		t.update(rev, raw)
+	}
+	w.events = append(w.events, Event{Kind: kind, Key: own, Rev: rev, Prev: prev, raw: raw})
+	return nil
+}
+
+// Get implements Reader; it sees the group's writes.
+func (w *Writer) Get(key []byte) (KV, bool, error) {
+	raw, _, _, err := w.head(key)
+	return KV{raw}, raw != nil, err
+}
+
+// Range implements Reader; it sees the group's writes, those of the present entry too.
+func (w *Writer) Range(o RangeOptions, emit func(kv KV) error) (RangeResult, error) {
+	current := w.Revision()
+	rev := current
+	if o.Rev > 0 {
+		rev = o.Rev
+	}
+	if err := readable(rev, current, w.compact); err != nil {
+		return RangeResult{}, err
+	}
+	q := query{o: o, rev: rev, src: w, emit: emit, sortBytesMax: MaxSortBytes}
+	if err := q.run(); err != nil {
+		return RangeResult{}, err
+	}
+	return RangeResult{Count: q.count, More: q.more, Rev: current}, nil
+}
+
+func (w *Writer) get(key []byte, rev int64) ([]byte, bool, error) {
+	if t := w.over.get(key); t != nil {
+		if v := t.visible(rev); v != nil {
+			return v.raw, v.raw != nil, nil
+		}
+	}
+	if err := w.open(); err != nil {
+		return nil, false, err
+	}
+	raw, _, live, err := w.base.get(key, min(rev, w.base.now.revision))
+	return raw, live, err
+}
+
+func (w *Writer) cursor(key, end []byte, rev int64, backwards bool) (cursor, error) {
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	var base cursor
+	if backwards {
+		base = w.base.reverseScan(key, end, min(rev, w.base.now.revision))
+	} else {
+		base = w.base.scan(key, end, min(rev, w.base.now.revision))
+	}
+	if rev <= w.base.now.revision {
+		return base, nil
+	}
+	over := w.over.in(key, end)
+	if len(over) == 0 {
+		return base, nil
+	}
+	return newMergeCursor(base, over, rev, backwards), nil
+}
+
+func (w *Writer) countKeys(key, end []byte, rev int64) (int64, error) {
+	if err := w.open(); err != nil {
+		return 0, err
+	}
+	if emptyRange(key, end) {
+		return 0, nil
+	}
+	n, err := w.base.countByRuns(key, end, min(rev, w.base.now.revision))
+	if err == nil && rev > w.base.now.revision {
+		n += w.over.countDifference(key, end, rev)
+	}
+	return n, err
+}
+
+// pages is nil: what the group writes may yet be discarded.
+func (w *Writer) pages() *pageCache { return nil }
+
+// ScheduleCompact makes rev the compact revision: with the group, reads below it are refused, and CompactStep
+// may delete what they needed. Returns ErrCompacted when rev is not above the compact revision and ErrFutureRevision when it
+// is above the current one; nothing is changed then.
+func (w *Writer) ScheduleCompact(rev int64) error {
+	if rev <= w.compact {
+		return fmt.Errorf("compaction to %d, compacted to %d: %w", rev, w.compact, ErrCompacted)
+	}
+	if rev > w.Revision() {
+		return fmt.Errorf("compaction to %d, current %d: %w", rev, w.Revision(), ErrFutureRevision)
+	}
+	w.compact = rev
+	return nil
+}
