@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -67,19 +69,29 @@ func (f *failure) close() {
 	f.closing = true
 }
 
-// fence is a filesystem that no longer changes the directory after a failure. Files that are open
+// fence is the filesystem below Pebble. It no longer changes the directory after a failure. Files that are open
 // already are passed through: an append to one of them can destroy nothing that was durable.
 type fence struct {
 	vfs.FS
 	failure *failure
 }
 
-// Create implements vfs.FS.
+// Create implements vfs.FS. Besides, it makes the name of a manifest durable at once. Pebble syncs the directory
+// only after it has made the marker that names the manifest, so a crash between the two could leave the marker
+// without the manifest on a filesystem that keeps no order among the names of a directory. Our crash tests
+// found that; ext4, XFS and Btrfs keep the order.
 func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := f.failure.check(); err != nil {
 		return nil, err
 	}
-	return f.FS.Create(name, c)
+	file, err := f.FS.Create(name, c)
+	if err != nil || !strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
+		return file, err
+	}
+	if err := SyncDir(f.FS, f.PathDir(name)); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // Link implements vfs.FS.
