@@ -1,0 +1,125 @@
+package tidy
+
+import (
+	"slices"
+	"strings"
+)
+
+const module = "github.com/ashlar-kv/ashlar"
+
+// room is one package and what it may import of ours, besides leaves and whatever those rooms may import.
+type room struct {
+	name  string
+	below []string
+	why   string // why nothing else: printed when an import is refused
+}
+
+// leaves may be imported from everywhere and import nothing of ours.
+var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging"}
+
+// state are the siblings that apply joins.
+var state = []string{"internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
+
+const (
+	whySibling = "the parts of the state are siblings that only apply joins; they know no log, no network and no clock"
+	whyTool    = "tools are clients: they share formats with the server, not its rooms"
+)
+
+var rooms = []room{
+	{"internal/storage", nil, "storage knows bytes: everything is built on it"},
+	{"internal/mvcc", []string{"internal/storage"}, whySibling},
+	{"internal/lease", []string{"internal/storage"}, whySibling},
+	{"internal/auth", []string{"internal/storage"}, whySibling},
+	{"internal/cluster", []string{"internal/storage"}, whySibling},
+	{"internal/raftlog", []string{"internal/storage"}, "the log knows entries as bytes, not what they mean"},
+	{"internal/apply", state, "apply turns an entry into a change of the state; who proposed it is not its business"},
+	{"internal/snapshot", state, "a snapshot is a state as a stream; who sends it is not its business"},
+	{"internal/watch", state, "the hub is told of events; it knows no connections"},
+	{"internal/consensus", []string{"internal/raftlog"}, "consensus orders bytes; it knows no key-value"},
+	{"internal/peer", []string{"internal/cluster", "internal/snapshot"}, "transport carries messages between members and decides nothing"},
+	{"internal/etcdfile", []string{"internal/storage"}, "a reader and writer of files"},
+	{"internal/member", []string{"internal/apply", "internal/snapshot", "internal/watch", "internal/consensus", "internal/peer", "internal/etcdfile"},
+		"a member is one level below the services: it answers them and does not know them"},
+	{"internal/rpc", []string{"internal/member"}, "services translate; they do not know how they are served"},
+	{"internal/web", []string{"internal/rpc"}, "HTTP stands on the services"},
+	{"internal/config", nil, "a configuration is plain data: whoever uses it imports it, it imports nobody"},
+	{"internal/tlsconf", nil, "certificates are plain data"},
+	{"internal/discovery", []string{"internal/config"}, "discovery runs before there is a member"},
+	{"internal/server", []string{"internal/web", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
+	{"internal/proxy", []string{"internal/rpc", "internal/tlsconf", "internal/discovery"}, "a proxy is a client and a server of the API, never a member"},
+	{"internal/backup", []string{"internal/snapshot", "internal/etcdfile"}, whyTool},
+	{"internal/ctl", []string{"internal/tlsconf", "internal/discovery"}, whyTool},
+	{"internal/util", []string{"internal/etcdfile", "internal/snapshot", "internal/backup", "internal/config"}, whyTool},
+	{"embed", []string{"internal/server"}, "embed is the public face of server"},
+	{"cmd/ashlar", []string{"internal/server", "internal/ctl", "internal/util", "internal/proxy", "embed"}, "a program picks what to run; nothing else"},
+}
+
+// free are packages that may import everything of ours: they exist to run whole members.
+var free = []string{"internal/sim", "internal/tidy", "test"}
+
+// allowed returns every package of ours that the room may import, and whether the room is in the table.
+func allowed(name string) (map[string]bool, string, bool) {
+	if slices.Contains(leaves, name) {
+		return map[string]bool{}, "a leaf imports nothing of ours, so that everything may import it", true
+	}
+	i := slices.IndexFunc(rooms, func(r room) bool { return r.name == name })
+	if i < 0 {
+		return nil, "", false
+	}
+	out := map[string]bool{}
+	for _, l := range leaves {
+		out[l] = true
+	}
+	for _, b := range rooms[i].below {
+		out[b] = true
+		deeper, _, _ := allowed(b)
+		for d := range deeper {
+			out[d] = true
+		}
+	}
+	return out, rooms[i].why, true
+}
+
+// isFree tells whether the package may import everything: sim, tidy, and test with all below it.
+func isFree(name string) bool {
+	return slices.ContainsFunc(free, func(f string) bool { return name == f || strings.HasPrefix(name, f+"/") })
+}
+
+// fence keeps packages of others out of rooms. The first fence whose prefix fits an import decides.
+type fence struct {
+	prefix string
+	// rooms may import it; a nil list means nobody, "*" everybody.
+	rooms []string
+	// tests says that tests of any package may import it too.
+	tests bool
+	why   string
+}
+
+var (
+	deterministic = []string{"internal/apply", "internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
+	aboveApply    = []string{"internal/apply", "internal/watch", "internal/member", "internal/rpc", "internal/web", "internal/server",
+		"internal/proxy", "internal/ctl", "internal/util", "internal/backup", "internal/discovery", "embed", "cmd/ashlar"}
+	grpcRooms = []string{"internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/discovery", "embed"}
+)
+
+const pebble = "github.com/cockroachdb/pebble/v2"
+
+var fences = []fence{
+	{pebble + "/vfs/errorfs", nil, true, "injected errors are for tests"},
+	{pebble + "/vfs", []string{"*"}, true, ""},
+	{"github.com/cockroachdb/", []string{"internal/storage"}, false, "storage is the only importer of Pebble, so that it can be replaced in one place"},
+	{"go.etcd.io/raft/v3/raftpb", []string{"internal/consensus", "internal/peer", "internal/raftlog", "internal/apply",
+		"internal/cluster", "internal/snapshot", "internal/member", "internal/etcdfile"}, false, "raft's messages go where entries are stored, sent and applied, no further"},
+	{"go.etcd.io/raft", []string{"internal/consensus", "internal/peer"}, false, "only consensus drives raft; transport reports to it"},
+	{"go.etcd.io/bbolt", []string{"internal/etcdfile"}, true, "bbolt is etcd's file format, nothing that we store in"},
+	{"go.etcd.io/etcd/server", nil, false, "etcd's server is what we replace"},
+	{"go.etcd.io/etcd/etcdctl", nil, false, "etcdctl is what we replace"},
+	{"go.etcd.io/etcd/etcdutl", nil, false, "etcdutl is what we replace"},
+	{"go.etcd.io/etcd/client/v3", []string{"internal/ctl", "internal/proxy", "internal/discovery", "embed"}, true, "members do not speak to each other as clients"},
+	{"go.etcd.io/etcd/api/v3/etcdserverpb", aboveApply, false, "the command in an entry goes no deeper than apply"},
+	{"go.etcd.io/etcd/api/v3/v3rpc", grpcRooms, true, "one table in rpc turns errors into statuses"},
+	{"google.golang.org/grpc", grpcRooms, true, "gRPC ends at the services"},
+}
+
+// impure are packages that the deterministic rooms may not import: the same log must give the same bytes.
+var impure = []string{"crypto/rand", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec", "syscall"}
