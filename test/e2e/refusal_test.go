@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBadConfigurationIsRefusedBeforeAnyFileIsTouched: one clear line that names what is wrong, exit status 1, nothing created.
+func TestBadConfigurationIsRefusedBeforeAnyFileIsTouched(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		args []string
+		env  []string
+		says string
+	}{
+		{"an unknown flag", []string{"--no-such-flag"}, nil, "no-such-flag"},
+		{"a value that is no number", []string{"--snapshot-count", "many"}, nil, "snapshot-count"},
+		{"a client URL without a scheme", []string{"--listen-client-urls", "localhost"}, nil, "localhost"},
+		{"a peer URL with a path", []string{"--listen-peer-urls", "http://127.0.0.1:2380/path"}, nil, "path"},
+		{"an unknown cluster state", []string{"--initial-cluster-state", "maybe"}, nil, "initial-cluster-state"},
+		{"an election timeout below five heartbeats", []string{"--heartbeat-interval", "100", "--election-timeout", "200"}, nil, "election-timeout"},
+		{"a cluster without this member", []string{"--name", "a", "--initial-cluster", "b=http://127.0.0.1:2380"}, nil, "initial-cluster"},
+		{"a configuration file that is not there", []string{"--config-file", "missing.yaml"}, nil, "missing.yaml"},
+		{"an argument that is no flag", []string{"something"}, nil, "something"},
+		{"a flag and its variable", []string{"--name", "a"}, []string{"ETCD_NAME=b"}, "ETCD_NAME"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			args := append([]string{program.path}, test.args...)
+			s := launch(t, dir, test.env, args...)
+			s.waitEnd(t)
+			if code := s.cmd.ProcessState.ExitCode(); code != 1 && (program.ours || code == 0) {
+				t.Errorf("ended with %v, want exit status 1", s.cmd.ProcessState)
+			}
+			if !program.ours {
+				return // etcd logs several lines, and creates its directory before it has looked at everything
+			}
+			said := strings.TrimSuffix(s.log.String(), "\n")
+			if said == "" || strings.Contains(said, "\n") || !strings.Contains(said, test.says) || s.output.String() != "" {
+				t.Errorf("want one line on stderr that names %q, got:\n%s\non stdout:\n%s", test.says, said, s.output.String())
+			}
+			entries, err := os.ReadDir(dir)
+			noError(t, err)
+			if len(entries) != 0 {
+				t.Errorf("files were created: %v", entries)
+			}
+		})
+	}
+}
+
+// TestDirectoryInUseIsRefused: two processes never open one directory, and the first does not notice the attempt.
+func TestDirectoryInUseIsRefused(t *testing.T) {
+	t.Parallel()
+	if !program.ours {
+		t.Skip("etcd waits for the lock without an end")
+	}
+	first := newMember(t)
+	s := first.start(t)
+	second := newMember(t)
+	second.dataDir = first.dataDir
+	refused := second.launch(t)
+	refused.waitEnd(t)
+	if code := refused.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("the second server ended with %v, want exit status 1", refused.cmd.ProcessState)
+	}
+	said := refused.log.String()
+	if !strings.Contains(said, first.dataDir) || !strings.Contains(said, "in use") {
+		t.Errorf("the second server does not say that %s is in use:\n%s", first.dataDir, said)
+	}
+	_, err := first.connect(t).Put(within(t, time.Minute), "key", "value")
+	noError(t, err)
+	s.stop(t)
+}
+
+// TestAddressInUseIsRefused: a server that cannot listen ends and says where, and leaves its directory usable.
+func TestAddressInUseIsRefused(t *testing.T) {
+	t.Parallel()
+	first := newMember(t)
+	first.start(t)
+	second := newMember(t)
+	own := second.client
+	second.client = first.client
+	refused := second.launch(t)
+	refused.waitEnd(t)
+	address := strings.TrimPrefix(first.client, "http://")
+	if code := refused.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(refused.log.String(), address) {
+		t.Errorf("want exit status 1 and a message that names %s, got %v and\n%s", address, refused.cmd.ProcessState, refused.log.tail(5))
+	}
+	second.client = own
+	second.start(t).stop(t)
+}
