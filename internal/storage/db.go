@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -94,10 +95,17 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	return db, nil
 }
 
-// openPebble turns panics of Pebble, which it has for some damaged files, into errors.
+// openPebble turns panics of Pebble into errors. It panics with the error when it can not write, and somewhere in the
+// runtime on some damaged files.
 func openPebble(dir string, p *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover().(type) {
+		case nil:
+		case runtime.Error:
+			db, err = nil, Corruptf(dir, "%w", r)
+		case error:
+			db, err = nil, r
+		default:
 			db, err = nil, Corruptf(dir, "%v", r)
 		}
 	}()
@@ -333,6 +341,9 @@ func (db *DB) Close() error {
 	db.stall.end()
 	if cerr := db.closePebble(); err == nil {
 		err = explain(db.dir, "closing", cerr)
+	}
+	if err == nil {
+		err = db.failure.check()
 	}
 	if cerr := db.lock.Close(); err == nil {
 		err = explain(db.dir, "releasing the lock", cerr)

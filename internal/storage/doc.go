@@ -25,7 +25,8 @@
 // Parking the goroutine instead would leave Pebble's locks held and Close waiting, and ending it by
 // runtime.Goexit would leave Close waiting for a flush that never ends. With the fence nothing that
 // Pebble does afterwards can lose a file: a reopened directory holds what was durable, as after a crash. A
-// commit whose sync failed reports an error although Pebble itself returns none.
+// commit whose sync failed reports an error although Pebble itself returns none. Failures of the write-ahead log
+// are kept away from Pebble altogether, because it panics on them (walFile).
 //
 // # Locks
 //

@@ -31,8 +31,26 @@ func (l logger) Errorf(format string, args ...any) {
 
 // Fatalf implements pebble.Logger. See the package's part on failures for what happens when it returns.
 func (l logger) Fatalf(format string, args ...any) {
-	l.failure.fail(fmt.Errorf("in %s: %w", l.failure.dir, fmt.Errorf(format, args...)))
+	fatal := fatalError{text: fmt.Sprintf("in %s: ", l.failure.dir) + fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if cause, ok := a.(error); ok {
+			fatal.cause = cause
+		}
+	}
+	l.failure.fail(fatal)
 }
+
+// fatalError keeps the cause that Pebble only prints.
+type fatalError struct {
+	text  string
+	cause error // may be nil
+}
+
+// Error implements error.
+func (e fatalError) Error() string { return e.text }
+
+// Unwrap gives errors.Is the cause.
+func (e fatalError) Unwrap() error { return e.cause }
 
 // listener returns what Pebble tells about its background work. flushed, which may be nil, gets a token after each flush.
 func listener(log *slog.Logger, f *failure, stall *stallWatch, flushed chan<- struct{}) *pebble.EventListener {

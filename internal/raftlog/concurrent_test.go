@@ -1,0 +1,64 @@
+package raftlog
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func TestReadersMeetAppendsAndCuts(t *testing.T) {
+	t.Parallel()
+	l := bootstrapped(t, vfs.NewMem(), 1, Options{TailBytes: 4000})
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	for range 3 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				first, last := l.FirstIndex(), l.LastIndex()
+				es, err := l.Entries(first, last+1, 1<<20)
+				if err != nil && !errors.Is(err, ErrCompacted) {
+					t.Errorf("entries [%d, %d]: %v", first, last, err)
+					return
+				}
+				for i, e := range es {
+					if e.GetIndex() != first+uint64(i) {
+						t.Errorf("entry %d at place %d from %d", e.GetIndex(), i, first)
+						return
+					}
+				}
+				if _, err := l.Term(first); err != nil && !errors.Is(err, ErrCompacted) && !errors.Is(err, ErrUnavailable) {
+					t.Errorf("term of %d: %v", first, err)
+					return
+				}
+			}
+		})
+	}
+	readers.Go(func() {
+		for last := uint64(0); last < 900; {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if last = l.LastIndex(); last > 40 {
+				if err := l.Cut(last - 40); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	for i := uint64(2); i < 1000; i++ {
+		must(t, l.Append(nil, run(i, i+1, 1), i%7 == 0))
+	}
+	close(done)
+	readers.Wait()
+	must(t, l.Close())
+}
