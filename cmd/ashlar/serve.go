@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -18,7 +19,8 @@ import (
 // serve runs a member until it is told to stop, and returns the exit status.
 func serve(p process, program string, args []string) int {
 	fail := func(err error) int {
-		fmt.Fprintf(p.stderr, "%s: %v\n", program, err)
+		line := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors come on lines of their own
+		fmt.Fprintf(p.stderr, "%s: %s\n", program, line)
 		return 1
 	}
 	if len(args) > 0 && (args[0] == "gateway" || args[0] == "grpc-proxy") {
@@ -33,9 +35,12 @@ func serve(p process, program string, args []string) int {
 	case errors.Is(err, config.ErrVersion):
 		fmt.Fprint(p.stdout, banner(program))
 		return 0
-	case errors.As(err, &usage):
+	case errors.As(err, &usage) && program == "etcd":
 		fmt.Fprintln(p.stderr, err)
 		config.Usage(p.stderr, program)
+		return 2
+	case errors.As(err, &usage):
+		fmt.Fprintf(p.stderr, "%s: %v; see %s --help\n", program, err, program)
 		return 2
 	case err != nil:
 		return fail(err)

@@ -78,7 +78,8 @@ func (c *Config) CheckBootstrap(ctx context.Context) error {
 	}
 	own := slices.IndexFunc(members, func(m InitialMember) bool { return m.Name == c.Name })
 	if own < 0 || c.Name == "" {
-		return fmt.Errorf("%w %q in the initial cluster configuration", errNoLocalName, c.Name)
+		return fmt.Errorf("couldn't find local name %q in the initial cluster configuration (--initial-cluster=%s)",
+			c.Name, c.InitialCluster)
 	}
 	seen := map[string]bool{}
 	for _, m := range members {

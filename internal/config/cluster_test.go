@@ -15,7 +15,7 @@ func TestBootstrapIsCheckedInEtcdsWords(t *testing.T) {
 		"a name of its own":                  {[]string{"--name=x"}, ""},
 		"a name and addresses":               {[]string{"--name=x", "--initial-advertise-peer-urls=http://127.0.0.1:2,http://127.0.0.1:1"}, ""},
 		"two names for one address":          {[]string{"--name=x", "--initial-advertise-peer-urls=http://127.0.0.1:1", "--initial-cluster=x=http://127.0.0.1:1"}, ""},
-		"a cluster without this member":      {[]string{"--name=x", "--initial-cluster=y=http://localhost:2380"}, `couldn't find local name "x" in the initial cluster configuration`},
+		"a cluster without this member":      {[]string{"--name=x", "--initial-cluster=y=http://localhost:2380"}, `couldn't find local name "x" in the initial cluster configuration (--initial-cluster=y=http://localhost:2380)`},
 		"a cluster that names one URL twice": {[]string{"--initial-cluster=a=http://localhost:2380,default=http://localhost:2380"}, "initial cluster a=http://localhost:2380,default=http://localhost:2380 has duplicate url"},
 		"another address in the cluster": {[]string{"--initial-cluster=default=http://localhost:2399"},
 			`--initial-cluster has default=http://localhost:2399 but missing from --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: "http://localhost:2380" != "http://localhost:2399")`},

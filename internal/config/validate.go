@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -109,6 +108,3 @@ func (c *Config) advise() {
 			slog.Int("recommended-request-bytes", requestBytesAdvised))
 	}
 }
-
-// errNoLocalName is returned when the initial cluster does not hold this member.
-var errNoLocalName = errors.New("couldn't find local name")
