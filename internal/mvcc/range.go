@@ -117,9 +117,9 @@ func (q *query) countRest(next []byte, backwards bool) error {
 	if q.o.SkipCount {
 		return nil
 	}
+	next = append(make([]byte, 0, len(next)+1), next...) // counting moves the cursor's iterator
 	if backwards {
-		end := append(append([]byte{}, next...), 0)
-		rest, err := q.src.countKeys(q.o.Key, end, q.rev)
+		rest, err := q.src.countKeys(q.o.Key, append(next, 0), q.rev)
 		q.count += rest
 		return err
 	}

@@ -38,13 +38,13 @@ func (e *runEdit) apply(deltas []countDelta) (*runList, error) {
 		if err != nil {
 			return nil, err
 		}
-		chunks = append(chunks[:ci], append(chunksOf(runs), chunks[ci+1:]...)...)
+		chunks = append(chunks[:ci], append(chunksOf(runs, e.list.sizes.chunk), chunks[ci+1:]...)...)
 		deltas = deltas[:from]
 	}
-	return listOf(chunks), nil
+	return listOf(chunks, e.list.sizes), nil
 }
 
-func chunksOf(runs []run) []*chunk {
+func chunksOf(runs []run, chunkMax int) []*chunk {
 	switch {
 	case len(runs) == 0:
 		return nil
@@ -52,7 +52,7 @@ func chunksOf(runs []run) []*chunk {
 		return []*chunk{newChunk(runs)}
 	default:
 		half := len(runs) / 2
-		return append(chunksOf(runs[:half:half]), chunksOf(runs[half:])...)
+		return append(chunksOf(runs[:half:half], chunkMax), chunksOf(runs[half:], chunkMax)...)
 	}
 }
 
@@ -89,8 +89,8 @@ func (e *runEdit) editRuns(runs []run, deltas []countDelta, end []byte, head boo
 // editRun applies deltas, all of them in r, and cuts r before if it is full.
 func (e *runEdit) editRun(r run, deltas []countDelta, end []byte) ([]run, error) {
 	parts := []run{r}
-	if r.live >= runMax {
-		cut, err := e.base.cut(r.first, end)
+	if r.live >= int64(e.list.sizes.max) {
+		cut, err := e.base.cut(r.first, end, e.list.sizes.target)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +107,7 @@ func (e *runEdit) add(out []run, r run, head bool) ([]run, error) {
 	invariant.Check(r.live >= 0, "run %q has %d live keys", r.first, r.live)
 	alone := len(out) == 0
 	switch {
-	case alone && (head || r.live > 0), !alone && r.live > 0 && r.live+out[len(out)-1].live > runTarget/2:
+	case alone && (head || r.live > 0), !alone && r.live > 0 && r.live+out[len(out)-1].live > int64(e.list.sizes.target/2):
 		return append(out, r), setRun(e.batch, r)
 	case alone:
 		// Its keys, none live, fall to the last run of the chunk before.

@@ -10,13 +10,12 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// Sizes of runs, in live keys: a run that has grown to runMax is cut into runs of runTarget; a small one that shrinks
-// joins its neighbour when both together stay below runTarget.
-const (
-	runMax    = 1024
-	runTarget = 512
-	chunkMax  = 128 // runs in a chunk
-)
+// runSizes bounds runs, in live keys, and chunks, in runs. A run that has grown to max is cut into runs of target; a
+// small one that shrinks joins its neighbour when both together stay below half of target.
+type runSizes struct{ max, target, chunk int }
+
+// defaultRunSizes makes the two ends of a count, which are looked at key by key, cost about 0.1 ms each.
+var defaultRunSizes = runSizes{max: 1024, target: 512, chunk: 128}
 
 // run is a stretch of keys from first up to the next run's first; live of them are live.
 type run struct {
@@ -24,7 +23,7 @@ type run struct {
 	live  int64
 }
 
-// chunk is up to chunkMax runs.
+// chunk is a bounded number of runs.
 type chunk struct {
 	runs []run
 	live int64
@@ -33,6 +32,7 @@ type chunk struct {
 // runList is all runs in order, in chunks so that a change copies little. It is immutable: readers take it with the
 // published state and need no lock. There is always a first run, named by the empty key.
 type runList struct {
+	sizes  runSizes
 	chunks []*chunk
 	before []int64 // live keys in the chunks before each
 	live   int64
@@ -41,15 +41,15 @@ type runList struct {
 // runPos is the place of a run in a list. The place past the last has run 0 of a chunk that is not there.
 type runPos struct{ chunk, run int }
 
-func newRunList(runs []run) *runList {
+func newRunList(runs []run, sizes runSizes) *runList {
 	if len(runs) == 0 {
 		runs = []run{{}}
 	}
 	var chunks []*chunk
-	for part := range slices.Chunk(runs, chunkMax/2) {
+	for part := range slices.Chunk(runs, sizes.chunk/2) {
 		chunks = append(chunks, newChunk(part))
 	}
-	return listOf(chunks)
+	return listOf(chunks, sizes)
 }
 
 func newChunk(runs []run) *chunk {
@@ -60,8 +60,8 @@ func newChunk(runs []run) *chunk {
 	return c
 }
 
-func listOf(chunks []*chunk) *runList {
-	l := &runList{chunks: chunks, before: make([]int64, len(chunks))}
+func listOf(chunks []*chunk, sizes runSizes) *runList {
+	l := &runList{sizes: sizes, chunks: chunks, before: make([]int64, len(chunks))}
 	for i, c := range chunks {
 		l.before[i] = l.live
 		l.live += c.live
@@ -113,7 +113,7 @@ func (l *runList) rank(p runPos) int64 {
 }
 
 // loadRuns reads the runs, or makes and stores them when there are none.
-func loadRuns(db *storage.DB) (*runList, error) {
+func loadRuns(db *storage.DB, sizes runSizes) (*runList, error) {
 	lower := storage.AppendPlainKey(nil, storage.SpaceRuns)
 	upper := storage.AppendPlainKey(nil, storage.SpaceRuns+1)
 	it, err := db.NewIter(&storage.IterOptions{LowerBound: lower, UpperBound: upper})
@@ -136,22 +136,22 @@ func loadRuns(db *storage.DB) (*runList, error) {
 		return nil, err
 	}
 	if len(runs) == 0 {
-		return buildRuns(db)
+		return buildRuns(db, sizes)
 	}
 	if len(runs[0].first) != 0 {
 		return nil, fmt.Errorf("%w: the first run is named %q, not by the empty key", storage.ErrCorrupt, runs[0].first)
 	}
-	return newRunList(runs), nil
+	return newRunList(runs, sizes), nil
 }
 
 // buildRuns counts all keys and stores the runs. An empty store gets none: its first writer makes them.
-func buildRuns(db *storage.DB) (*runList, error) {
-	runs, err := cutRuns(db)
+func buildRuns(db *storage.DB, sizes runSizes) (*runList, error) {
+	runs, err := cutRuns(db, sizes.target)
 	if err != nil {
 		return nil, err
 	}
 	if len(runs) == 1 && runs[0].live == 0 {
-		return newRunList(runs), nil
+		return newRunList(runs, sizes), nil
 	}
 	b := db.NewBatch()
 	defer b.Close()
@@ -163,30 +163,30 @@ func buildRuns(db *storage.DB) (*runList, error) {
 	if err := db.Commit(b, false); err != nil {
 		return nil, err
 	}
-	return newRunList(runs), nil
+	return newRunList(runs, sizes), nil
 }
 
-func cutRuns(db *storage.DB) ([]run, error) {
+func cutRuns(db *storage.DB, target int) ([]run, error) {
 	s := &Store{db: db}
 	snap, err := openSnapshot(s, &published{})
 	if err != nil {
 		return nil, err
 	}
-	runs, err := snap.cut(nil, fromKeyOn)
+	runs, err := snap.cut(nil, fromKeyOn, target)
 	if cerr := snap.close(); err == nil {
 		err = cerr
 	}
 	return runs, err
 }
 
-// cut cuts the newest live keys of [key, end) into runs of runTarget; the first is named key. Of two rests the last run
+// cut cuts the newest live keys of [key, end) into runs of target; the first is named key. The last run
 // may be shorter.
-func (s *snapshot) cut(key, end []byte) ([]run, error) {
+func (s *snapshot) cut(key, end []byte, target int) ([]run, error) {
 	runs := []run{{first: bytes.Clone(key)}}
 	c := s.scan(key, end, maxRevision)
 	for c.next() {
 		last := &runs[len(runs)-1]
-		if last.live == runTarget {
+		if last.live == int64(target) {
 			runs = append(runs, run{first: bytes.Clone(c.key())})
 			last = &runs[len(runs)-1]
 		}

@@ -31,8 +31,12 @@ type snapshot struct {
 
 // openSnapshot REQUIRES: p was published before the call.
 func openSnapshot(s *Store, p *published) (snapshot, error) {
+	if err := s.gate.enter(); err != nil {
+		return snapshot{}, err
+	}
 	it, err := s.db.NewIter(&storage.IterOptions{LowerBound: dataLower, UpperBound: dataUpper})
 	if err != nil {
+		s.gate.leave()
 		return snapshot{}, fmt.Errorf("opening an iterator over the keys: %w", err)
 	}
 	return snapshot{store: s, now: p, it: it}, nil
@@ -44,6 +48,7 @@ func (s *snapshot) close() error {
 	}
 	err := s.it.Close()
 	s.it = nil
+	s.store.gate.leave()
 	return err
 }
 

@@ -33,6 +33,7 @@ type Store struct {
 	compactDone   atomic.Pointer[Revision]
 
 	pages pageCache
+	gate  gate
 }
 
 // published is what readers see of the store beside the database. It is immutable.
@@ -45,7 +46,9 @@ type published struct {
 
 // Open reads what the store keeps in memory from db. A database that has data but no runs gets them now, by one
 // scan of all keys.
-func Open(db *storage.DB) (*Store, error) {
+func Open(db *storage.DB) (*Store, error) { return open(db, defaultRunSizes) }
+
+func open(db *storage.DB, sizes runSizes) (*Store, error) {
 	s := &Store{db: db, compactTarget: neverCompacted}
 	p := &published{revision: 1, compact: neverCompacted}
 	if err := s.loadApplied(p); err != nil {
@@ -54,7 +57,7 @@ func Open(db *storage.DB) (*Store, error) {
 	if err := s.loadCompact(p); err != nil {
 		return nil, err
 	}
-	runs, err := loadRuns(db)
+	runs, err := loadRuns(db, sizes)
 	if err != nil {
 		return nil, fmt.Errorf("loading the runs of keys: %w", err)
 	}
