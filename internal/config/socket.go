@@ -3,8 +3,6 @@ package config
 import (
 	"net"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // ListenConfig returns what listeners of this member are made with: it sets the socket options of
@@ -16,14 +14,7 @@ func (c *Config) ListenConfig() net.ListenConfig {
 	}
 	return net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
 		var failed error
-		err := conn.Control(func(fd uintptr) {
-			if port {
-				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			}
-			if address && failed == nil {
-				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-			}
-		})
+		err := conn.Control(func(fd uintptr) { failed = reuse(fd, port, address) })
 		if err != nil {
 			return err
 		}
