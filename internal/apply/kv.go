@@ -1,0 +1,119 @@
+package apply
+
+import (
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// Fields of the response messages; 1 is the header in all of them.
+const (
+	putPrevKV     = 2
+	deleteDeleted = 2
+	deletePrevKVs = 3
+	rangeKVs      = 2
+	rangeMore     = 3
+	rangeCount    = 4
+)
+
+// put applies a PutRequest by itself.
+func (g *group) put(raw []byte, want bool) ([]byte, error) {
+	p, err := ParsePut(raw)
+	if err != nil {
+		return nil, err
+	}
+	c := g.checker()
+	if err := c.put(&p); err != nil {
+		return nil, err
+	}
+	return write(g.w, &p, want)
+}
+
+// write carries out p and returns the body of its response. REQUIRES: p was checked.
+func write(w *mvcc.Writer, p *Put, want bool) (body []byte, err error) {
+	value, lease := p.Value, p.Lease
+	if p.IgnoreValue || p.IgnoreLease {
+		old, _, err := w.Get(p.Key)
+		if err != nil {
+			return nil, err
+		}
+		// The old version is valid only until the writer is used again. Should there be none (see
+		// checker.gone), what is kept is empty.
+		old = old.Clone()
+		if p.IgnoreValue {
+			value = old.Value()
+		}
+		if p.IgnoreLease {
+			lease = old.Lease()
+		}
+	}
+	prev, existed, err := w.Put(p.Key, value, lease)
+	if err != nil {
+		return nil, err
+	}
+	if want && p.PrevKV && existed {
+		body = appendField(nil, putPrevKV, prev.Raw())
+	}
+	return body, nil
+}
+
+// deleteRange applies a DeleteRangeRequest by itself.
+func (g *group) deleteRange(raw []byte, want bool) ([]byte, error) {
+	d, err := ParseDeleteRange(raw)
+	if err != nil {
+		return nil, err
+	}
+	return erase(g.w, &d, want)
+}
+
+// erase carries out d and returns the body of its response.
+func erase(w *mvcc.Writer, d *DeleteRange, want bool) (body []byte, err error) {
+	var prev []byte
+	var onPrev func(mvcc.KV) error
+	if want && d.PrevKV {
+		onPrev = func(kv mvcc.KV) error {
+			prev = appendField(prev, deletePrevKVs, kv.Raw())
+			return nil
+		}
+	}
+	n, err := w.DeleteRange(d.Key, rangeEnd(d.RangeEnd), onPrev)
+	if err != nil || !want {
+		return nil, err
+	}
+	return append(appendNumber(nil, deleteDeleted, n), prev...), nil
+}
+
+// rangeEnd turns a request's range end into the store's: absent means one key.
+func rangeEnd(end []byte) []byte {
+	if len(end) == 0 {
+		return nil
+	}
+	return end
+}
+
+// fromKeyOn tells whether a range end stands for all keys from the range's key on.
+func fromKeyOn(end []byte) bool { return len(end) == 1 && end[0] == 0 }
+
+// Options returns what the store is to read for r.
+func (r *Range) Options() mvcc.RangeOptions {
+	return mvcc.RangeOptions{
+		Key: r.Key, End: rangeEnd(r.RangeEnd), Rev: r.Revision, Limit: r.Limit,
+		Order: mvcc.SortOrder(r.SortOrder), Target: mvcc.SortTarget(r.SortTarget),
+		KeysOnly: r.KeysOnly, CountOnly: r.CountOnly,
+		MinMod: r.MinMod, MaxMod: r.MaxMod, MinCreate: r.MinCreate, MaxCreate: r.MaxCreate,
+	}
+}
+
+// AppendRange reads r and appends the body of its RangeResponse. rev is the revision for
+// the response's header. Errors are those of mvcc.Reader.Range; dst is returned with them.
+func AppendRange(dst []byte, from mvcc.Reader, r *Range) (body []byte, rev int64, err error) {
+	body = dst
+	res, err := from.Range(r.Options(), func(kv mvcc.KV) error {
+		body = appendField(body, rangeKVs, kv.Raw())
+		return nil
+	})
+	if err != nil {
+		return dst, 0, err
+	}
+	body = appendFlag(body, rangeMore, res.More)
+	body = appendNumber(body, rangeCount, res.Count)
+	return body, res.Rev, nil
+}

@@ -1,0 +1,184 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/invariant"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// Bounds of a group: it is one batch and is visible as a whole.
+const (
+	groupEntriesMax = 512
+	groupBytesMax   = 1 << 20
+)
+
+// Machine is the state machine of one state. One goroutine at a time calls it.
+type Machine struct {
+	store   *mvcc.Store
+	members *cluster.Membership
+
+	// leaseExists says whether a put may name a lease. None exist yet.
+	leaseExists func(id int64) bool
+
+	confRefused error // why the configuration change that is under way was refused
+}
+
+// New makes the machine that changes store and members, which must be those of one
+// state.
+func New(store *mvcc.Store, members *cluster.Membership) *Machine {
+	return &Machine{store: store, members: members, leaseExists: func(int64) bool { return false }}
+}
+
+// Apply applies consecutive normal entries. wanted says whether anyone here waits for
+// the result of a request; done gives it to them, after the entry's effect is
+// visible. Entries that the state already has are passed over. An error is final: see
+// the package.
+func (m *Machine) Apply(entries []*raftpb.Entry, wanted func(id uint64) bool, done func(id uint64, r Result)) error {
+	applied, _ := m.store.Applied()
+	for len(entries) > 0 && entries[0].GetIndex() <= applied {
+		entries = entries[1:]
+	}
+	for len(entries) > 0 {
+		n, size := 0, 0
+		for n < len(entries) && n < groupEntriesMax && (n == 0 || size+len(entries[n].GetData()) <= groupBytesMax) {
+			size += len(entries[n].GetData())
+			n++
+		}
+		if err := m.group(entries[:n], wanted, done); err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+// group is a run of entries that share a batch.
+type group struct {
+	m       *Machine
+	w       *mvcc.Writer
+	members *cluster.Change // nil until an entry changes the membership
+	results []waiting
+	unread  error // the present entry did its writes, but could not answer all it was asked
+}
+
+type waiting struct {
+	id uint64
+	r  Result
+}
+
+func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) error {
+	g := group{m: m, w: m.store.NewWriter()}
+	next, _ := m.store.Applied()
+	for _, e := range entries {
+		if next++; e.GetIndex() != next {
+			g.w.Discard()
+			return fmt.Errorf("%w: entry %d where %d should follow", ErrGap, e.GetIndex(), next)
+		}
+		if err := g.apply(e, wanted); err != nil {
+			g.w.Discard()
+			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
+		}
+	}
+	last := entries[len(entries)-1]
+	g.w.SetApplied(last.GetIndex(), last.GetTerm())
+	if err := g.w.Commit(); err != nil {
+		return fmt.Errorf("commit the effect of entries %d to %d: %w", entries[0].GetIndex(), last.GetIndex(), err)
+	}
+	if g.members != nil {
+		g.members.Publish()
+	}
+	for _, x := range g.results {
+		done(x.id, x.r)
+	}
+	return nil
+}
+
+// apply applies one normal entry.
+func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
+	if len(e.GetData()) == 0 {
+		return nil // opens a term
+	}
+	header, cmd, raw, err := Decode(e.GetData())
+	if err != nil {
+		return err
+	}
+	want := wanted(header.ID)
+	g.unread = nil
+	g.w.Begin()
+	r, err := g.run(cmd, raw, want)
+	if err != nil {
+		return err
+	}
+	rev, changed := g.w.End()
+	invariant.Check(r.Err == nil || !changed, "entry %d was refused (%v) and changed something", e.GetIndex(), r.Err)
+	if want {
+		if r.Err == nil {
+			r.Err = g.unread
+		}
+		r.Index, r.Term, r.Revision = e.GetIndex(), e.GetTerm(), rev
+		g.results = append(g.results, waiting{header.ID, r})
+	}
+	return nil
+}
+
+// run is the switch over all commands. A refusal is in the result.
+func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
+	var body []byte
+	var err error
+	switch cmd {
+	case CommandPut:
+		body, err = g.put(raw, want)
+	case CommandDeleteRange:
+		body, err = g.deleteRange(raw, want)
+	case CommandTxn:
+		body, err = g.txn(raw, want)
+	case CommandCompaction:
+		err = g.compact(raw)
+	case CommandClusterVersionSet:
+		err = g.setClusterVersion(raw)
+	case CommandClusterMemberAttrSet:
+		err = g.setMemberAttributes(raw)
+	case CommandRange, CommandAuthStatus, CommandAuthUserGet, CommandAuthUserList,
+		CommandAuthRoleList, CommandAuthRoleGet, CommandDowngradeVersionTest:
+		// etcd logs some reads; they change nothing.
+	default:
+		return Result{}, fmt.Errorf("%w: %s", ErrUnknownCommand, cmd)
+	}
+	if refused(err) {
+		return Result{Err: err}, nil
+	}
+	return Result{Body: body}, err
+}
+
+// refused says whether an error is a command's result and not the machine's end.
+func refused(err error) bool {
+	for _, r := range []error{
+		ErrKeyNotFound, ErrLeaseNotFound, ErrEmptyKey, mvcc.ErrCompacted, mvcc.ErrFutureRevision,
+	} {
+		if errors.Is(err, r) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *group) compact(raw []byte) error {
+	c, err := ParseCompact(raw)
+	if err != nil {
+		return err
+	}
+	return g.w.ScheduleCompact(c.Revision)
+}
+
+// change returns the group's change of the membership.
+func (g *group) change() *cluster.Change {
+	if g.members == nil {
+		g.members = g.m.members.Begin(g.w.Batch())
+	}
+	return g.members
+}

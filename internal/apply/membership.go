@@ -1,0 +1,127 @@
+package apply
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/membershippb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+func (g *group) setClusterVersion(raw []byte) error {
+	var r membershippb.ClusterVersionSetRequest
+	if err := proto.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return g.change().SetVersion(r.GetVer())
+}
+
+func (g *group) setMemberAttributes(raw []byte) error {
+	var r membershippb.ClusterMemberAttrSetRequest
+	if err := proto.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	a := r.GetMemberAttributes()
+	return g.change().SetAttributes(cluster.ID(r.GetMember_ID()), a.GetName(), a.GetClientUrls())
+}
+
+var confStateKey = storage.AppendPlainKey(nil, storage.SpaceMeta, []byte("confstate"))
+
+// LoadConfState reads the configuration that the state's applied index has. A new
+// state has an empty one.
+func LoadConfState(db *storage.DB) (*raftpb.ConfState, error) {
+	cs := &raftpb.ConfState{}
+	_, err := db.Get(confStateKey, func(b []byte) error {
+		if err := proto.Unmarshal(b, cs); err != nil {
+			return storage.Corruptf(db.Dir(), "the configuration cannot be read: %w", err)
+		}
+		return nil
+	})
+	return cs, err
+}
+
+// CheckConfChange decides a configuration entry. A change that must be refused comes
+// back with NodeId 0, which raft takes for no change. FinishConfChange must follow.
+func (m *Machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
+	cc := &raftpb.ConfChange{}
+	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	_, m.confRefused = m.judge(cc)
+	switch {
+	case errors.Is(m.confRefused, ErrMalformed), errors.Is(m.confRefused, ErrUnknownCommand):
+		return nil, m.confRefused
+	case m.confRefused != nil:
+		cc.NodeId = proto.Uint64(0)
+	}
+	return cc, nil
+}
+
+// judge returns the change that cc makes to the membership, or why it is refused.
+func (m *Machine) judge(cc *raftpb.ConfChange) (func(*cluster.Change) error, error) {
+	id := cluster.ID(cc.GetNodeId())
+	var x cluster.ConfChangeContext
+	if cc.GetType() != raftpb.ConfChangeRemoveNode {
+		if err := json.Unmarshal(cc.GetContext(), &x); err != nil {
+			return nil, fmt.Errorf("%w: the context of a configuration change: %w", ErrMalformed, err)
+		}
+		if x.ID != id {
+			return nil, fmt.Errorf("%w: a configuration change of member %s with the context of %s", ErrMalformed, id, x.ID)
+		}
+	}
+	switch cc.GetType() {
+	case raftpb.ConfChangeAddNode, raftpb.ConfChangeAddLearnerNode:
+		if x.IsPromote {
+			return func(c *cluster.Change) error { return c.Promote(id) }, m.members.CheckPromote(id)
+		}
+		return func(c *cluster.Change) error { return c.Add(x.Member) }, m.members.CheckAdd(x.Member)
+	case raftpb.ConfChangeRemoveNode:
+		return func(c *cluster.Change) error { return c.Remove(id) }, m.members.CheckRemove(id)
+	case raftpb.ConfChangeUpdateNode:
+		return func(c *cluster.Change) error { return c.UpdatePeerURLs(id, x.PeerURLs) }, m.members.CheckUpdate(x.Member)
+	default:
+		return nil, fmt.Errorf("%w: configuration change of type %s", ErrUnknownCommand, cc.GetType())
+	}
+}
+
+// FinishConfChange stores the effect of a checked configuration entry, together with
+// the configuration cs that raft made of it. The result goes to the change's id.
+func (m *Machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *raftpb.ConfState, done func(id uint64, r Result)) error {
+	w := m.store.NewWriter()
+	change, err := m.storeConfChange(w.Batch(), cc, cs)
+	if err != nil {
+		w.Discard()
+		return err
+	}
+	w.SetApplied(e.GetIndex(), e.GetTerm())
+	if err := w.Commit(); err != nil {
+		return fmt.Errorf("commit configuration change %d: %w", e.GetIndex(), err)
+	}
+	change.Publish()
+	done(cc.GetId(), Result{
+		Index: e.GetIndex(), Term: e.GetTerm(), Revision: m.store.Revision(), Err: m.confRefused,
+	})
+	return nil
+}
+
+func (m *Machine) storeConfChange(b *storage.Batch, cc *raftpb.ConfChange, cs *raftpb.ConfState) (*cluster.Change, error) {
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(cs)
+	if err != nil {
+		return nil, fmt.Errorf("encode the configuration: %w", err)
+	}
+	change := m.members.Begin(b)
+	err = b.Set(confStateKey, encoded, nil)
+	if m.confRefused == nil {
+		set, jerr := m.judge(cc)
+		if jerr != nil {
+			return nil, jerr
+		}
+		err = errors.Join(err, set(change))
+	}
+	return change, err
+}

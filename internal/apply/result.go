@@ -1,0 +1,37 @@
+package apply
+
+import "errors"
+
+var (
+	// ErrKeyNotFound is the result of a put that keeps the value or the lease of a
+	// key that is not there.
+	ErrKeyNotFound = errors.New("apply: key not found")
+	// ErrLeaseNotFound is the result of a put on a lease that is not there.
+	ErrLeaseNotFound = errors.New("apply: requested lease not found")
+	// ErrEmptyKey is the result of a put without a key, which no member should propose.
+	ErrEmptyKey = errors.New("apply: key is not provided")
+	// ErrUnknownCommand is wrapped by Apply's error when an entry holds a command that
+	// this release does not know. Going on would make members differ.
+	ErrUnknownCommand = errors.New("apply: this release does not know the command")
+	// ErrMalformed is wrapped by errors about bytes that are no encoded request.
+	ErrMalformed = errors.New("apply: malformed request")
+	// ErrGap is wrapped by Apply's error when an entry is not the one after the last
+	// applied.
+	ErrGap = errors.New("apply: entries are missing")
+)
+
+// Result is what became of an entry.
+type Result struct {
+	// Index and Term are the entry's.
+	Index, Term uint64
+	// Revision is the store's after the entry: what the response's header carries.
+	Revision int64
+	// Body is the encoded response message without its field 1, the header. It is the
+	// receiver's. nil for responses that have nothing else.
+	Body []byte
+	// Err says why the command was refused: one of this package's errors, or
+	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster. The command had
+	// no effect then; only with mvcc.ErrTooLarge, when a transaction's read did not fit into
+	// memory, its writes have happened.
+	Err error
+}

@@ -1,0 +1,126 @@
+package apply
+
+import (
+	"errors"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// txn applies a TxnRequest.
+func (g *group) txn(raw []byte, want bool) ([]byte, error) {
+	t, err := ParseTxn(raw)
+	if err != nil {
+		return nil, err
+	}
+	p, err := decide(g.w, &t)
+	if err != nil {
+		return nil, err
+	}
+	c := g.checker()
+	if err := c.plan(p); err != nil {
+		return nil, err
+	}
+	x := executor{w: g.w, from: g.w, revision: g.w.Revision, want: want}
+	a, err := x.run(p)
+	if err != nil || !want {
+		return nil, err
+	}
+	// A read that failed must not undo the writes: members at which nobody waits have not read at all.
+	g.unread = x.unread
+	return a.append(make([]byte, 0, a.size)), nil
+}
+
+// ReadTxn answers a transaction that is ReadOnly, outside the log. v must be open at the
+// current revision. rev is the revision for the response's header. Errors: those of
+// mvcc.Reader.Range.
+func ReadTxn(v *mvcc.View, t *Txn) (body []byte, rev int64, err error) {
+	p, err := decide(v, t)
+	if err != nil {
+		return nil, 0, err
+	}
+	c := checker{from: v, rev: v.Current(), compacted: v.CompactRevision()}
+	if err := c.plan(p); err != nil {
+		return nil, 0, err
+	}
+	x := executor{from: v, revision: v.Current, want: true}
+	a, err := x.run(p)
+	if err != nil {
+		return nil, 0, err
+	}
+	return a.append(make([]byte, 0, a.size)), v.Current(), nil
+}
+
+// executor carries a checked plan out.
+type executor struct {
+	w        *mvcc.Writer // nil when the plan only reads
+	from     mvcc.Reader
+	revision func() int64 // that of a read now
+	want     bool         // answers are wanted
+	unread   error        // why a range of a transaction that writes has no answer
+}
+
+// run carries out the operations in order. The answer is nil unless wanted.
+func (x *executor) run(p *plan) (*txnAnswer, error) {
+	var answers []answer
+	if x.want {
+		answers = make([]answer, 0, len(p.ops))
+	}
+	nested := p.nested
+	for i := range p.ops {
+		op := &p.ops[i]
+		var a answer
+		var err error
+		if op.Txn != nil {
+			a, err = x.nested(nested[0])
+			nested = nested[1:]
+		} else {
+			a, err = x.one(op)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if x.want {
+			answers = append(answers, a)
+		}
+	}
+	if !x.want {
+		return nil, nil
+	}
+	return newTxnAnswer(p.succeeded, answers), nil
+}
+
+func (x *executor) nested(p *plan) (answer, error) {
+	t, err := x.run(p)
+	if err != nil || !x.want {
+		return answer{}, err
+	}
+	return nestedAnswer(t), nil
+}
+
+// one carries out an operation that is no transaction.
+func (x *executor) one(op *Op) (answer, error) {
+	switch {
+	case op.Put != nil:
+		body, err := write(x.w, op.Put, x.want)
+		return x.answer(answerPut, body), err
+	case op.DeleteRange != nil:
+		body, err := erase(x.w, op.DeleteRange, x.want)
+		return x.answer(answerDeleteRange, body), err
+	case op.Range != nil && x.want:
+		body, _, err := AppendRange(nil, x.from, op.Range)
+		if errors.Is(err, mvcc.ErrTooLarge) && x.w != nil {
+			x.unread, err = err, nil
+		}
+		return x.answer(answerRange, body), err
+	default:
+		return answer{}, nil
+	}
+}
+
+// answer is that of an operation just carried out; its header carries the revision that a read would see now.
+func (x *executor) answer(field answerField, body []byte) answer {
+	if !x.want {
+		return answer{}
+	}
+	return leafAnswer(field, x.revision(), body)
+}
