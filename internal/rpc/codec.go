@@ -1,0 +1,32 @@
+package rpc
+
+import (
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto" // also registers the codec that ours falls back to
+	"google.golang.org/grpc/mem"
+)
+
+// codec is the codec of a server: Requests and Responses pass as bytes, all else through gRPC's own codec. It has
+// the name of that codec, so clients see no difference.
+type codec struct{ rest encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
+
+// Name implements encoding.CodecV2.
+func (c codec) Name() string { return grpcproto.Name }
+
+// Marshal implements encoding.CodecV2. A Response is empty afterwards.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if r, ok := v.(*Response); ok {
+		return r.take(), nil
+	}
+	return c.rest.Marshal(v)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if r, ok := v.(*Request); ok {
+		return r.take(data)
+	}
+	return c.rest.Unmarshal(data, v)
+}

@@ -1,0 +1,34 @@
+// Package rpc is the gRPC front of a member: it checks requests, asks the member, and turns
+// its answers and errors into etcd's.
+//
+// # The way of a KV request
+//
+// KV requests are not decoded into message structs. The codec hands the bytes of the request over
+// as a Request; they are checked field by field (shape.go), against etcd's rules (check.go), and
+// a write goes into the log as those very bytes. A Response is a list of buffers: header and stored
+// KeyValues are appended to it as they come off the storage iterator, and gRPC writes the
+// buffers to the connection. So a value is copied once on its way out, and never decoded.
+// All other services use the generated messages; the same codec passes them to gRPC's own.
+//
+// A request in a form that the fast checks do not know (unknown or repeated fields, fields out of
+// order, deep nesting) is decoded by package proto, which also makes the text of the error when it is
+// malformed, and encoded again without what is unknown. What goes into the log is therefore
+// always in the order of field numbers, each field once.
+//
+// # Words
+//
+//   - shape: what the checks need to know of a request; its slices alias the request's bytes.
+//   - op: one operation of a transaction, or a transaction in it.
+//   - chunk: a buffer that a part of a response stands in.
+//   - budget: the bytes that all large responses together may hold, see budget.go.
+//
+// # Rules
+//
+//  1. A Request is valid until its handler returns: whoever wants to keep it, copies it.
+//  2. Errors leave this package only through toStatus (errors.go), one table for all services.
+//  3. Nothing a client sends is a reason to panic, and no panic is recovered: it would be a bug
+//     of ours, and a member that goes on after one may answer wrongly.
+//
+// The package opens no listeners, reads no configuration and holds no state of the cluster. What it needs
+// of a member it declares as small interfaces (kv.go, maintenance.go, cluster.go).
+package rpc

@@ -1,0 +1,56 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// statuses is the one table from our errors to etcd's statuses. An error is looked for with errors.Is, from the
+// top: an error that wraps two of them has the status of the upper one.
+var statuses = []struct{ err, status error }{
+	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{mvcc.ErrTooLarge, status.Error(codes.ResourceExhausted, "ashlar: the range is too large to be sorted by anything but its keys")},
+
+	{apply.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{apply.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{apply.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+
+	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+	{member.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
+	{member.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
+	{member.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	{member.ErrStopped, rpctypes.ErrGRPCStopped},
+	{member.ErrTimeout, rpctypes.ErrGRPCTimeout},
+
+	{context.Canceled, rpctypes.ErrGRPCCanceled},
+	{context.DeadlineExceeded, rpctypes.ErrGRPCDeadlineExceeded},
+}
+
+// toStatus returns the error that a client is told. One that is a status already stays; one that no table knows has
+// the code Unknown and its text, as in etcd.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return err
+	}
+	for i := range statuses {
+		if errors.Is(err, statuses[i].err) {
+			return statuses[i].status
+		}
+	}
+	if s, ok := status.FromError(err); ok {
+		return s.Err()
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

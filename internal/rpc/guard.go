@@ -1,0 +1,69 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+)
+
+// guard stands before every request: it turns away clients that demand a leader while there is none, and logs slow
+// requests.
+type guard struct {
+	hasLeader func() bool
+	slow      time.Duration
+	log       *slog.Logger
+}
+
+// check returns ErrGRPCNoLeader when the client demands a leader and none is known.
+func (g *guard) check(ctx context.Context) error {
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	if len(v) > 0 && v[0] == rpctypes.MetadataHasLeader && !g.hasLeader() {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	return nil
+}
+
+func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := g.check(ctx); err != nil {
+		return nil, err
+	}
+	if g.slow <= 0 {
+		return handler(ctx, req)
+	}
+	start := time.Now()
+	resp, err := handler(ctx, req)
+	if took := time.Since(start); took > g.slow {
+		g.tell(ctx, info.FullMethod, took, req, resp, err)
+	}
+	return resp, err
+}
+
+// tell logs a slow request: never its keys or values.
+func (g *guard) tell(ctx context.Context, method string, took time.Duration, req, resp any, err error) {
+	attrs := []slog.Attr{slog.String("method", method), slog.Duration("took", took), slog.Duration("expected", g.slow)}
+	if p, ok := peer.FromContext(ctx); ok {
+		attrs = append(attrs, slog.String("client", p.Addr.String()))
+	}
+	if r, ok := req.(*Request); ok {
+		attrs = append(attrs, slog.Int("request_bytes", len(r.Raw())))
+	}
+	if r, ok := resp.(*Response); ok && r != nil {
+		attrs = append(attrs, slog.Int("response_bytes", r.Len()))
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	g.log.LogAttrs(ctx, slog.LevelWarn, "slow request", attrs...)
+}
+
+func (g *guard) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := g.check(s.Context()); err != nil {
+		return err
+	}
+	return handler(srv, s)
+}

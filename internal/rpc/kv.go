@@ -1,0 +1,122 @@
+package rpc
+
+import (
+	"context"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// KVMember is what the KV service needs of a member. All methods are called from many goroutines.
+type KVMember interface {
+	// Propose puts the request message raw, as command c, into the log and waits for its result. raw is copied.
+	// A refusal is the error, too. After the context's error the request may still happen.
+	Propose(ctx context.Context, c apply.Command, raw []byte) (apply.Result, error)
+	// ReadBarrier returns once all that was committed when it was called can be read.
+	ReadBarrier(ctx context.Context) error
+	// View opens the state at a revision, 0 or less for the newest. The caller closes it.
+	View(rev int64) (*mvcc.View, error)
+	// WaitCompacted returns once what was compacted up to rev is removed.
+	WaitCompacted(ctx context.Context, rev int64) error
+	// Header returns what each response header says beside the revision.
+	Header() (clusterID, memberID, term uint64)
+}
+
+// KVOptions are the limits of the KV service; zero values stand for the defaults.
+type KVOptions struct {
+	// TxnOpsMax bounds the lists of a transaction (128).
+	TxnOpsMax int
+	// ResponseBudget bounds the bytes that all large responses hold at a time (DefaultResponseBudget). At the
+	// bound they are built one after another; a request waits for it as long as its context lets it.
+	ResponseBudget int64
+}
+
+// KV is the service etcdserverpb.KV.
+type KV struct {
+	member    KVMember
+	txnOpsMax int
+	budget    *budget
+}
+
+// NewKV returns the service on a member.
+func NewKV(m KVMember, o KVOptions) *KV {
+	if o.TxnOpsMax <= 0 {
+		o.TxnOpsMax = 128
+	}
+	return &KV{member: m, txnOpsMax: o.TxnOpsMax, budget: newBudget(o.ResponseBudget)}
+}
+
+// Register adds the service to a server that NewServer has made; another one lacks the codec.
+func (s *KV) Register(r grpc.ServiceRegistrar) { r.RegisterService(&kvDesc, s) }
+
+// kvService is what kvDesc demands of what is registered.
+type kvService interface{ isKV() }
+
+func (s *KV) isKV() {}
+
+// kvDesc names the methods as etcd's description does, with handlers that pass bytes on.
+var kvDesc = grpc.ServiceDesc{
+	ServiceName: etcdserverpb.KV_ServiceDesc.ServiceName,
+	HandlerType: (*kvService)(nil),
+	Methods: []grpc.MethodDesc{
+		unary(MethodRange, (*KV).Range),
+		unary(MethodPut, (*KV).Put),
+		unary(MethodDeleteRange, (*KV).DeleteRange),
+		unary(MethodTxn, (*KV).Txn),
+		unary(MethodCompact, (*KV).Compact),
+	},
+	Streams: []grpc.StreamDesc{{
+		StreamName:    MethodRangeStream.String(),
+		ServerStreams: true,
+		Handler:       handleRangeStream,
+	}},
+	Metadata: etcdserverpb.KV_ServiceDesc.Metadata,
+}
+
+// unary makes the handler of a method.
+func unary(m Method, call func(*KV, context.Context, *Request) (*Response, error)) grpc.MethodDesc {
+	name := "/" + etcdserverpb.KV_ServiceDesc.ServiceName + "/" + m.String()
+	return grpc.MethodDesc{MethodName: m.String(), Handler: func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (_ any, err error) {
+		req := &Request{method: m}
+		defer req.free()
+		if err := decode(req); err != nil {
+			return nil, err
+		}
+		var resp *Response
+		handler := func(ctx context.Context, in any) (_ any, err error) {
+			resp, err = call(srv.(*KV), ctx, in.(*Request))
+			if err != nil {
+				return nil, toStatus(err)
+			}
+			return resp, nil
+		}
+		defer func() {
+			if err != nil && resp != nil {
+				resp.drop() // the error came after it
+			}
+		}()
+		if interceptor == nil {
+			return handler(ctx, req)
+		}
+		return interceptor(ctx, req, &grpc.UnaryServerInfo{Server: srv, FullMethod: name}, handler)
+	}}
+}
+
+// header returns the header of a response at a revision.
+func (s *KV) header(rev int64) header {
+	cluster, member, term := s.member.Header()
+	return header{cluster, member, rev, term}
+}
+
+// respond makes a response of a revision and the encoded fields after the header.
+func (s *KV) respond(ctx context.Context, rev int64, body []byte) (*Response, error) {
+	r := newResponse(s.budget)
+	r.header(s.header(rev))
+	if err := r.attach(ctx, body); err != nil {
+		return nil, err
+	}
+	return r, nil
+}

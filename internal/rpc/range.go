@@ -1,0 +1,127 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// The fields of RangeResponse beside the header.
+const (
+	rangeKVs   = 2
+	rangeMore  = 3
+	rangeCount = 4
+)
+
+// streamChunkMin and streamChunkMax bound the messages of a RangeStream: the first is small, so that it comes soon, and
+// each is twice as large as the one before. A single key-value may be larger.
+const (
+	streamChunkMin = 32 << 10
+	streamChunkMax = 512 << 10
+)
+
+// view waits for the barrier unless the read is serializable, and opens a view. A view that was opened has to be closed.
+func (s *KV) view(ctx context.Context, serializable bool, rev int64) (*mvcc.View, error) {
+	if !serializable {
+		if err := s.member.ReadBarrier(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.member.View(rev)
+}
+
+// Range answers a RangeRequest. The key-values go from the store's iterator into the response's chunks.
+func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
+	q := &req.get
+	if err := checkRange(q); err != nil {
+		return nil, err
+	}
+	v, err := s.view(ctx, q.Serializable, q.Revision)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = closing(v, err) }()
+
+	r := newResponse(s.budget)
+	r.header(s.header(v.Current()))
+	res, err := v.Range(q.Options(), func(kv mvcc.KV) error { return r.field(ctx, rangeKVs, kv.Raw()) })
+	if err == nil {
+		err = r.rangeTail(ctx, res)
+	}
+	if err != nil {
+		r.drop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// closing closes a view and keeps the first error.
+func closing(v *mvcc.View, err error) error {
+	if e := v.Close(); err == nil {
+		return e
+	}
+	return err
+}
+
+func (r *Response) rangeTail(ctx context.Context, res mvcc.RangeResult) error {
+	if res.More {
+		if err := r.number(ctx, rangeMore, 1); err != nil {
+			return err
+		}
+	}
+	return r.number(ctx, rangeCount, uint64(res.Count))
+}
+
+// rangeStreamResponse is the only field of RangeStreamResponse.
+const rangeStreamResponse = 1
+
+func handleRangeStream(srv any, stream grpc.ServerStream) error {
+	req := &Request{method: MethodRangeStream}
+	defer req.free()
+	if err := stream.RecvMsg(req); err != nil {
+		return err
+	}
+	return toStatus(srv.(*KV).rangeStream(req, stream))
+}
+
+// rangeStream answers a RangeRequest in messages of bounded size. Header, more and count are in the last one. A client
+// that reads slowly holds the view, and so the database's older files, but no more than a message in memory.
+func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
+	ctx := stream.Context()
+	q := &req.get
+	if err := checkRangeStream(q); err != nil {
+		return err
+	}
+	v, err := s.view(ctx, q.Serializable, q.Revision)
+	if err != nil {
+		return err
+	}
+	defer func() { err = closing(v, err) }()
+
+	o := q.Options()
+	o.Target = mvcc.SortByKey // without an order the target has no say
+	limit := streamChunkMin
+	r := newResponse(s.budget)
+	defer func() { r.drop() }() // of what an error left
+	res, err := v.Range(o, func(kv mvcc.KV) error {
+		if r.Len() > 0 && r.Len()+len(kv.Raw()) > limit {
+			r.wrap(rangeStreamResponse, nil)
+			if err := stream.SendMsg(r); err != nil {
+				return err
+			}
+			limit = min(2*limit, streamChunkMax)
+			r = newResponse(s.budget)
+		}
+		return r.field(ctx, rangeKVs, kv.Raw())
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.rangeTail(ctx, res); err != nil {
+		return err
+	}
+	r.wrap(rangeStreamResponse, s.header(v.Current()).append(nil))
+	return stream.SendMsg(r)
+}

@@ -1,0 +1,89 @@
+package rpc
+
+import (
+	"log/slog"
+	"math"
+	"runtime"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+)
+
+// overheadBytes is what a message may have over MaxRequestBytes before gRPC itself refuses it.
+const overheadBytes = 512 << 10
+
+// workersPerCPU is how many goroutines with a grown stack are kept for each CPU. Most requests wait in them for the
+// disk or a quorum; more requests than that get a goroutine of their own.
+const workersPerCPU = 64
+
+// Options describes a server.
+type Options struct {
+	// MaxRequestBytes is the limit of an encoded log entry; gRPC takes 512 KiB more.
+	MaxRequestBytes int
+	// MaxConcurrentStreams bounds the requests under way on one connection; 0 is no bound.
+	MaxConcurrentStreams uint32
+	// KeepaliveMinTime is how often a client may ping; one that does so more often is cut off. 0 is no bound.
+	KeepaliveMinTime time.Duration
+	// KeepaliveInterval is after how long without a sign of life a connection is pinged, and KeepaliveTimeout how
+	// long the answer may take. 0 in either turns it off.
+	KeepaliveInterval, KeepaliveTimeout time.Duration
+	// SlowRequest is how long a request may take before it is logged; 0 is never.
+	SlowRequest time.Duration
+	// HasLeader says whether the member knows a leader, for clients that demand one. Required.
+	HasLeader func() bool
+	// Logger is required.
+	Logger *slog.Logger
+	// Extra are further options, such as credentials.
+	Extra []grpc.ServerOption
+}
+
+// NewServer returns a server without services, with the codec that KV needs.
+func NewServer(o Options) *grpc.Server {
+	streams := o.MaxConcurrentStreams
+	if streams == 0 {
+		streams = math.MaxUint32
+	}
+	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger}
+	opts := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.UnaryInterceptor(g.unary),
+		grpc.StreamInterceptor(g.stream),
+		grpc.MaxRecvMsgSize(o.MaxRequestBytes + overheadBytes),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(streams),
+		grpc.NumStreamWorkers(uint32(workersPerCPU * runtime.GOMAXPROCS(0))),
+		grpc.SharedWriteBuffer(true),
+	}
+	if o.KeepaliveMinTime > 0 {
+		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}))
+	}
+	if o.KeepaliveInterval > 0 && o.KeepaliveTimeout > 0 {
+		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}))
+	}
+	return grpc.NewServer(append(opts, o.Extra...)...)
+}
+
+// Services are the services of a member.
+type Services struct {
+	KV          *KV
+	Maintenance *Maintenance
+	Cluster     *Cluster
+}
+
+// Register adds all services to a server that NewServer has made; those that are not built answer Unimplemented to each
+// method. It returns the health service, which says SERVING from the start.
+func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
+	s.KV.Register(r)
+	s.Maintenance.Register(r)
+	s.Cluster.Register(r)
+	etcdserverpb.RegisterWatchServer(r, etcdserverpb.UnimplementedWatchServer{})
+	etcdserverpb.RegisterLeaseServer(r, etcdserverpb.UnimplementedLeaseServer{})
+	etcdserverpb.RegisterAuthServer(r, etcdserverpb.UnimplementedAuthServer{})
+	h := health.NewServer()
+	grpc_health_v1.RegisterHealthServer(r, h)
+	return h
+}
