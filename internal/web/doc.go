@@ -1,0 +1,17 @@
+// Package web is what a member serves over plain HTTP: its version and its health, and a way to serve HTTP and gRPC
+// on one address.
+//
+// # Words
+//
+// The split is one listener taken apart into two, by the first bytes that a client sends: a client that begins with the
+// preface of HTTP/2 is taken for a gRPC client, everyone else for one of HTTP/1.1. A pending connection
+// is one that has not sent enough to tell.
+//
+// # Rules
+//
+//  1. The answers, with headers and spelling, are etcd's: programs and people read them.
+//  2. A connection that says nothing costs a file and a goroutine, for a bounded time; the number of them is bounded.
+//  3. After the first bytes a split connection costs nothing: reads go to the connection itself.
+//
+// The package decides nothing about the state of the member: it is told by functions.
+package web

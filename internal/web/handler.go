@@ -1,0 +1,106 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+)
+
+// Versions is the answer of /version.
+type Versions struct {
+	Server  string `json:"etcdserver"`
+	Cluster string `json:"etcdcluster"`
+	Storage string `json:"storage"`
+}
+
+// Options describes a handler.
+type Options struct {
+	// Versions is asked for every /version. Required.
+	Versions func() Versions
+	// Health returns why the member is not healthy, "" when it is. With serializable the member is asked alone,
+	// not its cluster. Required.
+	Health func(ctx context.Context, serializable bool) (reason string)
+	// Origins are the origins that pages may ask from, "*" or none for all.
+	Origins []string
+}
+
+// Handler returns the HTTP handler of the client addresses.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/version", onlyGet(o.version))
+	mux.HandleFunc("/health", onlyGet(o.health))
+	return origins(o.Origins).allow(mux)
+}
+
+func (o *Options) version(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	writeJSON(w, o.Versions())
+}
+
+// healthAnswer has texts where a boolean would do, since etcd has.
+type healthAnswer struct {
+	Health string `json:"health"`
+	Reason string `json:"reason"`
+}
+
+func (o *Options) health(w http.ResponseWriter, r *http.Request) {
+	answer := healthAnswer{Health: "true"}
+	status := http.StatusOK
+	if reason := o.Health(r.Context(), r.URL.Query().Get("serializable") == "true"); reason != "" {
+		answer = healthAnswer{"false", reason}
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	writeJSON(w, answer)
+}
+
+// writeJSON writes v, which can be encoded. A client that has gone away needs no answer.
+func writeJSON(w http.ResponseWriter, v any) {
+	if b, err := json.Marshal(v); err == nil {
+		_, _ = w.Write(b)
+	}
+}
+
+func onlyGet(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			w.Header().Set("Allow", http.MethodGet)
+			http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		h(w, r)
+	}
+}
+
+// origins are the origins allowed.
+type origins []string
+
+// allow sends the CORS headers before the answer of h, and answers OPTIONS itself.
+func (o origins) allow(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := o.match(r.Header.Get("Origin")); origin != "" {
+			w.Header().Set("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+			w.Header().Set("Access-Control-Allow-Headers", "accept, content-type, authorization")
+		}
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// match returns the origin to announce to one, "" for none.
+func (o origins) match(origin string) string {
+	switch {
+	case len(o) == 0 || slices.Contains(o, "*"):
+		return "*"
+	case slices.Contains(o, origin):
+		return origin
+	default:
+		return ""
+	}
+}
