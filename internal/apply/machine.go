@@ -25,7 +25,8 @@ type Machine struct {
 	// leaseExists says whether a put may name a lease. None exist yet.
 	leaseExists func(id int64) bool
 
-	confRefused error // why the configuration change that is under way was refused
+	results     []waiting // a group's, kept for its memory
+	confRefused error     // why the configuration change that is under way was refused
 }
 
 // New makes the machine that changes store and members, which must be those of one
@@ -72,7 +73,7 @@ type waiting struct {
 }
 
 func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) error {
-	g := group{m: m, w: m.store.NewWriter()}
+	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0]}
 	next, _ := m.store.Applied()
 	for _, e := range entries {
 		if next++; e.GetIndex() != next {
@@ -95,6 +96,8 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 	for _, x := range g.results {
 		done(x.id, x.r)
 	}
+	clear(g.results)
+	m.results = g.results
 	return nil
 }
 

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/storage"
+	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
 func (g *group) setClusterVersion(raw []byte) error {
@@ -18,7 +20,14 @@ func (g *group) setClusterVersion(raw []byte) error {
 	if err := proto.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	return g.change().SetVersion(r.GetVer())
+	v, err := semver.NewVersion(r.GetVer())
+	if err != nil {
+		return fmt.Errorf("%w: cluster version %q: %w", ErrMalformed, r.GetVer(), err)
+	}
+	if level := semver.New(version.Cluster); v.Major > level.Major || v.Major == level.Major && v.Minor > level.Minor {
+		return fmt.Errorf("%w: it is %s, this release goes up to %s", ErrClusterVersion, v, level)
+	}
+	return g.change().SetVersion(v.String())
 }
 
 func (g *group) setMemberAttributes(raw []byte) error {
@@ -45,9 +54,13 @@ func LoadConfState(db *storage.DB) (*raftpb.ConfState, error) {
 	return cs, err
 }
 
-// CheckConfChange decides a configuration entry. A change that must be refused comes
-// back with NodeId 0, which raft takes for no change. FinishConfChange must follow.
+// CheckConfChange decides a configuration entry, which must be the one after the last
+// applied. A change that must be refused comes back with NodeId 0, which raft takes for
+// no change. FinishConfChange must follow. An error is final.
 func (m *Machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
+	if applied, _ := m.store.Applied(); e.GetIndex() != applied+1 {
+		return nil, fmt.Errorf("%w: configuration change %d where %d should follow", ErrGap, e.GetIndex(), applied+1)
+	}
 	cc := &raftpb.ConfChange{}
 	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)

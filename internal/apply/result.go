@@ -13,6 +13,9 @@ var (
 	// ErrUnknownCommand is wrapped by Apply's error when an entry holds a command that
 	// this release does not know. Going on would make members differ.
 	ErrUnknownCommand = errors.New("apply: this release does not know the command")
+	// ErrClusterVersion is wrapped by Apply's error when the cluster has moved to a
+	// version that this release does not speak.
+	ErrClusterVersion = errors.New("apply: the cluster version is above this release's")
 	// ErrMalformed is wrapped by errors about bytes that are no encoded request.
 	ErrMalformed = errors.New("apply: malformed request")
 	// ErrGap is wrapped by Apply's error when an entry is not the one after the last
