@@ -1,0 +1,325 @@
+package mvcc
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// The benchmarks work on stores of benchKeys keys of 32 bytes with values of 256 bytes on the real disk, made once a
+// process and kind:
+//
+//	go test ./internal/mvcc -run '^$' -bench . -benchtime 2s
+const benchKeys = 1_000_000
+
+func benchKey(i int) []byte { return fmt.Appendf(nil, "/registry/benchmark/object-%06d", i) }
+
+// benchStore is one store that benchmarks share.
+type benchStore struct {
+	once sync.Once
+	s    *Store
+	db   *storage.DB
+	base int64 // its revision when it was filled
+}
+
+var (
+	benchRoot   string
+	benchStores = struct{ single, ten, hundred, dead, large, updated benchStore }{}
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, b := range []*benchStore{
+		&benchStores.single, &benchStores.ten, &benchStores.hundred, &benchStores.dead, &benchStores.large, &benchStores.updated,
+	} {
+		if b.db != nil {
+			_ = b.db.Close()
+		}
+	}
+	if benchRoot != "" {
+		_ = os.RemoveAll(benchRoot)
+	}
+	os.Exit(code)
+}
+
+// open makes the store on first use.
+func (bs *benchStore) open(b *testing.B, name string, fill func(s *Store)) *Store {
+	b.Helper()
+	bs.once.Do(func() {
+		if benchRoot == "" {
+			var err error
+			if benchRoot, err = os.MkdirTemp("", "mvcc-bench"); err != nil {
+				b.Fatal(err)
+			}
+		}
+		db, err := storage.OpenState(filepath.Join(benchRoot, name), storage.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s, err := Open(db)
+		if err != nil {
+			b.Fatal(err)
+		}
+		fill(s)
+		bs.base = s.Revision()
+		if err := db.Flush(); err != nil {
+			b.Fatal(err)
+		}
+		if err := db.CompactAll(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		bs.s, bs.db = s, db
+	})
+	if bs.s == nil {
+		b.Skip("the store could not be made")
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	return bs.s
+}
+
+// fill writes n entries in groups of 100, as a loaded server does.
+func fill(b *testing.B, s *Store, n int, change func(w *Writer, i int) error) {
+	for i := 0; i < n; {
+		w := s.NewWriter()
+		for end := min(n, i+100); i < end; i++ {
+			w.Begin()
+			if err := change(w, i); err != nil {
+				b.Fatal(err)
+			}
+			w.End()
+		}
+		if err := w.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func putter(keys int, value []byte) func(w *Writer, i int) error {
+	return func(w *Writer, i int) error {
+		_, _, err := w.Put(benchKey(i%keys), value, 0)
+		return err
+	}
+}
+
+func value(n int) []byte {
+	v := make([]byte, n)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range v {
+		v[i] = byte('a' + r.IntN(26))
+	}
+	return v
+}
+
+func million(b *testing.B) *Store {
+	return benchStores.single.open(b, "single", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
+}
+
+func benchPut(b *testing.B, groupSize int) {
+	s := benchStores.updated.open(b, "updated", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
+	val := value(256)
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := 0; i < b.N; {
+		w := s.NewWriter()
+		for end := min(b.N, i+groupSize); i < end; i++ {
+			w.Begin()
+			if _, _, err := w.Put(benchKey(r.IntN(benchKeys)), val, 0); err != nil {
+				b.Fatal(err)
+			}
+			w.End()
+		}
+		if err := w.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPutUpdateOneAGroup(b *testing.B)     { benchPut(b, 1) }
+func BenchmarkPutUpdateHundredAGroup(b *testing.B) { benchPut(b, 100) }
+
+func BenchmarkPutCreate(b *testing.B) {
+	var bs benchStore
+	s := bs.open(b, "create", func(*Store) {})
+	fill(b, s, b.N, putter(b.N, value(256)))
+	b.StopTimer()
+	_ = bs.db.Close()
+	_ = os.RemoveAll(filepath.Join(benchRoot, "create"))
+}
+
+func benchRange(b *testing.B, s *Store, rev int64, o RangeOptions) RangeResult {
+	v, err := s.View(rev)
+	if err != nil {
+		b.Fatal(err)
+	}
+	res, err := v.Range(o, func(kv KV) error { return nil })
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return res
+}
+
+func BenchmarkPointRead(b *testing.B) {
+	s := million(b)
+	r := rand.New(rand.NewPCG(5, 6))
+	for b.Loop() {
+		if benchRange(b, s, 0, RangeOptions{Key: benchKey(r.IntN(benchKeys))}).Count != 1 {
+			b.Fatal("a key is missing")
+		}
+	}
+}
+
+func BenchmarkPointReadMissing(b *testing.B) {
+	s := million(b)
+	r := rand.New(rand.NewPCG(5, 6))
+	for b.Loop() {
+		if benchRange(b, s, 0, RangeOptions{Key: append(benchKey(r.IntN(benchKeys)), 'x')}).Count != 0 {
+			b.Fatal("a key too many")
+		}
+	}
+}
+
+// benchScan reads the whole store and reports the time a live key.
+func benchScan(b *testing.B, s *Store, rev int64, o RangeOptions) {
+	o.Key, o.End = []byte{0}, []byte{0}
+	n := int64(0)
+	for b.Loop() {
+		n += benchRange(b, s, rev, o).Count
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/key")
+}
+
+func BenchmarkScan(b *testing.B) { benchScan(b, million(b), 0, RangeOptions{}) }
+
+func BenchmarkScanKeysOnly(b *testing.B) { benchScan(b, million(b), 0, RangeOptions{KeysOnly: true}) }
+
+func BenchmarkScanDescending(b *testing.B) {
+	benchScan(b, million(b), 0, RangeOptions{Order: SortDescend})
+}
+
+func BenchmarkScanTenVersions(b *testing.B) {
+	s := benchStores.ten.open(b, "ten", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys/10, value(256))) })
+	b.Run("newest", func(b *testing.B) { benchScan(b, s, 0, RangeOptions{}) })
+	b.Run("oldest", func(b *testing.B) { benchScan(b, s, benchKeys/10+1, RangeOptions{}) })
+}
+
+func BenchmarkScanHundredVersions(b *testing.B) {
+	s := benchStores.hundred.open(b, "hundred", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys/100, value(256))) })
+	b.Run("newest", func(b *testing.B) { benchScan(b, s, 0, RangeOptions{}) })
+	b.Run("oldest", func(b *testing.B) { benchScan(b, s, benchKeys/100+1, RangeOptions{}) })
+}
+
+func BenchmarkScanHalfTombstones(b *testing.B) {
+	s := benchStores.dead.open(b, "dead", func(s *Store) {
+		fill(b, s, benchKeys/2, putter(benchKeys/2, value(256)))
+		fill(b, s, benchKeys/4, func(w *Writer, i int) error {
+			_, err := w.DeleteRange(benchKey(2*i), nil, nil)
+			return err
+		})
+	})
+	benchScan(b, s, 0, RangeOptions{})
+}
+
+func BenchmarkScanKeysOnlyOfLargeValues(b *testing.B) {
+	s := benchStores.large.open(b, "large", func(s *Store) { fill(b, s, 10_000, putter(10_000, value(64<<10))) })
+	benchScan(b, s, 0, RangeOptions{KeysOnly: true})
+}
+
+func BenchmarkCountAll(b *testing.B) {
+	s := million(b)
+	for b.Loop() {
+		benchRange(b, s, 0, RangeOptions{Key: []byte{0}, End: []byte{0}, CountOnly: true})
+	}
+}
+
+func BenchmarkCountAnyRange(b *testing.B) {
+	s := million(b)
+	r := rand.New(rand.NewPCG(7, 8))
+	for b.Loop() {
+		from, to := r.IntN(benchKeys), r.IntN(benchKeys)
+		from, to = min(from, to), max(from, to)
+		res := benchRange(b, s, 0, RangeOptions{Key: benchKey(from), End: benchKey(to), CountOnly: true})
+		if res.Count != int64(to-from) {
+			b.Fatalf("count %d, not %d", res.Count, to-from)
+		}
+	}
+}
+
+func BenchmarkCountAnyRangeMillionUpdatesBack(b *testing.B) {
+	s := benchStores.updated.open(b, "updated", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
+	b.StopTimer()
+	base := benchStores.updated.base
+	val := value(256)
+	r := rand.New(rand.NewPCG(9, 10))
+	fill(b, s, max(0, benchKeys-int(s.Revision()-base)), func(w *Writer, i int) error {
+		_, _, err := w.Put(benchKey(r.IntN(benchKeys)), val, 0)
+		return err
+	})
+	b.StartTimer()
+	for b.Loop() {
+		from, to := r.IntN(benchKeys), r.IntN(benchKeys)
+		from, to = min(from, to), max(from, to)
+		res := benchRange(b, s, base, RangeOptions{Key: benchKey(from), End: benchKey(to), CountOnly: true})
+		if res.Count != int64(to-from) {
+			b.Fatalf("count %d, not %d", res.Count, to-from)
+		}
+	}
+}
+
+func BenchmarkPageOf500(b *testing.B) {
+	s := million(b)
+	r := rand.New(rand.NewPCG(11, 12))
+	for b.Loop() {
+		benchRange(b, s, 0, RangeOptions{Key: benchKey(r.IntN(benchKeys)), End: []byte("/registry0"), Limit: 500})
+	}
+}
+
+func BenchmarkCompactRecord(b *testing.B) {
+	var bs benchStore
+	s := bs.open(b, "compact", func(s *Store) { fill(b, s, b.N, putter(1000, value(256))) })
+	w := s.NewWriter()
+	if err := w.ScheduleCompact(s.Revision()); err != nil {
+		b.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		b.Fatal(err)
+	}
+	for done := false; !done; {
+		var err error
+		if done, err = s.CompactStep(1000); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	_ = bs.db.Close()
+	_ = os.RemoveAll(filepath.Join(benchRoot, "compact"))
+}
+
+func BenchmarkHashRecord(b *testing.B) {
+	s := million(b)
+	n := 0
+	for b.Loop() {
+		if _, _, _, err := s.HashKV(context.Background(), 0); err != nil {
+			b.Fatal(err)
+		}
+		n += benchKeys
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+}
+
+func BenchmarkOpen(b *testing.B) {
+	million(b)
+	for b.Loop() {
+		if _, err := Open(benchStores.single.db); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
