@@ -3,9 +3,10 @@ package web
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -67,10 +68,12 @@ func (s *splitter) run() {
 	}
 }
 
+// passing are errors of accepting that are gone after a while.
+var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR}
+
 // pause waits a little after an error that may pass, and tells whether to go on.
 func (s *splitter) pause(err error) bool {
-	var ne net.Error
-	if !errors.As(err, &ne) || errors.Is(err, net.ErrClosed) {
+	if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
 		return false
 	}
 	t := time.NewTimer(acceptRetry)
@@ -227,5 +230,3 @@ func (c *replayed) Read(p []byte) (int, error) {
 	c.head = c.head[n:]
 	return n, nil
 }
-
-var _ io.Reader = (*replayed)(nil)
