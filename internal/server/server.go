@@ -1,15 +1,102 @@
-// Package server assembles a member: it opens storage and listeners and starts and stops them in order.
+// Package server assembles a member and its services: it opens listeners and
+// storage, starts everything in order and stops it in the opposite one.
+//
+// Start: the client addresses are bound first, so that a port in use is told
+// before any file is touched; then the member opens its directories and starts; requests
+// are served once it is ready. Stop: no new connections, the requests under way end or
+// are ended after a grace time, then the member, whose state is flushed.
+//
+// It holds no logic of its own: whatever needs a decision belongs into the room that
+// the decision is about.
 package server
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
-// Run runs a member until ctx is cancelled or the member fails. It returns nil after a graceful stop.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return errors.New("not assembled yet")
+// requestTimeoutBase and two election timeouts are what etcd gives a request.
+const requestTimeoutBase = 5 * time.Second
+
+// Run runs a member until ctx is cancelled or the member fails. It returns nil
+// after a graceful stop, and otherwise the reason.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+	listeners, err := listen(ctx, &cfg)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	m, err := openMember(&cfg, log, failed)
+	if err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
+	m.Start()
+	s := newServices(&cfg, m, log)
+	stop := sync.OnceValue(func() error { return errors.Join(s.stop(), m.Stop()) })
+	defer func() { err = errors.Join(err, stop()) }()
+
+	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
+		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
+		"version", version.Ashlar, "etcd-level", version.Etcd)
+	select {
+	case <-m.Ready():
+	case err := <-failed:
+		return errors.Join(err, closeAll(listeners))
+	case <-ctx.Done():
+		return closeAll(listeners)
+	}
+	broken := s.serve(listeners)
+	for _, l := range listeners {
+		log.Info("ready to serve client requests", "address", l.Addr().String())
+	}
+	select {
+	case err := <-failed:
+		return err
+	case err := <-broken:
+		return fmt.Errorf("serve clients: %w", err)
+	case <-ctx.Done():
+		log.Info("stopping")
+		return nil
+	}
+}
+
+// openMember opens the member that cfg describes. Its first fatal error comes on
+// failed.
+func openMember(cfg *config.Config, log *slog.Logger, failed chan<- error) (*member.Member, error) {
+	initial, err := cluster.ParseInitialCluster(cfg.InitialCluster)
+	if err != nil {
+		return nil, err
+	}
+	if initial.Len() > 1 {
+		return nil, fmt.Errorf("--initial-cluster names %d members: clusters of more than one are not built yet", initial.Len())
+	}
+	return member.Open(member.Config{
+		Name: cfg.Name, DataDir: cfg.DataDir, WALDir: cfg.WALDir,
+		InitialCluster: initial, Token: cfg.InitialClusterToken,
+		ClientURLs:   cfg.AdvertiseClientURLs.Strings(),
+		TickInterval: cfg.HeartbeatInterval, ElectionTicks: cfg.ElectionTicks(), HeartbeatTicks: 1,
+		PreVote:                cfg.PreVote,
+		RequestTimeout:         requestTimeoutBase + 2*cfg.ElectionTimeout,
+		MaxRequestBytes:        uint64(cfg.MaxRequestBytes),
+		SnapshotCatchUpEntries: cfg.SnapshotCatchupEntries,
+		NoSync:                 cfg.UnsafeNoFsync,
+		Clock:                  clock.Real(),
+		Logger:                 log,
+		Fatal: func(err error) {
+			select {
+			case failed <- err:
+			default:
+			}
+		},
+	})
 }

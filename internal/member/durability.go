@@ -1,0 +1,106 @@
+package member
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// Bounds of what a restart has to replay. Flushes also happen whenever a memtable
+// is full.
+const (
+	// flushEntries is how many entries may be applied beyond the durable ones.
+	flushEntries = 50_000
+	// flushAge is how long an applied entry may stay in memory alone.
+	flushAge = 30 * time.Second
+	// durabilityCheck is how often the two are looked at.
+	durabilityCheck = time.Second
+)
+
+// durability keeps the distance between the applied and the durable state
+// small, and cuts the log below what is durable.
+type durability struct {
+	m       *Member
+	flushed chan struct{} // capacity 1: a flush of the state has ended
+
+	durable  uint64    // newest durable applied index known
+	lastTime time.Time // when durable was last brought up to applied
+}
+
+func (d *durability) init(m *Member, durable uint64) {
+	d.m, d.durable = m, durable
+	d.flushed = make(chan struct{}, 1)
+	d.lastTime = m.cfg.Clock.Now()
+}
+
+// onFlush is called by the state database after each flush. It must not block.
+func (d *durability) onFlush() {
+	select {
+	case d.flushed <- struct{}{}:
+	default:
+	}
+}
+
+func (d *durability) run() {
+	ticker := d.m.cfg.Clock.NewTicker(durabilityCheck)
+	defer ticker.Stop()
+	for {
+		var err error
+		select {
+		case <-d.flushed:
+			err = d.cut()
+		case now := <-ticker.C():
+			err = d.flushIfDue(now)
+		case <-d.m.stop:
+			return
+		}
+		if err != nil {
+			d.m.fatal(err)
+			return
+		}
+	}
+}
+
+func (d *durability) flushIfDue(now time.Time) error {
+	behind := d.m.node.Applied() - d.durable
+	if behind == 0 {
+		d.lastTime = now
+		return nil
+	}
+	if behind < flushEntries && now.Sub(d.lastTime) < flushAge {
+		return nil
+	}
+	d.lastTime = now
+	if err := d.m.Flush(); err != nil {
+		return fmt.Errorf("flush the state: %w", err)
+	}
+	return nil
+}
+
+// cut reads how far the state is durable and cuts the log below it, leaving
+// SnapshotCatchUpEntries for followers that are a little behind.
+func (d *durability) cut() error {
+	var durable uint64
+	err := d.m.held(func(g *generation) (err error) {
+		durable, err = mvcc.DurableApplied(g.db)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.durable = max(d.durable, durable)
+	keep := d.m.cfg.SnapshotCatchUpEntries
+	if d.durable <= keep {
+		return nil
+	}
+	// Cutting a few entries at a time would cost more than it frees.
+	to := d.durable - keep
+	if to < d.m.log.FirstIndex()+keep/4+1 {
+		return nil
+	}
+	if err := d.m.log.Cut(to); err != nil {
+		return fmt.Errorf("cut the log up to %d: %w", to, err)
+	}
+	return nil
+}

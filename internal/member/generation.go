@@ -1,0 +1,102 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// generation is one state database and everything loaded from it.
+type generation struct {
+	number   uint64
+	db       *storage.DB
+	identity storage.Identity
+	store    *mvcc.Store
+	members  *cluster.Membership
+	machine  *apply.Machine
+}
+
+var identityKey = storage.AppendPlainKey(nil, storage.SpaceMeta, []byte("identity"))
+
+// createGeneration makes an empty state with its identity, durable.
+func createGeneration(fs storage.FS, dataDir string, number uint64, id storage.Identity, o storage.Options) (*storage.DB, error) {
+	dir := storage.StateDir(dataDir, number)
+	db, err := storage.OpenState(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := stampIdentity(db, id); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, storage.SyncDir(fs, dataDir)
+}
+
+func stampIdentity(db *storage.DB, id storage.Identity) error {
+	b := db.NewBatch()
+	defer func() { _ = b.Close() }() // a committed batch closes without error
+	if err := b.Set(identityKey, id.Encode(), nil); err != nil {
+		return fmt.Errorf("stamp the state: %w", err)
+	}
+	if err := db.Commit(b, false); err != nil {
+		return fmt.Errorf("stamp the state: %w", err)
+	}
+	return db.Flush()
+}
+
+func (m *Member) openGeneration(number uint64) (*generation, error) {
+	dir := storage.StateDir(m.cfg.DataDir, number)
+	db, err := storage.OpenState(dir, m.stateOptions())
+	if err != nil {
+		return nil, err
+	}
+	g, err := loadGeneration(number, db)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("load the state %s: %w", dir, err), db.Close())
+	}
+	return g, nil
+}
+
+func loadGeneration(number uint64, db *storage.DB) (*generation, error) {
+	g := &generation{number: number, db: db}
+	found, err := db.Get(identityKey, func(v []byte) (err error) {
+		g.identity, err = storage.DecodeIdentity(v)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, fmt.Errorf("%w: no identity record: it was never completed", storage.ErrCorrupt)
+	}
+	if g.store, err = mvcc.Open(db); err != nil {
+		return nil, err
+	}
+	if g.members, err = cluster.Load(db); err != nil {
+		return nil, err
+	}
+	g.machine = apply.New(g.store, g.members)
+	return g, nil
+}
+
+func (g *generation) confState() (*raftpb.ConfState, error) { return apply.LoadConfState(g.db) }
+
+// held calls f with the present generation, which stays open meanwhile.
+func (m *Member) held(f func(*generation) error) error {
+	for {
+		g := m.gen.Load()
+		if g.store.Hold() == nil {
+			defer g.store.Release()
+			return f(g)
+		}
+		// It was replaced between the two lines; the new one is there.
+	}
+}
+
+// close flushes and closes the database. No view may be open any more.
+func (g *generation) close() error { return g.db.Close() }

@@ -1,0 +1,44 @@
+package member
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// machine is what the consensus applies entries to: the present generation's
+// state machine, with results going to the waiters.
+type machine struct{ m *Member }
+
+func (x *machine) Apply(entries []*raftpb.Entry) error {
+	if err := x.m.gen.Load().machine.Apply(entries, x.m.waiters.has, x.m.waiters.deliver); err != nil {
+		return err
+	}
+	x.m.compactor.notify()
+	return nil
+}
+
+func (x *machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
+	return x.m.gen.Load().machine.CheckConfChange(e)
+}
+
+func (x *machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *raftpb.ConfState) error {
+	return x.m.gen.Load().machine.FinishConfChange(e, cc, cs, x.m.waiters.deliver)
+}
+
+// Install swaps to the generation that was built from the received snapshot. It
+// runs on the apply loop, so nothing is applied meanwhile.
+func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) error) error {
+	g, err := x.m.incoming.take(snap.GetMetadata().GetIndex())
+	if err != nil {
+		return err
+	}
+	if err := commit(g.number); err != nil {
+		return fmt.Errorf("make the log name the new state: %w", err)
+	}
+	old := x.m.gen.Swap(g)
+	x.m.compactor.notify()
+	return x.m.retire(old)
+}
+
+func (x *machine) SendSnapshot(m *raftpb.Message) { x.m.sendSnapshot(m) }

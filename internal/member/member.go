@@ -1,0 +1,229 @@
+package member
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/raftlog"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// Config describes a member. Fields without a stated default are required.
+type Config struct {
+	Name string
+	// DataDir and WALDir are directories; an empty WALDir puts the log below DataDir.
+	DataDir, WALDir string
+	// FS is where both stand; nil is the operating system's.
+	FS storage.FS
+
+	// InitialCluster and Token found the cluster. They are looked at only when the
+	// member is bootstrapped.
+	InitialCluster cluster.InitialCluster
+	Token          string
+	// ClientURLs are published to the other members.
+	ClientURLs []string
+
+	// TickInterval is raft's unit of time; the two numbers below count in it.
+	TickInterval                  time.Duration
+	ElectionTicks, HeartbeatTicks int
+	PreVote                       bool
+
+	// RequestTimeout ends proposals and linearizable reads that nobody decides.
+	RequestTimeout time.Duration
+	// MaxRequestBytes bounds the encoded log entry of one request.
+	MaxRequestBytes uint64
+	// SnapshotCatchUpEntries are kept in the log below the durable state.
+	SnapshotCatchUpEntries uint64
+	// NoSync gives up durability (--unsafe-no-fsync).
+	NoSync bool
+
+	Clock  clock.Clock
+	Logger *slog.Logger
+	// Send passes raft messages to other members; nil when there are none.
+	Send func([]*raftpb.Message)
+	// SendSnapshot passes a MsgSnap and the state that belongs to it on. It must
+	// read state to its end or close it, and then report to ReportSnapshot, without
+	// blocking the caller. nil when there are no other members.
+	SendSnapshot func(m *raftpb.Message, state io.ReadCloser)
+	// Fatal is told, at most once, why the member cannot go on. Nothing is
+	// acknowledged after it.
+	Fatal func(error)
+}
+
+// Member is one member. Its methods may be called from any goroutine unless
+// they say otherwise.
+type Member struct {
+	cfg      Config
+	lock     io.Closer
+	log      *raftlog.Log
+	gen      atomic.Pointer[generation]
+	node     *consensus.Node
+	identity storage.Identity
+
+	ids       idSource
+	waiters   *waiters
+	compactor compactor
+	durable   durability
+	incoming  incoming
+
+	fatalOnce sync.Once
+	stopOnce  sync.Once
+	stop      chan struct{}
+	ready     chan struct{}
+	wg        sync.WaitGroup
+}
+
+// Open opens the member's directories, or founds them when they are new, and
+// prepares the consensus. Nothing runs yet: call Start, or step the node and the
+// background tasks.
+func Open(cfg Config) (*Member, error) {
+	m := &Member{
+		cfg: cfg, waiters: newWaiters(),
+		stop: make(chan struct{}), ready: make(chan struct{}),
+	}
+	if m.cfg.Send == nil {
+		m.cfg.Send = func([]*raftpb.Message) {}
+	}
+	if err := m.openStores(); err != nil {
+		return nil, errors.Join(err, m.closeStores())
+	}
+	if err := m.openNode(); err != nil {
+		return nil, errors.Join(err, m.closeStores())
+	}
+	m.ids.init(m.identity.MemberID, cfg.Clock.Now())
+	m.compactor.init(m)
+	return m, nil
+}
+
+func (m *Member) openNode() error {
+	g := m.gen.Load()
+	conf, err := g.confState()
+	if err != nil {
+		return err
+	}
+	applied, _ := g.store.Applied()
+	m.durable.init(m, applied)
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return fmt.Errorf("draw a nonce: %w", err)
+	}
+	m.node, err = consensus.New(consensus.Config{
+		ID: m.identity.MemberID, Log: m.log, Machine: &machine{m},
+		Applied: applied, ConfState: conf,
+		ElectionTicks: m.cfg.ElectionTicks, HeartbeatTicks: m.cfg.HeartbeatTicks,
+		TickInterval: m.cfg.TickInterval, PreVote: m.cfg.PreVote,
+		ReadTimeoutTicks: int(m.cfg.RequestTimeout / m.cfg.TickInterval),
+		Clock:            m.cfg.Clock, Logger: m.cfg.Logger,
+		Nonce: binary.BigEndian.Uint64(nonce[:]),
+		Send:  m.cfg.Send, Fatal: m.fatal,
+	})
+	return err
+}
+
+// Start runs the member until Stop.
+func (m *Member) Start() {
+	m.node.Start()
+	for _, loop := range []func(){m.compactor.run, m.durable.run, m.sweep, m.publish} {
+		m.wg.Go(loop)
+	}
+}
+
+// Ready is closed when requests may be served: everything committed before this
+// start is applied, and the member has told the cluster its name and addresses.
+func (m *Member) Ready() <-chan struct{} { return m.ready }
+
+// sweep ends proposals that waited too long.
+func (m *Member) sweep() {
+	ticker := m.cfg.Clock.NewTicker(m.cfg.RequestTimeout / 8)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C():
+			m.waiters.expire(now, ErrTimeout)
+		case <-m.stop:
+			return
+		}
+	}
+}
+
+// Stop ends the member: what waits fails with ErrStopped, the state is flushed so
+// that the next start replays nothing, both databases are closed.
+func (m *Member) Stop() error {
+	m.stopOnce.Do(func() { close(m.stop) })
+	m.node.Stop()
+	m.wg.Wait()
+	return m.closeStores()
+}
+
+// fatal reports the first error that the member cannot survive.
+func (m *Member) fatal(err error) {
+	m.fatalOnce.Do(func() { m.cfg.Fatal(err) })
+}
+
+func (m *Member) self() cluster.ID { return cluster.ID(m.identity.MemberID) }
+
+// ID returns the member's id.
+func (m *Member) ID() uint64 { return m.identity.MemberID }
+
+// ClusterID returns the cluster's id.
+func (m *Member) ClusterID() uint64 { return m.identity.ClusterID }
+
+// Header returns what every response header says besides the revision.
+func (m *Member) Header() (clusterID, memberID, term uint64) {
+	return m.identity.ClusterID, m.identity.MemberID, m.node.Term()
+}
+
+// HasLeader says whether a leader is known.
+func (m *Member) HasLeader() bool { return m.node.Leader() != 0 }
+
+// Members returns the membership as applied here. It is immutable.
+func (m *Member) Members() *cluster.Membership { return m.gen.Load().members }
+
+// Node gives the simulator the three loops to step.
+func (m *Member) Node() *consensus.Node { return m.node }
+
+// waitReplayed returns false when the member stops first.
+func (m *Member) waitReplayed(ctx context.Context) bool {
+	select {
+	case <-m.node.Replayed():
+		return true
+	case <-ctx.Done():
+		return false
+	case <-m.stop:
+		return false
+	case <-m.node.Done():
+		return false
+	}
+}
+
+// Log returns the member's log, for reading.
+func (m *Member) Log() *raftlog.Log { return m.log }
+
+// Store returns the present generation's store.
+func (m *Member) Store() *mvcc.Store { return m.gen.Load().store }
+
+// Flush makes everything applied so far durable in the state.
+func (m *Member) Flush() error { return m.held(func(g *generation) error { return g.db.Flush() }) }
+
+// CutLog cuts the log as far as it may be.
+func (m *Member) CutLog() error { return m.durable.cut() }
+
+// CompactStep compacts one slice, and reports whether more is left.
+func (m *Member) CompactStep() (more bool, err error) {
+	m.compactor.notify()
+	return m.compactor.step()
+}

@@ -1,0 +1,125 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+var (
+	// ErrTimeout is returned when a request was not decided within RequestTimeout.
+	// It may still happen.
+	ErrTimeout = errors.New("member: request timed out")
+	// ErrTooManyRequests is returned when a request is refused because too many
+	// wait. It had no effect.
+	ErrTooManyRequests = consensus.ErrTooManyRequests
+	// ErrRequestTooLarge is returned for a request whose log entry would be larger
+	// than --max-request-bytes. It had no effect.
+	ErrRequestTooLarge = errors.New("member: request is too large")
+	// ErrLeaderChanged is returned to linearizable reads that waited while the
+	// leader changed.
+	ErrLeaderChanged = consensus.ErrLeaderChanged
+	// ErrNoLeader is returned where a request demands a leader and none is known.
+	ErrNoLeader = errors.New("member: no leader")
+	// ErrStopped is returned for requests that waited when the member stopped, and
+	// for later ones.
+	ErrStopped = consensus.ErrStopped
+)
+
+// Propose puts a request into the log and waits until it is applied here. raw is
+// the encoded request message that belongs to cmd; it is copied. The error is one
+// of this package's, the context's, or Result.Err.
+func (m *Member) Propose(ctx context.Context, cmd apply.Command, raw []byte) (apply.Result, error) {
+	id := m.ids.next()
+	data := apply.Encode(apply.Header{ID: id}, cmd, raw)
+	if uint64(len(data)) > m.cfg.MaxRequestBytes {
+		return apply.Result{}, ErrRequestTooLarge
+	}
+	p, err := m.begin(id, data, false)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	return p.wait(ctx)
+}
+
+// Begin is Propose without the waiting, for callers that step the member
+// themselves.
+func (m *Member) Begin(cmd apply.Command, raw []byte) (*Pending, error) {
+	id := m.ids.next()
+	return m.begin(id, apply.Encode(apply.Header{ID: id}, cmd, raw), false)
+}
+
+// Pending is a proposal under way.
+type Pending struct {
+	m *Member
+	w *waiter
+}
+
+// Poll returns the result if there is one by now. It gives it once.
+func (p *Pending) Poll() (r apply.Result, ok bool) {
+	select {
+	case r = <-p.w.out:
+		return r, true
+	default:
+		return apply.Result{}, false
+	}
+}
+
+func (m *Member) begin(id uint64, data []byte, confChange bool) (*Pending, error) {
+	w := m.waiters.register(id, m.cfg.Clock.Now().Add(m.cfg.RequestTimeout))
+	err := m.node.Propose(&consensus.Proposal{
+		Data: data, ConfChange: confChange,
+		Fail:      func(err error) { m.waiters.deliver(id, apply.Result{Err: err}) },
+		Cancelled: w.gone.Load,
+	})
+	if err != nil {
+		m.waiters.release(w)
+		return nil, err
+	}
+	return &Pending{m, w}, nil
+}
+
+func (p *Pending) wait(ctx context.Context) (apply.Result, error) {
+	select {
+	case r := <-p.w.out:
+		return r, r.Err
+	case <-ctx.Done():
+		p.m.waiters.release(p.w)
+		return apply.Result{}, ctx.Err()
+	case <-p.m.node.Done():
+		p.m.waiters.release(p.w)
+		return apply.Result{}, ErrStopped
+	}
+}
+
+// ReadBarrier returns once a read of the state is linearizable: everything that
+// was committed when it was called is applied here.
+func (m *Member) ReadBarrier(ctx context.Context) error {
+	err := m.node.ReadBarrier(ctx)
+	if errors.Is(err, consensus.ErrReadTimeout) {
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
+	return err
+}
+
+// View opens the state at a revision; 0 or less means the newest. The caller
+// closes it. Errors: mvcc.ErrCompacted, mvcc.ErrFutureRevision.
+func (m *Member) View(rev int64) (*mvcc.View, error) {
+	for {
+		v, err := m.gen.Load().store.View(rev)
+		if !errors.Is(err, mvcc.ErrRetired) {
+			return v, err
+		}
+	}
+}
+
+// WaitCompacted returns once the space of everything compacted up to rev is given
+// back physically.
+func (m *Member) WaitCompacted(ctx context.Context, rev int64) error {
+	m.compactor.notify()
+	return m.compactor.wait(ctx, m.node.Done())
+}

@@ -1,0 +1,168 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/snapshot"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// incoming holds the one generation that was built from a received snapshot and
+// waits for raft to take it.
+type incoming struct {
+	mu    sync.Mutex // held while one is built, too: one at a time
+	ready *generation
+	index uint64
+}
+
+// take returns the generation built for the snapshot at index.
+func (in *incoming) take(index uint64) (*generation, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ready == nil || in.index != index {
+		return nil, fmt.Errorf("member: no state was received for the snapshot at index %d", index)
+	}
+	g := in.ready
+	in.ready = nil
+	return g, nil
+}
+
+// ReceiveSnapshot builds a new generation from the state that came with the
+// MsgSnap msg, durable but not yet named by the log, and passes the message to
+// raft. A generation that raft did not take is thrown away by the next call.
+// Errors wrap snapshot.ErrInvalid when the stream is at fault; the running state
+// is not touched.
+func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
+	in := &m.incoming
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if err := m.dropIncomingLocked(); err != nil {
+		return err
+	}
+	meta := msg.GetSnapshot().GetMetadata()
+	if meta.GetIndex() <= m.node.Applied() {
+		m.node.Step(msg) // raft answers that it is further already
+		return nil
+	}
+	number := m.log.Mark().Generation + 1
+	g, err := m.buildGeneration(number, state)
+	if err != nil {
+		return errors.Join(fmt.Errorf("receive the snapshot at index %d: %w", meta.GetIndex(), err),
+			storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
+	}
+	if index, term := g.store.Applied(); index != meta.GetIndex() || term != meta.GetTerm() {
+		return errors.Join(
+			fmt.Errorf("%w: it holds the state at entry %d of term %d, the message says %d of term %d",
+				snapshot.ErrInvalid, index, term, meta.GetIndex(), meta.GetTerm()),
+			g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
+	}
+	in.ready, in.index = g, meta.GetIndex()
+	m.node.Step(msg)
+	return nil
+}
+
+// dropIncomingLocked throws a generation away that raft did not take. REQUIRES:
+// incoming.mu is held.
+func (m *Member) dropIncomingLocked() error {
+	g := m.incoming.ready
+	if g == nil {
+		return nil
+	}
+	m.incoming.ready = nil
+	return errors.Join(g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, g.number))
+}
+
+// buildGeneration writes a stream into a new directory, stamped and flushed.
+func (m *Member) buildGeneration(number uint64, state io.Reader) (*generation, error) {
+	// A crash may have left part of an earlier attempt under this number.
+	if err := storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number); err != nil {
+		return nil, err
+	}
+	db, err := storage.OpenState(storage.StateDir(m.cfg.DataDir, number), m.stateOptions())
+	if err != nil {
+		return nil, err
+	}
+	if err := snapshot.Build(db, state); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := stampIdentity(db, m.identity); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := storage.SyncDir(m.cfg.FS, m.cfg.DataDir); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	g, err := loadGeneration(number, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return g, nil
+}
+
+// sendSnapshot gives a MsgSnap the metadata of the state as it is now and passes
+// both on. It runs on the apply loop, so the state is exactly at its applied index.
+func (m *Member) sendSnapshot(msg *raftpb.Message) {
+	g := m.gen.Load()
+	state, conf, err := m.openToSend(g)
+	if err != nil {
+		m.cfg.Logger.Warn("cannot send a snapshot", "to", msg.GetTo(), "error", err)
+		m.node.ReportSnapshot(msg.GetTo(), false)
+		return
+	}
+	index, term := g.store.Applied()
+	msg.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(index), Term: proto.Uint64(term), ConfState: conf,
+	}}
+	m.cfg.SendSnapshot(msg, state)
+}
+
+// openToSend opens a view of the state that keeps the generation open until it is
+// closed.
+func (m *Member) openToSend(g *generation) (io.ReadCloser, *raftpb.ConfState, error) {
+	if m.cfg.SendSnapshot == nil {
+		return nil, nil, errors.New("no transport")
+	}
+	conf, err := g.confState()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := g.store.Hold(); err != nil {
+		return nil, nil, err
+	}
+	r, err := snapshot.NewReader(g.db)
+	if err != nil {
+		g.store.Release()
+		return nil, nil, err
+	}
+	return &heldReader{r, g.store}, conf, nil
+}
+
+// heldReader is a state on its way to another member.
+type heldReader struct {
+	*snapshot.Reader
+	store *mvcc.Store
+}
+
+func (r *heldReader) Close() error {
+	defer r.store.Release()
+	return r.Reader.Close()
+}
+
+// retire closes a generation that was replaced, once its last view is closed, and
+// removes its directory.
+func (m *Member) retire(g *generation) error {
+	g.store.Retire(func() {
+		err := errors.Join(g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, g.number))
+		if err != nil {
+			// The next start removes it: the log does not name it any more.
+			m.cfg.Logger.Warn("cannot remove a replaced state", "generation", g.number, "error", err)
+		}
+	})
+	return nil
+}

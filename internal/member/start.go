@@ -1,0 +1,221 @@
+package member
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/raftlog"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrRefused is wrapped by every error that says: these directories do not belong
+// together or are damaged; nothing was changed.
+var ErrRefused = errors.New("member: refusing to start")
+
+// formatVersion is the number in docs/format/README.md that this release writes.
+const formatVersion = 1
+
+// sealAfter is how long the log may be idle before it proves what it has synced.
+const sealAfter = time.Second
+
+// firstGeneration is the generation of a founded member's state.
+const firstGeneration = 1
+
+// openStores does the steps of docs/decisions/recovery.md up to the opened state.
+func (m *Member) openStores() (err error) {
+	if m.cfg.FS == nil {
+		m.cfg.FS = vfs.Default
+	}
+	dir := m.cfg.DataDir
+	if m.lock, err = storage.LockDir(m.cfg.FS, dir); err != nil {
+		return err
+	}
+	identity, known, err := storage.ReadIdentityFile(m.cfg.FS, dir)
+	if err != nil {
+		return err
+	}
+	if known {
+		if err := m.checkFormat(identity); err != nil {
+			return err
+		}
+	}
+	logDir := storage.LogDir(dir, m.cfg.WALDir)
+	if m.log, err = raftlog.Open(logDir, m.logOptions()); err != nil {
+		return err
+	}
+	switch {
+	case !m.log.Initialised() && known:
+		return fmt.Errorf("%w: %s says that this member was initialised, but the log in %s is empty: "+
+			"restore the log, or remove the data directory and add the member anew", ErrRefused, dir, logDir)
+	case !m.log.Initialised():
+		if err := m.bootstrap(); err != nil {
+			return fmt.Errorf("bootstrap in %s: %w", dir, err)
+		}
+	default:
+		if known && identity != m.log.Identity() {
+			return fmt.Errorf("%w: the log in %s and the directory %s belong to different members", ErrRefused, logDir, dir)
+		}
+		m.identity = m.log.Identity()
+		if err := m.checkFormat(m.identity); err != nil {
+			return err
+		}
+	}
+	if err := m.openState(); err != nil {
+		return err
+	}
+	if !known {
+		return storage.WriteIdentityFile(m.cfg.FS, dir, m.identity)
+	}
+	return nil
+}
+
+func (m *Member) checkFormat(id storage.Identity) error {
+	if id.Format > formatVersion {
+		return fmt.Errorf("%w: %s has format %d, this release knows up to %d: use a newer release",
+			ErrRefused, m.cfg.DataDir, id.Format, formatVersion)
+	}
+	return nil
+}
+
+func (m *Member) logOptions() raftlog.Options {
+	return raftlog.Options{
+		Storage:   storage.Options{FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal, NoSync: m.cfg.NoSync},
+		Clock:     m.cfg.Clock,
+		SealAfter: sealAfter,
+	}
+}
+
+func (m *Member) stateOptions() storage.Options {
+	return storage.Options{
+		FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal, NoSync: m.cfg.NoSync,
+		OnFlush: m.durable.onFlush,
+	}
+}
+
+// bootstrap founds the member: the state first, then the log's one batch, which
+// is the commit point.
+func (m *Member) bootstrap() error {
+	founding, err := cluster.Found(m.cfg.InitialCluster, m.cfg.Token)
+	if err != nil {
+		return err
+	}
+	self, ok := founding.ByName(m.cfg.Name)
+	if !ok {
+		return fmt.Errorf("member %q is not in the initial cluster", m.cfg.Name)
+	}
+	m.identity = storage.Identity{Format: formatVersion, ClusterID: uint64(founding.ID()), MemberID: uint64(self.ID)}
+	if _, err := rand.Read(m.identity.StoreID[:]); err != nil {
+		return fmt.Errorf("draw a store id: %w", err)
+	}
+	if err := m.checkNothingApplied(); err != nil {
+		return err
+	}
+	if err := m.removeGenerations(0); err != nil {
+		return err
+	}
+	g, err := createGeneration(m.cfg.FS, m.cfg.DataDir, firstGeneration, m.identity, m.stateOptions())
+	if err != nil {
+		return err
+	}
+	if err := g.Close(); err != nil {
+		return fmt.Errorf("close the new state: %w", err)
+	}
+	entries := founding.BootstrapEntries()
+	hs := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
+	return m.log.Bootstrap(m.identity, hs, entries, firstGeneration)
+}
+
+// checkNothingApplied refuses to found a member over a state that was in use,
+// which can be there only if both the log and IDENTITY were lost.
+func (m *Member) checkNothingApplied() error {
+	all, err := storage.ListGenerations(m.cfg.FS, m.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	for _, number := range all {
+		dir := storage.StateDir(m.cfg.DataDir, number)
+		db, err := storage.OpenState(dir, m.stateOptions())
+		if err != nil {
+			return err
+		}
+		applied, err := mvcc.DurableApplied(db)
+		if err = errors.Join(err, db.Close()); err != nil {
+			return err
+		}
+		if applied > 0 {
+			return fmt.Errorf("%w: %s holds a state with entry %d applied, but there is neither an IDENTITY file nor a log: "+
+				"restore them, or remove the data directory and add the member anew", ErrRefused, dir, applied)
+		}
+	}
+	return nil
+}
+
+// openState opens the generation that the log names and checks that the two belong
+// together.
+func (m *Member) openState() error {
+	mark := m.log.Mark()
+	dir := storage.StateDir(m.cfg.DataDir, mark.Generation)
+	if _, err := m.cfg.FS.Stat(dir); err != nil {
+		return fmt.Errorf("%w: the log names the state %s, which cannot be read (%w): "+
+			"restore it, or remove the data directory and add the member anew", ErrRefused, dir, err)
+	}
+	g, err := m.openGeneration(mark.Generation)
+	if err != nil {
+		return err
+	}
+	m.gen.Store(g)
+	applied, _ := g.store.Applied()
+	logDir := storage.LogDir(m.cfg.DataDir, m.cfg.WALDir)
+	switch {
+	case g.identity != m.identity:
+		return fmt.Errorf("%w: the state %s and the log %s belong to different members", ErrRefused, dir, logDir)
+	case applied > m.log.LastIndex():
+		return fmt.Errorf("%w: the state %s has applied entry %d, but the log %s ends at %d: the log is older or damaged",
+			ErrRefused, dir, applied, logDir, m.log.LastIndex())
+	case applied < mark.Index:
+		return fmt.Errorf("%w: the state %s has applied entry %d, but the log %s begins at %d: the state is older or damaged",
+			ErrRefused, dir, applied, logDir, mark.Index+1)
+	}
+	// Only now is it sure that no other generation will be missed.
+	return m.removeGenerations(mark.Generation)
+}
+
+// removeGenerations removes every state directory but the one to keep.
+func (m *Member) removeGenerations(keep uint64) error {
+	all, err := storage.ListGenerations(m.cfg.FS, m.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if g == keep {
+			continue
+		}
+		m.cfg.Logger.Info("removing a state that the log does not name",
+			"directory", path.Base(storage.StateDir(m.cfg.DataDir, g)))
+		if err := storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeStores closes whatever is open, the state flushed first.
+func (m *Member) closeStores() error {
+	var errs []error
+	if g := m.gen.Load(); g != nil {
+		errs = append(errs, g.close())
+	}
+	if m.log != nil {
+		errs = append(errs, m.log.Close())
+	}
+	if m.lock != nil {
+		errs = append(errs, m.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,94 @@
+package member
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+)
+
+// waiterShards spreads the waiters over locks; a power of two.
+const waiterShards = 16
+
+// waiter is one proposal that waits. out has capacity 1 and gets at most one
+// result between register and release.
+type waiter struct {
+	id       uint64
+	deadline time.Time
+	gone     atomic.Bool
+	out      chan apply.Result
+}
+
+// waiters finds the proposal that an applied entry belongs to.
+type waiters struct {
+	shards [waiterShards]struct {
+		mu sync.Mutex
+		m  map[uint64]*waiter
+	}
+}
+
+func newWaiters() *waiters {
+	w := &waiters{}
+	for i := range w.shards {
+		w.shards[i].m = make(map[uint64]*waiter)
+	}
+	return w
+}
+
+// register makes id known; its result will come on the waiter's channel.
+func (w *waiters) register(id uint64, deadline time.Time) *waiter {
+	x := &waiter{id: id, deadline: deadline, out: make(chan apply.Result, 1)}
+	s := &w.shards[id%waiterShards]
+	s.mu.Lock()
+	s.m[id] = x
+	s.mu.Unlock()
+	return x
+}
+
+// has says whether anyone waits for id, so that a result is worth encoding.
+func (w *waiters) has(id uint64) bool {
+	s := &w.shards[id%waiterShards]
+	s.mu.Lock()
+	_, ok := s.m[id]
+	s.mu.Unlock()
+	return ok
+}
+
+// deliver gives id's waiter its result, if there still is one.
+func (w *waiters) deliver(id uint64, r apply.Result) {
+	s := &w.shards[id%waiterShards]
+	s.mu.Lock()
+	x, ok := s.m[id]
+	delete(s.m, id)
+	s.mu.Unlock()
+	if ok {
+		x.out <- r
+	}
+}
+
+// release forgets a waiter that gave up.
+func (w *waiters) release(x *waiter) {
+	x.gone.Store(true)
+	s := &w.shards[x.id%waiterShards]
+	s.mu.Lock()
+	delete(s.m, x.id)
+	s.mu.Unlock()
+}
+
+// expire ends all waiters whose deadline is at or before now with err. One sweep
+// now and then costs less than a timer for each request.
+func (w *waiters) expire(now time.Time, err error) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		for id, x := range s.m {
+			if !x.deadline.After(now) {
+				delete(s.m, id)
+				x.gone.Store(true)
+				x.out <- apply.Result{Err: err}
+			}
+		}
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,125 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/ashlar-kv/ashlar/internal/config"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/rpc"
+	"github.com/ashlar-kv/ashlar/internal/version"
+	"github.com/ashlar-kv/ashlar/internal/web"
+)
+
+const (
+	// stopGrace is how long requests under way may take when the server stops.
+	stopGrace = 5 * time.Second
+	// headerTimeout and idleTimeout bound what a silent HTTP client holds.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+)
+
+// services serves the clients of a member, gRPC and HTTP on the same addresses.
+type services struct {
+	grpc *grpc.Server
+	http *http.Server
+	wg   sync.WaitGroup
+}
+
+func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *services {
+	s := &services{
+		grpc: rpc.NewServer(rpc.Options{
+			MaxRequestBytes:      int(cfg.MaxRequestBytes),
+			MaxConcurrentStreams: cfg.MaxConcurrentStreams,
+			KeepaliveMinTime:     cfg.GRPCKeepAliveMinTime,
+			KeepaliveInterval:    cfg.GRPCKeepAliveInterval,
+			KeepaliveTimeout:     cfg.GRPCKeepAliveTimeout,
+			SlowRequest:          cfg.WarningUnaryRequestDuration,
+			HasLeader:            m.HasLeader,
+			Logger:               log,
+		}),
+		http: &http.Server{
+			Handler: web.Handler(web.Options{
+				Versions: func() web.Versions {
+					return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: version.Cluster}
+				},
+				Health: func(ctx context.Context, serializable bool) string { return health(ctx, m, serializable) },
+			}),
+			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		},
+	}
+	rpc.Services{
+		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps)}),
+		Maintenance: rpc.NewMaintenance(func() rpc.Status { return status(cfg, m) }),
+		Cluster:     rpc.NewCluster(m),
+	}.Register(s.grpc)
+	return s
+}
+
+func status(cfg *config.Config, m *member.Member) rpc.Status {
+	st := m.Status()
+	return rpc.Status{
+		ClusterID: m.ClusterID(), MemberID: m.ID(), Term: st.Term, Revision: st.Revision,
+		EtcdVersion: version.Etcd, StorageVersion: version.Cluster,
+		Leader: st.Leader, CommitIndex: st.Committed, AppliedIndex: st.Applied,
+		DBSize: st.DiskBytes, InUse: st.InUseBytes, Quota: cfg.Quota(), Learner: st.Learner,
+	}
+}
+
+// health says why the member cannot serve: it must know a leader, and answer a read.
+func health(ctx context.Context, m *member.Member, serializable bool) string {
+	if serializable {
+		return ""
+	}
+	if !m.HasLeader() {
+		return "RAFT NO LEADER"
+	}
+	if err := m.ReadBarrier(ctx); err != nil {
+		return "RANGE ERROR:" + err.Error()
+	}
+	return ""
+}
+
+// serve serves the listeners until stop. An error that ends serving comes on the
+// channel.
+func (s *services) serve(listeners []net.Listener) <-chan error {
+	broken := make(chan error, 2*len(listeners))
+	for _, l := range listeners {
+		forGRPC, forHTTP := web.Split(l)
+		s.wg.Go(func() {
+			if err := s.grpc.Serve(forGRPC); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+				broken <- err
+			}
+		})
+		s.wg.Go(func() {
+			if err := s.http.Serve(forHTTP); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				broken <- err
+			}
+		})
+	}
+	return broken
+}
+
+// stop takes no new connections, lets requests under way end for stopGrace, and then
+// ends them.
+func (s *services) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	ended := context.AfterFunc(ctx, s.grpc.Stop)
+	defer ended()
+	s.wg.Go(s.grpc.GracefulStop)
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	s.wg.Wait()
+	return err
+}

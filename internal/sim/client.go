@@ -1,0 +1,183 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// request is what one client waits for. A write has pending, a read has read.
+type request struct {
+	h       *host
+	pending *member.Pending
+	write   *write
+	read    *consensus.ReadBatch
+	floor   int64 // the newest revision acknowledged to anybody when a read began
+}
+
+// requestsMax bounds how many clients wait at a time.
+const requestsMax = 40
+
+// keys is how many keys clients use: few, so that they meet.
+const keys = 12
+
+func key(i int) []byte { return fmt.Appendf(nil, "k%02d", i) }
+
+func (w *World) stepRequest() {
+	h := w.pick(running)
+	if h == nil || len(w.clients) >= requestsMax {
+		return
+	}
+	if w.rng.Intn(3) == 0 {
+		if h.readable() {
+			w.clients = append(w.clients, &request{h: h, read: h.m.Node().BeginRead(), floor: w.history.acknowledged})
+		}
+		return
+	}
+	wr := w.randomWrite()
+	raw, err := proto.Marshal(wr.message)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p, err := h.m.Begin(wr.command, raw)
+	if errors.Is(err, consensus.ErrTooManyRequests) {
+		return
+	}
+	if err != nil {
+		w.fail("member %d refuses a request: %v", h.n, err)
+	}
+	w.clients = append(w.clients, &request{h: h, pending: p, write: wr})
+}
+
+// readable says whether the member may answer reads yet.
+func (h *host) readable() bool {
+	select {
+	case <-h.m.Node().Replayed():
+		return true
+	default:
+		return false
+	}
+}
+
+// write is a change that a client asked for. tag is in every value it writes, so
+// that the entry in the log can be told to be this one.
+type write struct {
+	command apply.Command
+	message proto.Message
+}
+
+func (w *World) randomWrite() *write {
+	k := key(w.rng.Intn(keys))
+	value := fmt.Appendf(nil, "v%d", w.rng.Int63())
+	put := &etcdserverpb.PutRequest{Key: k, Value: value}
+	switch x := w.rng.Intn(20); {
+	case x < 11:
+		return &write{apply.CommandPut, put}
+	case x < 14:
+		del := &etcdserverpb.DeleteRangeRequest{Key: k}
+		if w.rng.Intn(3) == 0 {
+			del.RangeEnd = key(w.rng.Intn(keys))
+		}
+		return &write{apply.CommandDeleteRange, del}
+	case x < 19:
+		// Two keys that are always written together, if the first one still is as
+		// it was seen at some revision.
+		return &write{apply.CommandTxn, &etcdserverpb.TxnRequest{
+			Compare: []*etcdserverpb.Compare{{
+				Key: k, Target: etcdserverpb.Compare_MOD, Result: etcdserverpb.Compare_LESS,
+				TargetUnion: &etcdserverpb.Compare_ModRevision{ModRevision: 1 + w.rng.Int63n(w.history.acknowledged+2)},
+			}},
+			Success: []*etcdserverpb.RequestOp{putOp([]byte("pair/a"), value), putOp([]byte("pair/b"), value)},
+			Failure: []*etcdserverpb.RequestOp{putOp(k, value)},
+		}}
+	default:
+		return &write{apply.CommandCompaction, &etcdserverpb.CompactionRequest{
+			Revision: max(1, w.history.acknowledged-w.rng.Int63n(40)),
+		}}
+	}
+}
+
+func putOp(key, value []byte) *etcdserverpb.RequestOp {
+	return &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestPut{
+		RequestPut: &etcdserverpb.PutRequest{Key: key, Value: value},
+	}}
+}
+
+// stepAnswers takes the answers that are there.
+func (w *World) stepAnswers() {
+	kept := w.clients[:0]
+	for _, r := range w.clients {
+		if !w.answer(r) {
+			kept = append(kept, r)
+		}
+	}
+	clear(w.clients[len(kept):])
+	w.clients = kept
+}
+
+// answer reports whether the request is over.
+func (w *World) answer(r *request) bool {
+	if r.pending != nil {
+		res, ok := r.pending.Poll()
+		if ok {
+			w.written(r, res)
+		}
+		// A proposal may have got lost with a leader: its client gives up.
+		return ok || w.rng.Intn(400) == 0
+	}
+	select {
+	case <-r.read.Done():
+	default:
+		return false
+	}
+	if r.read.Err() == nil {
+		w.readAll(r)
+	}
+	return true
+}
+
+func (w *World) written(r *request, res apply.Result) {
+	switch {
+	case res.Err == nil:
+		w.history.acknowledge(w, res)
+	case errors.Is(res.Err, mvcc.ErrCompacted), errors.Is(res.Err, mvcc.ErrFutureRevision),
+		errors.Is(res.Err, consensus.ErrDropped), errors.Is(res.Err, consensus.ErrTooManyRequests),
+		errors.Is(res.Err, member.ErrTimeout):
+	default:
+		w.fail("member %d answers a write with %v", r.h.n, res.Err)
+	}
+}
+
+// readAll reads everything at the newest revision and compares it with the model.
+func (w *World) readAll(r *request) {
+	v, err := r.h.m.View(0)
+	if err != nil {
+		w.fail("member %d: open a view: %v", r.h.n, err)
+	}
+	defer v.Close()
+	rev := v.Current()
+	if rev < r.floor {
+		w.fail("member %d: a linearizable read saw revision %d, but %d was acknowledged before it began",
+			r.h.n, rev, r.floor)
+	}
+	w.compareView(r.h, v, rev)
+}
+
+// forget drops the clients of a member that is gone: they never learn what became
+// of their requests.
+func (w *World) forget(h *host) {
+	kept := w.clients[:0]
+	for _, r := range w.clients {
+		if r.h != h {
+			kept = append(kept, r)
+		}
+	}
+	w.clients = kept
+}

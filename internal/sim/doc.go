@@ -1,0 +1,26 @@
+// Package sim runs whole members in one goroutine: the real consensus, log,
+// storage, state machine and store, on crashable in-memory filesystems, with a
+// simulated clock and network.
+//
+// A World is driven by a seed. Each step does one small thing: lets a member take
+// one turn of one of its loops, delivers, delays, drops or reorders a message, lets a
+// client ask something, stops a member (as kill -9 or as a power cut that loses what
+// was not synced, in both databases at one instant), pauses or cuts one off, flushes,
+// compacts, cuts the log, so that snapshots are needed.
+//
+// After each step and at the end it checks:
+//
+//  1. one order: the entry applied at an index is the same on every member, ever;
+//  2. nothing acknowledged is lost: each answered write is found at its revision on
+//     every member that has got there;
+//  3. reads are true: a linearizable read saw every write answered before it began,
+//     and exactly the state of the revision it reports;
+//  4. revisions have no gap, and each belongs to one request;
+//  5. equal state: HashKV agrees wherever two members are at the same revision.
+//
+// A failing run prints its seed and the command that runs it again. Pebble's
+// background work has threads of its own, so a run is repeatable in what it does, not
+// in when Pebble compacts; what is found must hold under any such timing.
+//
+// Each later feature adds its steps to steps.go and its checks to check.go.
+package sim

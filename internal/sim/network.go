@@ -1,0 +1,143 @@
+package sim
+
+import (
+	"bytes"
+	"io"
+	"math/rand"
+	randv2 "math/rand/v2"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+type message = raftpb.Message
+
+// network carries messages in no order, loses some, and can be cut.
+type network struct {
+	w     *World
+	byID  map[uint64]*host
+	queue []packet
+	cut   map[[2]int]bool // from, to: lost
+
+	received int // snapshots that arrived
+}
+
+// packet is a message on its way; state is set for a snapshot.
+type packet struct {
+	from, to *host
+	m        *message
+	state    []byte
+}
+
+// queueMax bounds the network: above it the oldest packets are lost.
+const queueMax = 2_000
+
+func (n *network) init(w *World, size int) {
+	n.w, n.byID, n.cut = w, make(map[uint64]*host, size), map[[2]int]bool{}
+}
+
+func (n *network) up(id uint64, h *host) { n.byID[id] = h }
+
+// down loses everything on its way to and from a host.
+func (n *network) down(h *host) {
+	kept := n.queue[:0]
+	for _, p := range n.queue {
+		if p.to != h && p.from != h {
+			kept = append(kept, p)
+		}
+	}
+	n.queue = kept
+}
+
+func (n *network) send(from *host, ms []*message) {
+	for _, m := range ms {
+		n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m)})
+	}
+}
+
+func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
+	b, err := io.ReadAll(state)
+	if err != nil {
+		n.w.fail("member %d: read its own snapshot: %v", from.n, err)
+	}
+	if err := state.Close(); err != nil {
+		n.w.fail("member %d: close its own snapshot: %v", from.n, err)
+	}
+	n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m), state: b})
+}
+
+func (n *network) put(p packet) {
+	if p.to == nil {
+		return
+	}
+	if len(n.queue) >= queueMax {
+		n.queue = n.queue[1:]
+	}
+	n.queue = append(n.queue, p)
+}
+
+// copyMessage makes sure that members share no memory.
+func copyMessage(m *message) *message { return proto.Clone(m).(*message) }
+
+// deliver takes a packet out of the queue, mostly an early one, and loses,
+// repeats or delivers it.
+func (n *network) deliver() {
+	if len(n.queue) == 0 {
+		return
+	}
+	i := 0
+	if n.w.rng.Intn(4) == 0 {
+		i = n.w.rng.Intn(len(n.queue))
+	}
+	p := n.queue[i]
+	n.queue = append(n.queue[:i], n.queue[i+1:]...)
+	switch lost := n.cut[[2]int{p.from.n, p.to.n}] || n.w.rng.Intn(50) == 0; {
+	case lost:
+		if p.m.GetType() == raftpb.MsgSnap && p.from.m != nil {
+			p.from.m.Node().ReportSnapshot(p.m.GetTo(), false)
+		}
+		return
+	case n.w.rng.Intn(50) == 0 && p.state == nil:
+		n.put(packet{p.from, p.to, copyMessage(p.m), nil})
+	}
+	if p.to.m == nil || p.to.failed != nil {
+		return
+	}
+	if p.state == nil {
+		p.to.m.Node().Step(p.m)
+		return
+	}
+	n.w.note("member %d receives a snapshot at entry %d", p.to.n, p.m.GetSnapshot().GetMetadata().GetIndex())
+	state := p.state
+	if n.w.rng.Intn(4) == 0 {
+		state = state[:n.w.rng.Intn(len(state))] // the connection broke
+	}
+	err := p.to.m.ReceiveSnapshot(p.m, bytes.NewReader(state))
+	if err == nil && len(state) < len(p.state) && p.m.GetSnapshot().GetMetadata().GetIndex() > p.to.m.Node().Applied() {
+		n.w.fail("member %d took a snapshot that was cut short", p.to.n)
+	}
+	if p.from.m != nil {
+		p.from.m.Node().ReportSnapshot(p.m.GetTo(), err == nil)
+	}
+}
+
+// heal mends every cut.
+func (n *network) heal() { clear(n.cut) }
+
+// isolate cuts a host off, one way or both.
+func (n *network) isolate(h *host, in, out bool) {
+	for _, o := range n.w.hosts {
+		if o == h {
+			continue
+		}
+		if in {
+			n.cut[[2]int{o.n, h.n}] = true
+		}
+		if out {
+			n.cut[[2]int{h.n, o.n}] = true
+		}
+	}
+}
+
+// randV2 makes a generator of the kind that Pebble's filesystem takes.
+func randV2(r *rand.Rand) *randv2.Rand { return randv2.New(randv2.NewPCG(r.Uint64(), r.Uint64())) }

@@ -1,0 +1,57 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+)
+
+var (
+	seedFlag  = flag.Int64("seed", 0, "run this one seed; 0 runs -seeds of them")
+	seedsFlag = flag.Int("seeds", 12, "how many seeds to run")
+	stepsFlag = flag.Int("steps", 30_000, "how many steps a seed takes")
+)
+
+// TestSeeds runs random worlds of three members. One seed again:
+//
+//	go test ./internal/sim -run TestSeeds -args -seed=N
+func TestSeeds(t *testing.T) {
+	t.Parallel()
+	seeds := make([]int64, 0, *seedsFlag)
+	for i := range *seedsFlag {
+		seeds = append(seeds, int64(i+1))
+	}
+	if *seedFlag != 0 {
+		seeds = []int64{*seedFlag}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d; again: go test ./internal/sim -run TestSeeds -args -seed=%d -steps=%d", seed, seed, *stepsFlag)
+			w := New(t, seed, 3)
+			for _, h := range w.hosts {
+				h.start()
+			}
+			t.Cleanup(func() { w.stopAll() })
+			for range 4 {
+				w.Run(*stepsFlag / 4)
+				w.CheckStates()
+			}
+			w.Settle()
+			w.CheckStates()
+			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received", w.history.applied, w.history.model.revision, w.history.model.compacted, w.network.received)
+			if w.history.model.revision < 3 {
+				t.Errorf("only %d revisions were written: the run shows nothing", w.history.model.revision)
+			}
+		})
+	}
+}
+
+func (w *World) stopAll() {
+	for _, h := range w.hosts {
+		if h.m != nil {
+			_ = h.m.Stop() // a member that failed the test may not stop cleanly
+			h.m = nil
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package sim
+
+import "fmt"
+
+// step is one thing that may happen, with its weight among the others.
+type step struct {
+	name   string
+	weight int
+	run    func(*World)
+}
+
+// steps is the world's vocabulary. Later features add theirs here.
+var steps = []step{
+	{"turn", 3_000, (*World).stepTurn},
+	{"deliver", 1_600, func(w *World) { w.network.deliver() }},
+	{"tick", 300, (*World).stepTick},
+	{"request", 400, (*World).stepRequest},
+	{"answers", 300, (*World).stepAnswers},
+	{"flush", 6, (*World).stepFlush},
+	{"cut the log", 10, (*World).stepCut},
+	{"compact a slice", 10, (*World).stepCompact},
+	{"kill", 2, func(w *World) { w.stepCrash(0) }},
+	{"power cut", 2, func(w *World) { w.stepCrash([]int{100, 70, 30}[w.rng.Intn(3)]) }},
+	{"power cut of all", 1, (*World).stepBlackout},
+	{"restart", 12, (*World).stepRestart},
+	{"pause", 2, (*World).stepPause},
+	{"go on", 8, (*World).stepGoOn},
+	{"isolate", 2, (*World).stepIsolate},
+	{"heal", 5, func(w *World) { w.network.heal() }},
+	{"transfer", 1, (*World).stepTransfer},
+}
+
+var stepWeights = func() (sum int) {
+	for _, s := range steps {
+		sum += s.weight
+	}
+	return sum
+}()
+
+// Run takes n random steps, checking after each.
+func (w *World) Run(n int) {
+	for range n {
+		x := w.rng.Intn(stepWeights)
+		for _, s := range steps {
+			if x -= s.weight; x < 0 {
+				s.run(w)
+				break
+			}
+		}
+		w.check()
+	}
+}
+
+// pick returns a random host for which ok holds, or nil.
+func (w *World) pick(ok func(*host) bool) *host {
+	var hs []*host
+	for _, h := range w.hosts {
+		if ok(h) {
+			hs = append(hs, h)
+		}
+	}
+	if len(hs) == 0 {
+		return nil
+	}
+	return hs[w.rng.Intn(len(hs))]
+}
+
+func running(h *host) bool { return h.m != nil && !h.paused && h.failed == nil }
+
+// stepTurn lets one loop of one member take a turn.
+func (w *World) stepTurn() {
+	if h := w.pick(running); h != nil {
+		h.turn(w.rng.Intn(3))
+	}
+}
+
+// turn runs one of the three loops once.
+func (h *host) turn(loop int) bool {
+	n := h.m.Node()
+	switch loop {
+	case 0:
+		return n.Turn()
+	case 1:
+		return n.AppendTurn()
+	default:
+		return n.ApplyTurn()
+	}
+}
+
+func (w *World) stepTick() {
+	w.clock.Advance(tick)
+	for _, h := range w.hosts {
+		if running(h) && w.rng.Intn(10) > 0 { // clocks drift
+			h.m.Node().Tick()
+		}
+	}
+}
+
+func (w *World) stepFlush() {
+	if h := w.pick(running); h != nil {
+		w.note("member %d flushes", h.n)
+		if err := h.m.Flush(); err != nil {
+			w.fail("member %d: flush: %v", h.n, err)
+		}
+	}
+}
+
+func (w *World) stepCut() {
+	if h := w.pick(running); h != nil {
+		if err := h.m.CutLog(); err != nil {
+			w.fail("member %d: cut the log: %v", h.n, err)
+		}
+	}
+}
+
+func (w *World) stepCompact() {
+	if h := w.pick(running); h != nil {
+		if _, err := h.m.CompactStep(); err != nil {
+			w.fail("member %d: compact: %v", h.n, err)
+		}
+	}
+}
+
+func (w *World) stepCrash(lost int) {
+	if h := w.pick(func(h *host) bool { return h.m != nil }); h != nil {
+		w.note("member %d crashes, %d %% of what was not synced is lost", h.n, lost)
+		h.stop(lost)
+	}
+}
+
+func (w *World) stepBlackout() {
+	w.note("the power of all members is cut")
+	for _, h := range w.hosts {
+		if h.m != nil {
+			h.stop(100)
+		}
+	}
+}
+
+func (w *World) stepRestart() {
+	if h := w.pick(func(h *host) bool { return h.m == nil }); h != nil {
+		w.note("member %d starts", h.n)
+		h.start()
+	}
+}
+
+func (w *World) stepPause() {
+	if h := w.pick(running); h != nil {
+		w.note("member %d is paused", h.n)
+		h.paused = true
+	}
+}
+
+func (w *World) stepGoOn() {
+	if h := w.pick(func(h *host) bool { return h.paused }); h != nil {
+		h.paused = false
+	}
+}
+
+func (w *World) stepIsolate() {
+	h := w.hosts[w.rng.Intn(len(w.hosts))]
+	way := w.rng.Intn(3)
+	w.note("member %d is cut off (%d)", h.n, way)
+	w.network.isolate(h, way != 0, way != 1)
+}
+
+func (w *World) stepTransfer() {
+	if h := w.pick(running); h != nil {
+		to := w.pick(running)
+		h.m.Node().TransferLeader(to.m.ID())
+	}
+}
+
+// Settle mends everything and runs until all members have applied the same and
+// nothing waits. It fails the test when that does not happen.
+func (w *World) Settle() {
+	w.network.heal()
+	for _, h := range w.hosts {
+		if h.m == nil {
+			h.start()
+		}
+		h.paused = false
+	}
+	const roundsMax = 5_000
+	for round := range roundsMax {
+		if round%10 == 0 {
+			w.stepTick()
+		}
+		for _, h := range w.hosts {
+			for loop := range 3 {
+				for h.failed == nil && h.turn(loop) {
+					w.check()
+				}
+			}
+		}
+		for range 1 + len(w.network.queue) {
+			w.network.deliver()
+		}
+		w.stepAnswers()
+		w.check()
+		if round%10 == 9 && w.settled() {
+			return
+		}
+	}
+	w.fail("the cluster did not settle:%s", w.describe())
+}
+
+func (w *World) settled() bool {
+	first := w.hosts[0].m
+	for _, h := range w.hosts {
+		n := h.m.Node()
+		if n.Leader() == 0 || n.Applied() != first.Node().Applied() || n.Applied() < n.Committed() {
+			return false
+		}
+	}
+	return len(w.clients) == 0
+}
+
+func (w *World) describe() (s string) {
+	for _, h := range w.hosts {
+		n := h.m.Node()
+		s += fmt.Sprintf("\n  member %d: leader %x term %d committed %d applied %d, waiting %d",
+			h.n, n.Leader(), n.Term(), n.Committed(), n.Applied(), len(w.clients))
+	}
+	return s
+}

@@ -1,0 +1,125 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/member"
+)
+
+const tick = 100 * time.Millisecond
+
+// World is a simulated cluster. It is used by one goroutine.
+type World struct {
+	t       testing.TB
+	rng     *rand.Rand
+	clock   *clock.Manual
+	hosts   []*host
+	network network
+	clients []*request
+	history history
+	trace   []string // the newest steps, for a failure's report
+}
+
+// host is the machine a member runs on: its disk survives the member.
+type host struct {
+	w      *World
+	n      int
+	fs     *vfs.MemFS
+	m      *member.Member // nil while down
+	paused bool
+	failed error // from Config.Fatal
+
+	checked uint64 // entries up to here were compared with the history
+}
+
+// traceLen is how many steps a failure shows.
+const traceLen = 60
+
+// New founds a cluster of n members, all down.
+func New(t testing.TB, seed int64, n int) *World {
+	w := &World{
+		t: t, rng: rand.New(rand.NewSource(seed)),
+		clock: clock.NewManual(time.Unix(1_700_000_000, 0)),
+	}
+	w.network.init(w, n)
+	w.history.init()
+	for i := range n {
+		w.hosts = append(w.hosts, &host{w: w, n: i, fs: vfs.NewCrashableMem()})
+	}
+	return w
+}
+
+func (w *World) note(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf(format, args...))
+	if len(w.trace) > traceLen {
+		w.trace = w.trace[len(w.trace)-traceLen:]
+	}
+}
+
+// fail ends the test with the newest steps.
+func (w *World) fail(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("%s\nthe last steps:\n  %s", fmt.Sprintf(format, args...), strings.Join(w.trace, "\n  "))
+}
+
+func (w *World) initialCluster() cluster.InitialCluster {
+	parts := make([]string, len(w.hosts))
+	for i := range w.hosts {
+		parts[i] = fmt.Sprintf("m%d=http://10.0.0.%d:2380", i, i+1)
+	}
+	ic, err := cluster.ParseInitialCluster(strings.Join(parts, ","))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return ic
+}
+
+// start opens the member on whatever its disk holds.
+func (h *host) start() {
+	h.w.t.Helper()
+	h.failed, h.paused, h.checked = nil, false, 0
+	m, err := member.Open(member.Config{
+		Name: fmt.Sprintf("m%d", h.n), DataDir: "data", FS: h.fs,
+		InitialCluster: h.w.initialCluster(), Token: "sim",
+		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
+		TickInterval: tick, ElectionTicks: 10, HeartbeatTicks: 1, PreVote: true,
+		RequestTimeout: 7 * time.Second, MaxRequestBytes: 1 << 20,
+		SnapshotCatchUpEntries: 4,
+		Clock:                  h.w.clock,
+		Logger:                 slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Send:                   func(ms []*message) { h.w.network.send(h, ms) },
+		SendSnapshot:           func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
+		Fatal:                  func(err error) { h.failed = err },
+	})
+	if err != nil {
+		h.w.fail("member %d does not start: %v", h.n, err)
+	}
+	h.m = m
+	h.w.network.up(m.ID(), h)
+}
+
+// stop ends the member as kill -9 does (lost = 0: what was written is still there)
+// or as a power cut does: lost is the percentage of unsynced data that is gone, in
+// both databases at one instant.
+func (h *host) stop(lost int) {
+	m := h.m
+	h.m = nil
+	h.w.network.down(h)
+	h.w.forget(h)
+	disk := h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - lost, RNG: randV2(h.w.rng)})
+	// The old member goes on only on the old disk, which nobody looks at any more.
+	if err := m.Stop(); err != nil && h.failed == nil {
+		h.w.fail("member %d does not close: %v", h.n, err)
+	}
+	h.fs = disk
+}
