@@ -85,7 +85,8 @@ type Header struct {
 // raw is copied.
 func Encode(h Header, c Command, raw []byte) []byte {
 	head := h.append(nil)
-	size := 2*protowire.SizeTag(protowire.Number(c)) + len(head) + protowire.SizeBytes(len(raw)) + protowire.SizeBytes(len(head))
+	size := protowire.SizeTag(protowire.Number(c)) + protowire.SizeBytes(len(raw)) +
+		protowire.SizeTag(fieldHeader) + protowire.SizeBytes(len(head))
 	dst := make([]byte, 0, size)
 	// In the order of the field numbers, as etcd writes them.
 	if c > fieldHeader {
@@ -131,11 +132,9 @@ func Decode(data []byte) (h Header, c Command, raw []byte, err error) {
 			unknown = num
 		case c == 0:
 			c, raw = num, f.bytes
-		case c == num:
-			// The same message once more: both together are the merged one.
-			raw = append(raw[:len(raw):len(raw)], f.bytes...)
 		default:
-			return Header{}, 0, nil, fmt.Errorf("%w: both %s and %s in one entry", ErrMalformed, c, num)
+			// Not even one command in two parts: nobody writes that.
+			return Header{}, 0, nil, fmt.Errorf("%w: %s and %s in one entry", ErrMalformed, c, num)
 		}
 	}
 	if id != 0 {

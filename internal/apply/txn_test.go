@@ -36,7 +36,7 @@ func TestWhatATransactionIsRefusedFor(t *testing.T) {
 			then(&etcdserverpb.PutRequest{Key: []byte("none"), IgnoreLease: true}), ErrKeyNotFound},
 		"keeping the value of a key that only this transaction puts": {
 			then(put("q", "1"), keepValue("q")), ErrKeyNotFound},
-		"a future revision":                              {then(del("zz", ""), get("a", 99)), mvcc.ErrFutureRevision},
+		"a future revision": {then(del("zz", ""), get("a", 99)), mvcc.ErrFutureRevision},
 		"the revision that the transaction itself makes": {then(put("q", "1"), get("a", 6)), mvcc.ErrFutureRevision},
 		"a negative revision":                            {then(del("zz", ""), get("a", -2)), mvcc.ErrCompacted},
 		"of two reasons the first, here the lease":       {then(leased(put("q", "")), get("a", 99)), ErrLeaseNotFound},
