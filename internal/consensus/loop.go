@@ -31,15 +31,37 @@ func (n *Node) Turn() bool {
 	}
 	n.campaignAlone()
 	n.propose(in.proposals)
-	if n.lead.Load() != raft.None {
-		n.reads.maybeSend(&n.inbox, n.rn)
-	}
+	n.maybeRead()
 	if n.rn.HasReady() {
 		busy = true
 		n.handle(n.rn.Ready())
 	}
 	n.reads.release(n.applied.Load())
 	return busy
+}
+
+// maybeRead starts a ReadIndex for the reads that gathered. A leader must have
+// committed an entry of its own term first: before that its commit index may be behind
+// what earlier leaders acknowledged. raft sees to that itself, except where the leader is
+// the only voter.
+func (n *Node) maybeRead() {
+	if n.lead.Load() == raft.None || n.IsLeader() && !n.committedInTerm() {
+		return
+	}
+	n.reads.maybeSend(&n.inbox, n.rn)
+}
+
+// committedInTerm says whether an entry of the current term is committed.
+func (n *Node) committedInTerm() bool {
+	term := n.term.Load()
+	if n.servedTerm == term {
+		return true
+	}
+	if t, err := n.cfg.Log.Term(n.committed.Load()); err != nil || t != term {
+		return false
+	}
+	n.servedTerm = term
+	return true
 }
 
 // step gives raft a message. Its errors say that the message is out of date or
@@ -131,7 +153,7 @@ func (n *Node) handle(rd raft.Ready) {
 	if len(rd.ReadStates) > 0 {
 		n.reads.confirm(rd.ReadStates)
 		// The next batch need not wait for another turn.
-		n.reads.maybeSend(&n.inbox, n.rn)
+		n.maybeRead()
 	}
 	var peers []*raftpb.Message
 	for _, m := range rd.Messages {

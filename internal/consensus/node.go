@@ -128,6 +128,8 @@ type Node struct {
 	committed atomic.Uint64
 	applied   atomic.Uint64
 
+	servedTerm uint64 // raft loop only: a term in which this leader has committed an entry
+
 	replayTo uint64 // entries up to here were committed before this start
 	replayed chan struct{}
 

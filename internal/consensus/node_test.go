@@ -313,3 +313,23 @@ func TestAFailedSyncIsNeverAcknowledged(t *testing.T) {
 		t.Error("an entry was applied that the log could not store")
 	}
 }
+
+// TestASoleVoterReadsNothingBeforeItsOwnTermHasCommitted: after a restart the stored commit index may be behind what
+// was acknowledged, and raft answers a sole voter's ReadIndex at once.
+func TestASoleVoterReadsNothingBeforeItsOwnTermHasCommitted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	b := f.BeginRead()
+	for f.Turn() || f.ApplyTurn() || !f.IsLeader() && f.AppendTurn() {
+	}
+	if !f.IsLeader() {
+		t.Fatal("the only member does not lead")
+	}
+	if decided(b) {
+		t.Fatal("a read was answered before the first entry of the term was committed")
+	}
+	f.run()
+	if !decided(b) || b.Err() != nil {
+		t.Errorf("decided %v, error %v", decided(b), b.Err())
+	}
+}

@@ -8,8 +8,8 @@ import (
 )
 
 // unreadableStatus is the exit status for a command line that cannot be read, as opposed to one that makes no sense.
-// etcd ends with 2 there; we do not tell the two apart.
-const unreadableStatus = 1
+// It is etcd's.
+const unreadableStatus = 2
 
 // TestBadConfigurationIsRefusedBeforeAnyFileIsTouched: one clear line that names what is wrong, exit status 1, nothing created.
 func TestBadConfigurationIsRefusedBeforeAnyFileIsTouched(t *testing.T) {
