@@ -29,8 +29,16 @@ type lab struct {
 func newLab(t testing.TB) *lab {
 	l := &lab{t: t, fs: vfs.NewCrashableMem()}
 	l.open()
-	t.Cleanup(func() { l.check(l.db.Close()) })
+	t.Cleanup(l.close)
 	return l
+}
+
+// close ends the lab, if it has not ended yet.
+func (l *lab) close() {
+	if l.db != nil {
+		l.check(l.db.Close())
+		l.db = nil
+	}
 }
 
 func (l *lab) check(err error) {
