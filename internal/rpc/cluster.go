@@ -28,7 +28,7 @@ type Cluster struct {
 func NewCluster(m ClusterMember) *Cluster { return &Cluster{member: m} }
 
 // Register adds the service to a server.
-func (s *Cluster) Register(r grpc.ServiceRegistrar) { etcdserverpb.RegisterClusterServer(r, s) }
+func (s *Cluster) Register(r grpc.ServiceRegistrar) { register(r, etcdserverpb.Cluster_ServiceDesc, s) }
 
 // MemberList implements etcdserverpb.ClusterServer. Its header carries no revision, as etcd's.
 func (s *Cluster) MemberList(ctx context.Context, r *etcdserverpb.MemberListRequest) (*etcdserverpb.MemberListResponse, error) {

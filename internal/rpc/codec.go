@@ -25,8 +25,13 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if r, ok := v.(*Request); ok {
-		return r.take(data)
+	switch v := v.(type) {
+	case *late:
+		v.err = c.Unmarshal(data, v.message)
+		return nil
+	case *Request:
+		return v.take(data)
+	default:
+		return c.rest.Unmarshal(data, v)
 	}
-	return c.rest.Unmarshal(data, v)
 }

@@ -82,7 +82,7 @@ func unary(m Method, call func(*KV, context.Context, *Request) (*Response, error
 	return grpc.MethodDesc{MethodName: m.String(), Handler: func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (_ any, err error) {
 		req := &Request{method: m}
 		defer req.free()
-		if err := decode(req); err != nil {
+		if err := decoder(decode).worded(req); err != nil {
 			return nil, err
 		}
 		var resp *Response

@@ -36,7 +36,7 @@ func NewMaintenance(status func() Status) *Maintenance { return &Maintenance{sta
 
 // Register adds the service to a server.
 func (s *Maintenance) Register(r grpc.ServiceRegistrar) {
-	etcdserverpb.RegisterMaintenanceServer(r, s)
+	register(r, etcdserverpb.Maintenance_ServiceDesc, s)
 }
 
 // Status implements etcdserverpb.MaintenanceServer.

@@ -80,9 +80,9 @@ func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
 	s.KV.Register(r)
 	s.Maintenance.Register(r)
 	s.Cluster.Register(r)
-	etcdserverpb.RegisterWatchServer(r, etcdserverpb.UnimplementedWatchServer{})
-	etcdserverpb.RegisterLeaseServer(r, etcdserverpb.UnimplementedLeaseServer{})
-	etcdserverpb.RegisterAuthServer(r, etcdserverpb.UnimplementedAuthServer{})
+	register(r, etcdserverpb.Watch_ServiceDesc, etcdserverpb.UnimplementedWatchServer{})
+	register(r, etcdserverpb.Lease_ServiceDesc, etcdserverpb.UnimplementedLeaseServer{})
+	register(r, etcdserverpb.Auth_ServiceDesc, etcdserverpb.UnimplementedAuthServer{})
 	h := health.NewServer()
 	grpc_health_v1.RegisterHealthServer(r, h)
 	return h

@@ -1,0 +1,69 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+func TestErrorsBecomeEtcdsStatuses(t *testing.T) {
+	t.Parallel()
+	const deep = "etcdserver: "
+	for _, c := range []struct {
+		err  error
+		code codes.Code
+		text string
+	}{
+		{mvcc.ErrCompacted, codes.OutOfRange, deep + "mvcc: required revision has been compacted"},
+		{mvcc.ErrFutureRevision, codes.OutOfRange, deep + "mvcc: required revision is a future revision"},
+		{mvcc.ErrTooLarge, codes.ResourceExhausted, "ashlar: the range is too large to be sorted by anything but its keys"},
+		{apply.ErrKeyNotFound, codes.InvalidArgument, deep + "key not found"},
+		{apply.ErrLeaseNotFound, codes.NotFound, deep + "requested lease not found"},
+		{apply.ErrEmptyKey, codes.InvalidArgument, deep + "key is not provided"},
+		{member.ErrRequestTooLarge, codes.InvalidArgument, deep + "request is too large"},
+		{member.ErrTooManyRequests, codes.ResourceExhausted, deep + "too many requests"},
+		{member.ErrNoLeader, codes.Unavailable, deep + "no leader"},
+		{member.ErrLeaderChanged, codes.Unavailable, deep + "leader changed"},
+		{member.ErrStopped, codes.Unavailable, deep + "server stopped"},
+		{member.ErrTimeout, codes.Unavailable, deep + "request timed out"},
+		{fmt.Errorf("%w: %w", member.ErrTimeout, consensus.ErrReadTimeout), codes.Unavailable, deep + "request timed out"},
+		{context.Canceled, codes.Canceled, deep + "request canceled"},
+		{context.DeadlineExceeded, codes.DeadlineExceeded, deep + "context deadline exceeded"},
+		{errResponseTooLarge, codes.ResourceExhausted, "ashlar: the response is larger than 2147483647 bytes: ask for less with limit or keys_only, or use RangeStream"},
+		{errStreamSort, codes.Unimplemented, "RangeStream does not support custom sort orders"},
+	} {
+		for _, err := range []error{c.err, fmt.Errorf("reading: %w", c.err), errors.Join(errors.New("other"), fmt.Errorf("a: %w", c.err))} {
+			s := status.Convert(toStatus(err))
+			if s.Code() != c.code {
+				t.Errorf("%v: code %s, want %s", err, s.Code(), c.code)
+			}
+			if _, wasStatus := c.err.(interface{ GRPCStatus() *status.Status }); (!wasStatus || err == c.err) && s.Message() != c.text {
+				t.Errorf("%v: %q, want %q", err, s.Message(), c.text)
+			}
+		}
+	}
+	if toStatus(nil) != nil {
+		t.Error("no error has a status")
+	}
+	if s := status.Convert(toStatus(errors.New("disk on fire"))); s.Code() != codes.Unknown || s.Message() != "disk on fire" {
+		t.Errorf("an unknown error became %v", s)
+	}
+}
+
+func TestEveryErrorOfTheTableIsFoundWrapped(t *testing.T) {
+	t.Parallel()
+	for _, row := range statuses {
+		if got := toStatus(fmt.Errorf("doing: %w", row.err)); got != row.status {
+			t.Errorf("%v became %v, want %v", row.err, got, row.status)
+		}
+	}
+}
