@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -43,8 +45,30 @@ func TestIDsAreThoseThatEtcdComputes(t *testing.T) {
 	}
 }
 
-// TestBootstrapEntriesAreEtcds compares with the first entry of a log that etcd 3.7.1 began for
-// --name m1 --initial-cluster m1=http://127.0.0.1:31001.
+// TestBootstrapEntriesAreThoseOfEtcd compares with the first entry of a log that etcd 3.7.1 began for
+// --initial-cluster default=http://127.0.0.1:24800.
+func TestBootstrapEntriesAreThoseOfEtcd(t *testing.T) {
+	t.Parallel()
+	ic, err := ParseInitialCluster("default=http://127.0.0.1:24800")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Found(ic, "etcd-cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.ID() != 2755613793311995676 {
+		t.Errorf("the cluster's id is %d", uint64(f.ID()))
+	}
+	const want = "10001895b49ef3caf8c0b5880122517b226964223a393832393935343735343934303733383036392c" +
+		"227065657255524c73223a5b22687474703a2f2f3132372e302e302e313a3234383030225d2c" +
+		"226e616d65223a2264656661756c74227d"
+	es := f.BootstrapEntries()
+	if len(es) != 1 || hex.EncodeToString(es[0].GetData()) != want || es[0].GetType() != raftpb.EntryConfChange {
+		t.Errorf("the entries are %v", es)
+	}
+}
+
 func TestBootstrapEntriesAreSortedAndNumbered(t *testing.T) {
 	t.Parallel()
 	ic, err := ParseInitialCluster("b=http://b:1,a=http://a:1,c=http://c:1,a=http://a:2")
