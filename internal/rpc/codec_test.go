@@ -98,9 +98,10 @@ func clip(b []byte) []byte { return b[:min(len(b), 80)] }
 
 func TestABodyIsAttachedWhole(t *testing.T) {
 	t.Parallel()
+	m := newSolo(t)
 	for _, n := range []int{0, 10, 60, 200, 1 << 20} {
 		body := marshal(t, &etcdserverpb.PutResponse{PrevKv: &mvccpb.KeyValue{Value: make([]byte, n)}})
-		s := &KV{member: newSolo(t), budget: newBudget(0)}
+		s := &KV{member: m, budget: newBudget(0)}
 		r, err := s.respond(context.Background(), 9, body)
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +110,7 @@ func TestABodyIsAttachedWhole(t *testing.T) {
 		if err := proto.Unmarshal(encoded(t, r), got); err != nil {
 			t.Fatal(err)
 		}
-		if len(got.GetPrevKv().GetValue()) != n || got.GetHeader().GetRevision() != 9 || got.GetHeader().GetMemberId() != soloMember {
+		if len(got.GetPrevKv().GetValue()) != n || got.GetHeader().GetRevision() != 9 || got.GetHeader().GetMemberId() != m.ID() {
 			t.Errorf("body of %d: %v", n, got.GetHeader())
 		}
 	}

@@ -34,10 +34,11 @@ func TestAStockClientSeesEtcd(t *testing.T) {
 	kv := etcdserverpb.NewKVClient(serve(t, s, Options{}, KVOptions{}))
 	ctx := context.Background()
 
+	_, _, term := s.Header()
 	p, err := kv.Put(ctx, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
 	wantHeader := func(h *etcdserverpb.ResponseHeader, rev int64) {
 		t.Helper()
-		want := &etcdserverpb.ResponseHeader{ClusterId: soloCluster, MemberId: soloMember, Revision: rev, RaftTerm: soloTerm}
+		want := &etcdserverpb.ResponseHeader{ClusterId: s.ClusterID(), MemberId: s.ID(), Revision: rev, RaftTerm: term}
 		if !proto.Equal(h, want) {
 			t.Errorf("header %v, want %v", h, want)
 		}

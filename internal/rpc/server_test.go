@@ -83,7 +83,7 @@ func TestStatusMembersAndHealth(t *testing.T) {
 		before, _ := s.counts()
 		l, err := etcdserverpb.NewClusterClient(conn).MemberList(ctx, &etcdserverpb.MemberListRequest{Linearizable: linearizable})
 		after, _ := s.counts()
-		if err != nil || l.Header.Revision != 0 || l.Header.MemberId != soloMember || (after > before) != linearizable {
+		if err != nil || l.Header.Revision != 0 || l.Header.MemberId != s.ID() || len(l.Members) != 1 || l.Members[0].Name != "solo" || (after > before) != linearizable {
 			t.Errorf("member list %v, %v", l, err)
 		}
 	}

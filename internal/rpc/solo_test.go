@@ -7,103 +7,95 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/member"
-	"github.com/ashlar-kv/ashlar/internal/mvcc"
-	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// solo is a member without a log: the real state machine on a store in memory, to which each proposal is applied at
-// once.
+// solo is a real member on a filesystem in memory, alone in its cluster, that counts what is asked of it.
 type solo struct {
-	store   *mvcc.Store
-	members *cluster.Membership
-	machine *apply.Machine
+	*member.Member
 
 	mu       sync.Mutex
-	index    uint64
 	barriers int
 	proposed int
 	refuse   error // what proposals and barriers answer when set
 }
 
-const (
-	soloCluster = 0x1111
-	soloMember  = 0xffffffffffffffff
-	soloTerm    = 2
-	soloMax     = 1 << 20
-)
+// soloMax is the limit of a request.
+const soloMax = 1 << 20
 
 func newSolo(t testing.TB) *solo {
 	t.Helper()
-	db, err := storage.OpenState("state", storage.Options{FS: vfs.NewMem()})
+	initial, err := cluster.ParseInitialCluster("solo=http://127.0.0.1:2380")
 	if err != nil {
 		t.Fatal(err)
 	}
+	m, err := member.Open(member.Config{
+		Name: "solo", DataDir: "data", FS: vfs.NewMem(), InitialCluster: initial, Token: "test",
+		ClientURLs:   []string{"http://127.0.0.1:2379"},
+		TickInterval: 10 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
+		RequestTimeout: 10 * time.Second, MaxRequestBytes: soloMax, SnapshotCatchUpEntries: 100,
+		Clock: clock.Real(), Logger: discard(), Fatal: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Start()
 	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
+		if err := m.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	store, err := mvcc.Open(db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	members, err := cluster.Load(db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &solo{store: store, members: members, machine: apply.New(store, members)}
+	<-m.Ready()
+	return &solo{Member: m}
 }
 
-func (s *solo) Propose(ctx context.Context, c apply.Command, raw []byte) (res apply.Result, err error) {
+func (s *solo) Propose(ctx context.Context, c apply.Command, raw []byte) (apply.Result, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refuse != nil {
-		return res, s.refuse
-	}
-	s.index++
 	s.proposed++
-	data := apply.Encode(apply.Header{ID: s.index}, c, raw)
-	if len(data) > soloMax {
-		return res, member.ErrRequestTooLarge
+	err := s.refuse
+	s.mu.Unlock()
+	if err != nil {
+		return apply.Result{}, err
 	}
-	entry := &raftpb.Entry{Index: proto.Uint64(s.index), Term: proto.Uint64(soloTerm), Type: raftpb.EntryNormal.Enum(), Data: data}
-	err = s.machine.Apply([]*raftpb.Entry{entry}, func(uint64) bool { return true }, func(_ uint64, r apply.Result) { res = r })
-	if err == nil {
-		err = res.Err
-	}
-	return res, err
+	return s.Member.Propose(ctx, c, raw)
 }
 
-func (s *solo) ReadBarrier(context.Context) error {
+func (s *solo) ReadBarrier(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.barriers++
-	return s.refuse
+	err := s.refuse
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.Member.ReadBarrier(ctx)
 }
 
-func (s *solo) View(rev int64) (*mvcc.View, error)         { return s.store.View(rev) }
-func (s *solo) WaitCompacted(context.Context, int64) error { return nil }
-func (s *solo) Header() (clusterID, memberID, term uint64) { return soloCluster, soloMember, soloTerm }
-func (s *solo) Members() *cluster.Membership               { return s.members }
 func (s *solo) counts() (barriers, proposed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.barriers, s.proposed
 }
-func (s *solo) setRefuse(err error) { s.mu.Lock(); defer s.mu.Unlock(); s.refuse = err }
-func discard() *slog.Logger         { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func (s *solo) setRefuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = err
+}
+
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 func put(t testing.TB, s *solo, key, value string) {
 	t.Helper()
 	raw := marshal(t, &etcdserverpb.PutRequest{Key: []byte(key), Value: []byte(value)})
@@ -136,7 +128,7 @@ func serve(t testing.TB, s *solo, o Options, kv KVOptions) *grpc.ClientConn {
 	srv := NewServer(o)
 	Services{
 		KV:          NewKV(s, kv),
-		Maintenance: NewMaintenance(func() Status { return Status{ClusterID: soloCluster, EtcdVersion: "3.7.1"} }),
+		Maintenance: NewMaintenance(func() Status { return Status{ClusterID: s.ClusterID(), EtcdVersion: "3.7.1"} }),
 		Cluster:     NewCluster(s),
 	}.Register(srv)
 	lis := bufconn.Listen(1 << 20)
