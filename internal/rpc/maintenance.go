@@ -29,6 +29,10 @@ type Status struct {
 type Maintenance struct {
 	etcdserverpb.UnimplementedMaintenanceServer
 	status func() Status
+
+	// KVHash hashes the key-values at a revision, 0 for the newest, and says which revision that was and to which
+	// one the store is compacted. Set before Register; nil answers Unimplemented.
+	KVHash func(ctx context.Context, rev int64) (hash uint32, compactRev, hashRev int64, err error)
 }
 
 // NewMaintenance returns the service. status is called from many goroutines.
@@ -47,9 +51,7 @@ func (s *Maintenance) Status(context.Context, *etcdserverpb.StatusRequest) (*etc
 		errs = append([]string{"etcdserver: no leader"}, errs...)
 	}
 	return &etcdserverpb.StatusResponse{
-		Header: &etcdserverpb.ResponseHeader{
-			ClusterId: st.ClusterID, MemberId: st.MemberID, RaftTerm: st.Term, Revision: st.Revision,
-		},
+		Header:  st.header(),
 		Version: st.EtcdVersion, StorageVersion: st.StorageVersion,
 		DbSize: st.DBSize, DbSizeInUse: st.InUse, DbSizeQuota: st.Quota,
 		Leader: st.Leader, IsLearner: st.Learner,
@@ -57,4 +59,24 @@ func (s *Maintenance) Status(context.Context, *etcdserverpb.StatusRequest) (*etc
 		Errors:        errs,
 		DowngradeInfo: &etcdserverpb.DowngradeInfo{},
 	}, nil
+}
+
+// HashKV implements etcdserverpb.MaintenanceServer.
+func (s *Maintenance) HashKV(ctx context.Context, r *etcdserverpb.HashKVRequest) (*etcdserverpb.HashKVResponse, error) {
+	if s.KVHash == nil {
+		return s.UnimplementedMaintenanceServer.HashKV(ctx, r)
+	}
+	hash, compactRev, hashRev, err := s.KVHash(ctx, r.GetRevision())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &etcdserverpb.HashKVResponse{
+		Header: s.status().header(), Hash: hash, CompactRevision: compactRev, HashRevision: hashRev,
+	}, nil
+}
+
+func (st Status) header() *etcdserverpb.ResponseHeader {
+	return &etcdserverpb.ResponseHeader{
+		ClusterId: st.ClusterID, MemberId: st.MemberID, RaftTerm: st.Term, Revision: st.Revision,
+	}
 }

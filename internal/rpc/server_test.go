@@ -93,6 +93,22 @@ func TestStatusMembersAndHealth(t *testing.T) {
 	}
 }
 
+func TestHashKV(t *testing.T) {
+	t.Parallel()
+	s := newSolo(t)
+	m := NewMaintenance(func() Status { return Status{Revision: 7} })
+	ctx := context.Background()
+	_, err := m.HashKV(ctx, &etcdserverpb.HashKVRequest{})
+	wantStatus(t, err, status.Error(codes.Unimplemented, "method HashKV not implemented"))
+	m.KVHash = s.Store().HashKV
+	h, err := m.HashKV(ctx, &etcdserverpb.HashKVRequest{})
+	if err != nil || h.CompactRevision != -1 || h.HashRevision != 1 || h.Header.Revision != 7 || h.Hash == 0 {
+		t.Errorf("got %v, %v", h, err)
+	}
+	_, err = m.HashKV(ctx, &etcdserverpb.HashKVRequest{Revision: 9})
+	wantStatus(t, err, rpctypes.ErrGRPCFutureRev)
+}
+
 func TestClientsThatDemandALeader(t *testing.T) {
 	t.Parallel()
 	kv := etcdserverpb.NewKVClient(serve(t, newSolo(t), Options{HasLeader: func() bool { return false }}, KVOptions{}))
