@@ -125,6 +125,9 @@ type change struct {
 
 // commit writes the change and then shows it. REQUIRES: write is held.
 func (l *Log) commit(c change, sync bool) error {
+	if c.hs == nil && c.mark == nil && len(c.entries) == 0 {
+		return nil
+	}
 	size := 128
 	for _, e := range c.entries {
 		size += 32 + len(e.GetData())
@@ -133,9 +136,6 @@ func (l *Log) commit(c change, sync bool) error {
 	defer b.Close() //nolint:errcheck // gives memory back, nothing else
 	if err := c.fill(b); err != nil {
 		return err
-	}
-	if b.Empty() {
-		return nil
 	}
 	if err := l.db.Commit(b, sync); err != nil {
 		return fmt.Errorf("write the raft log: %w", err)

@@ -68,7 +68,7 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	if o.OnFlush != nil {
 		flushed = make(chan struct{}, 1)
 	}
-	p.FS = &fence{FS: o.FS, failure: f}
+	p.FS = newFence(o.FS, f)
 	p.Lock = lock
 	p.Logger = logger{o.Logger, f}
 	p.EventListener = listener(o.Logger, f, db.stall, flushed)
@@ -153,7 +153,7 @@ func (db *DB) Commit(b *Batch, sync bool) error {
 		return err
 	}
 	err := db.guard("committing a batch", func() error { return db.p.Apply(b, db.writeOptions(sync)) })
-	if err == nil && sync {
+	if err == nil && sync && !db.noSync {
 		db.noteSynced(b)
 	}
 	return err
@@ -303,7 +303,11 @@ func (db *DB) Checkpoint(dir string) error {
 	if err := db.failure.check(); err != nil {
 		return err
 	}
-	return explain(db.dir, "writing a checkpoint to "+dir, db.p.Checkpoint(dir, pebble.WithFlushedWAL()))
+	err := db.p.Checkpoint(dir, pebble.WithFlushedWAL())
+	if failed := db.failure.check(); failed != nil {
+		err = failed
+	}
+	return explain(db.dir, "writing a checkpoint to "+dir, err)
 }
 
 // CompactAll rewrites the whole database into its lowest level. It returns early when ctx ends or the DB fails.

@@ -20,13 +20,12 @@
 // # Failures
 //
 // Pebble ends the process by Logger.Fatalf when it cannot go on, and its callers assume that it does not return.
-// Here Fatalf calls Options.Fatal, which in the binary exits. In tests it returns; then Fatalf raises
-// a fence before it returns too: the filesystem below Pebble refuses to create, rename, link or remove anything.
-// Parking the goroutine instead would leave Pebble's locks held and Close waiting, and ending it by
-// runtime.Goexit would leave Close waiting for a flush that never ends. With the fence nothing that
-// Pebble does afterwards can lose a file: a reopened directory holds what was durable, as after a crash. A
-// commit whose sync failed reports an error although Pebble itself returns none. Failures of the write-ahead log
-// are kept away from Pebble altogether, because it panics on them (walFile).
+// Here Fatalf calls Options.Fatal, which in the binary exits. In tests it returns; then Fatalf returns too, behind a
+// fence: from the failure on nothing that Pebble does reaches the disk, and all of it seems to succeed (fence). So the
+// directory holds what a crash at that moment would leave, whatever Pebble goes on to do. Parking the goroutine
+// instead would leave Pebble's locks held and Close waiting, and ending it by runtime.Goexit would leave Close waiting
+// for a flush that never ends. A commit whose sync failed returns an error although Pebble itself returns none.
+// Failures of the write-ahead log are kept away from Pebble altogether, because it panics on them (writtenFile).
 //
 // # Locks
 //

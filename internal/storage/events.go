@@ -73,8 +73,8 @@ func listener(log *slog.Logger, f *failure, stall *stallWatch, flushed chan<- st
 			log.Warn("the disk is almost full", "dir", f.dir, "available_bytes", info.AvailBytes, "total_bytes", info.TotalBytes)
 		},
 		FlushEnd: func(info pebble.FlushInfo) {
-			// Pebble holds its locks here, hence the channel.
-			if flushed == nil || f.raised.Load() {
+			// Pebble holds its locks here, hence the channel. An error is also said of a flush without any key.
+			if flushed == nil || info.Err != nil || f.raised.Load() {
 				return
 			}
 			select {

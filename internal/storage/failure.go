@@ -42,7 +42,7 @@ func (f *failure) fail(err error) {
 }
 
 // take is fail for an error that Pebble must not see. It tells whether it took the error; while opening it does not, the
-// caller then passes the error on.
+// caller then passes the error on. err is nil when there is a failure already.
 func (f *failure) take(err error) bool {
 	f.mu.Lock()
 	opening := f.opening
@@ -50,7 +50,9 @@ func (f *failure) take(err error) bool {
 	if opening {
 		return false
 	}
-	f.fail(err)
+	if err != nil {
+		f.fail(err)
+	}
 	return true
 }
 

@@ -2,18 +2,29 @@ package storage
 
 import (
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// fence is the filesystem below Pebble. It no longer changes the directory after a failure, and it keeps failures of
-// the write-ahead log away from Pebble (walFile). Files that are open
-// already are passed through: an append to one of them can destroy nothing that was durable.
+// fence is the filesystem below Pebble. From the first failure of the database on nothing reaches the disk any
+// more: what Pebble still writes goes into memory or nowhere, and all of it succeeds. The directory stays as a crash
+// at that moment would leave it, and nothing in Pebble waits for a disk that does not come back: a flush that fails
+// for ever would keep stalled writers, and with them Close, waiting for ever. While the database is being opened
+// failures go to Pebble, which returns them.
 type fence struct {
 	vfs.FS
 	failure *failure
+	memory  *vfs.MemFS // what is created after a failure
 }
+
+func newFence(fs vfs.FS, f *failure) *fence {
+	return &fence{FS: fs, failure: f, memory: vfs.NewMem()}
+}
+
+// isWAL tells a write-ahead log by its name.
+func isWAL(name string) bool { return strings.HasSuffix(name, ".log") }
 
 // Create implements vfs.FS. Besides, it makes the name of a manifest durable at once. Pebble syncs the directory
 // only after it has made the marker that names the manifest, so a crash between the two could leave the marker
@@ -21,19 +32,84 @@ type fence struct {
 // found that; ext4, XFS and Btrfs keep the order.
 func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := f.failure.check(); err != nil {
-		return f.refused(name, err)
+		return f.insteadOf(name, err)
 	}
 	file, err := f.FS.Create(name, c)
-	if isWAL(name) {
-		return f.wal("create", name, file, err)
+	if err == nil && strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
+		if err = SyncDir(f.FS, f.PathDir(name)); err != nil {
+			err = errors.Join(err, file.Close())
+		}
 	}
-	if err != nil || !strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
-		return file, err
+	return f.written("create", name, file, err)
+}
+
+// ReuseForWrite implements vfs.FS.
+func (f *fence) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.failure.check(); err != nil {
+		return f.insteadOf(newname, err)
 	}
-	if err := SyncDir(f.FS, f.PathDir(name)); err != nil {
-		return nil, errors.Join(err, file.Close())
+	file, err := f.FS.ReuseForWrite(oldname, newname, c)
+	return f.written("reuse", newname, file, err)
+}
+
+// written wraps a file that was opened for writing.
+func (f *fence) written(doing, name string, file vfs.File, err error) (vfs.File, error) {
+	switch {
+	case err == nil:
+		return &writtenFile{File: file, name: name, failure: f.failure, hides: isWAL(name)}, nil
+	case isWAL(name):
+		if err = f.failure.hide(doing, name, err); err == nil {
+			return f.insteadOf(name, f.failure.check())
+		}
 	}
-	return file, nil
+	return nil, err
+}
+
+// insteadOf creates a file in memory after the failure err; while opening it returns err.
+func (f *fence) insteadOf(name string, err error) (vfs.File, error) {
+	if !f.failure.take(err) {
+		return nil, err
+	}
+	if err := f.memory.MkdirAll(f.PathDir(name), dirPerm); err != nil {
+		return nil, err
+	}
+	return f.memory.Create(name, vfs.WriteCategoryUnspecified)
+}
+
+// Open implements vfs.FS.
+func (f *fence) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.Open(name, opts...)
+	if errors.Is(err, os.ErrNotExist) && f.failure.check() != nil {
+		return f.memory.Open(name, opts...)
+	}
+	return file, err
+}
+
+// Stat implements vfs.FS.
+func (f *fence) Stat(name string) (vfs.FileInfo, error) {
+	info, err := f.FS.Stat(name)
+	if errors.Is(err, os.ErrNotExist) && f.failure.check() != nil {
+		return f.memory.Stat(name)
+	}
+	return info, err
+}
+
+// OpenDir implements vfs.FS. A directory is opened in order to be synced.
+func (f *fence) OpenDir(name string) (vfs.File, error) {
+	file, err := f.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &writtenFile{File: file, name: name, failure: f.failure, hides: true}, nil
+}
+
+// OpenReadWrite implements vfs.FS.
+func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if err := f.failure.check(); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.OpenReadWrite(name, c, opts...)
+	return f.written("open", name, file, err)
 }
 
 // Link implements vfs.FS.
@@ -44,30 +120,6 @@ func (f *fence) Link(oldname, newname string) error {
 	return f.FS.Link(oldname, newname)
 }
 
-// OpenReadWrite implements vfs.FS.
-func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	if err := f.failure.check(); err != nil {
-		return nil, err
-	}
-	return f.FS.OpenReadWrite(name, c, opts...)
-}
-
-// Remove implements vfs.FS.
-func (f *fence) Remove(name string) error {
-	if err := f.failure.check(); err != nil {
-		return err
-	}
-	return f.FS.Remove(name)
-}
-
-// RemoveAll implements vfs.FS.
-func (f *fence) RemoveAll(name string) error {
-	if err := f.failure.check(); err != nil {
-		return err
-	}
-	return f.FS.RemoveAll(name)
-}
-
 // Rename implements vfs.FS.
 func (f *fence) Rename(oldname, newname string) error {
 	if err := f.failure.check(); err != nil {
@@ -76,22 +128,20 @@ func (f *fence) Rename(oldname, newname string) error {
 	return f.FS.Rename(oldname, newname)
 }
 
-// ReuseForWrite implements vfs.FS.
-func (f *fence) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := f.failure.check(); err != nil {
-		return f.refused(newname, err)
+// Remove implements vfs.FS.
+func (f *fence) Remove(name string) error {
+	if f.failure.check() != nil {
+		return nil
 	}
-	file, err := f.FS.ReuseForWrite(oldname, newname, c)
-	return f.wal("reuse", newname, file, err)
+	return f.FS.Remove(name)
 }
 
-// OpenDir implements vfs.FS.
-func (f *fence) OpenDir(name string) (vfs.File, error) {
-	file, err := f.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+// RemoveAll implements vfs.FS.
+func (f *fence) RemoveAll(name string) error {
+	if f.failure.check() != nil {
+		return nil
 	}
-	return &walFile{File: file, name: name, failure: f.failure}, nil
+	return f.FS.RemoveAll(name)
 }
 
 // Unwrap implements vfs.FS.
