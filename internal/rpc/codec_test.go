@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -112,6 +113,20 @@ func TestABodyIsAttachedWhole(t *testing.T) {
 		}
 		if len(got.GetPrevKv().GetValue()) != n || got.GetHeader().GetRevision() != 9 || got.GetHeader().GetMemberId() != m.ID() {
 			t.Errorf("body of %d: %v", n, got.GetHeader())
+		}
+	}
+}
+
+func TestAResponseThatGRPCCannotFrameIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, add := range []func(r *Response) error{
+		func(r *Response) error { return r.field(context.Background(), rangeKVs, make([]byte, 100)) },
+		func(r *Response) error { return r.attach(context.Background(), make([]byte, 200)) },
+	} {
+		r := newResponse(newBudget(0))
+		r.size = responseMax - 100 // as if it held so much
+		if err := add(r); !errors.Is(err, errResponseTooLarge) {
+			t.Errorf("got %v", err)
 		}
 	}
 }

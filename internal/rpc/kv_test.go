@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -195,6 +196,20 @@ func merged(t *testing.T, kv etcdserverpb.KVClient, r *etcdserverpb.RangeRequest
 			t.Errorf("%v: a message of %d bytes", r, n)
 		}
 		proto.Merge(all, m)
+	}
+}
+
+func TestClientsMayCompress(t *testing.T) {
+	t.Parallel()
+	s := newSolo(t)
+	kv := etcdserverpb.NewKVClient(serve(t, s, Options{}, KVOptions{}))
+	value := bytes.Repeat([]byte("v"), 300<<10)
+	if _, err := kv.Put(context.Background(), &etcdserverpb.PutRequest{Key: []byte("a"), Value: value}, grpc.UseCompressor("gzip")); err != nil {
+		t.Fatal(err)
+	}
+	r, err := kv.Range(context.Background(), &etcdserverpb.RangeRequest{Key: []byte("a")}, grpc.UseCompressor("gzip"))
+	if err != nil || len(r.Kvs) != 1 || !bytes.Equal(r.Kvs[0].Value, value) {
+		t.Errorf("got %d keys, %v", len(r.GetKvs()), err)
 	}
 }
 
