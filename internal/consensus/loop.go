@@ -36,8 +36,21 @@ func (n *Node) Turn() bool {
 		busy = true
 		n.handle(n.rn.Ready())
 	}
+	n.tellSnapshots(in.messages)
 	n.reads.release(n.applied.Load())
 	return busy
+}
+
+// tellSnapshots tells the state machine which of the snapshots that were stepped in
+// this turn raft has taken: it hands one out to be installed at once or never.
+func (n *Node) tellSnapshots(stepped []*raftpb.Message) {
+	for _, m := range stepped {
+		if m.GetType() == raftpb.MsgSnap {
+			index := m.GetSnapshot().GetMetadata().GetIndex()
+			n.cfg.Machine.SnapshotDecided(index, index == n.snapshotTaken)
+		}
+	}
+	n.snapshotTaken = 0
 }
 
 // maybeRead starts a ReadIndex for the reads that gathered. A leader must have
@@ -159,6 +172,9 @@ func (n *Node) handle(rd raft.Ready) {
 	for _, m := range rd.Messages {
 		switch {
 		case m.GetTo() == raft.LocalAppendThread:
+			if !raft.IsEmptySnap(m.GetSnapshot()) {
+				n.snapshotTaken = m.GetSnapshot().GetMetadata().GetIndex()
+			}
 			n.append.put(m)
 		case m.GetTo() == raft.LocalApplyThread:
 			n.apply.put(m)

@@ -35,8 +35,8 @@ var (
 	ErrLeaderChanged = errors.New("consensus: leader changed")
 )
 
-// StateMachine is what committed entries are applied to. All methods are called
-// from the apply loop, one at a time. An error is fatal: the node stops.
+// StateMachine is what committed entries are applied to. All methods but
+// SnapshotDecided are called from the apply loop, one at a time. An error is fatal: the node stops.
 type StateMachine interface {
 	// Apply applies consecutive normal entries. It owns neither the slice nor the
 	// entries. When it returns, their effects are visible to readers.
@@ -51,6 +51,9 @@ type StateMachine interface {
 	// called once the new state is durable; it makes the log name it (the commit
 	// point). Install returns after the swap.
 	Install(snap *raftpb.Snapshot, commit func(generation uint64) error) error
+	// SnapshotDecided is called from the raft loop for every MsgSnap given to Step: taken
+	// says whether Install will be called for it. It must not block.
+	SnapshotDecided(index uint64, taken bool)
 	// SendSnapshot is called for a MsgSnap that raft wants to send. The machine
 	// replaces its metadata by those of the state as it is now and passes message
 	// and state on. It must not wait for the receiver.
@@ -128,7 +131,8 @@ type Node struct {
 	committed atomic.Uint64
 	applied   atomic.Uint64
 
-	servedTerm uint64 // raft loop only: a term in which this leader has committed an entry
+	snapshotTaken uint64 // raft loop only: index of the snapshot handed out in this turn
+	servedTerm    uint64 // raft loop only: a term in which this leader has committed an entry
 
 	replayTo uint64 // entries up to here were committed before this start
 	replayed chan struct{}

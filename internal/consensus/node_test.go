@@ -52,6 +52,7 @@ func (r *recorder) FinishConfChange(_ *raftpb.Entry, cc *raftpb.ConfChange, _ *r
 }
 
 func (r *recorder) Install(*raftpb.Snapshot, func(uint64) error) error { return errors.ErrUnsupported }
+func (r *recorder) SnapshotDecided(uint64, bool)                       {}
 func (r *recorder) SendSnapshot(*raftpb.Message)                       {}
 
 // fixture is a node whose loops the test steps itself.

@@ -41,4 +41,6 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	return x.m.retire(old)
 }
 
+func (x *machine) SnapshotDecided(index uint64, taken bool) { x.m.incoming.decided(index, taken) }
+
 func (x *machine) SendSnapshot(m *raftpb.Message) { x.m.sendSnapshot(m) }

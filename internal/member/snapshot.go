@@ -14,12 +14,49 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
+// ErrSnapshotBusy is returned for a snapshot that comes while another is received or
+// installed. The sender tries again.
+var ErrSnapshotBusy = errors.New("member: another snapshot is being received")
+
 // incoming holds the one generation that was built from a received snapshot and
-// waits for raft to take it.
+// waits for raft's decision and its installation.
 type incoming struct {
-	mu    sync.Mutex // held while one is built, too: one at a time
+	mu    sync.Mutex
+	busy  bool // one is being built, or ready and not refused by raft
 	ready *generation
 	index uint64
+	taken bool
+}
+
+// begin starts the reception of one. old is one that raft refused, to be removed.
+func (in *incoming) begin() (old *generation, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.busy {
+		return nil, ErrSnapshotBusy
+	}
+	old, in.ready = in.ready, nil
+	in.busy = true
+	return old, nil
+}
+
+// built notes how building ended: g is nil when there is nothing to install.
+func (in *incoming) built(g *generation, index uint64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.busy, in.ready, in.index, in.taken = g != nil, g, index, false
+}
+
+// decided notes what raft made of the snapshot at index. One that it took stays until
+// Install takes it, even if raft refuses the same one when it comes again.
+func (in *incoming) decided(index uint64, taken bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ready == nil || in.index != index {
+		return
+	}
+	in.taken = in.taken || taken
+	in.busy = in.taken
 }
 
 // take returns the generation built for the snapshot at index.
@@ -30,53 +67,53 @@ func (in *incoming) take(index uint64) (*generation, error) {
 		return nil, fmt.Errorf("member: no state was received for the snapshot at index %d", index)
 	}
 	g := in.ready
-	in.ready = nil
+	in.ready, in.busy = nil, false
 	return g, nil
 }
 
 // ReceiveSnapshot builds a new generation from the state that came with the
 // MsgSnap msg, durable but not yet named by the log, and passes the message to
 // raft. A generation that raft did not take is thrown away by the next call.
-// Errors wrap snapshot.ErrInvalid when the stream is at fault; the running state
-// is not touched.
+// Errors are ErrSnapshotBusy, or wrap snapshot.ErrInvalid when the stream is at fault;
+// the running state is not touched.
 func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
-	in := &m.incoming
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if err := m.dropIncomingLocked(); err != nil {
-		return err
-	}
 	meta := msg.GetSnapshot().GetMetadata()
 	if meta.GetIndex() <= m.node.Applied() {
 		m.node.Step(msg) // raft answers that it is further already
 		return nil
 	}
-	number := m.log.Mark().Generation + 1
-	g, err := m.buildGeneration(number, state)
+	old, err := m.incoming.begin()
 	if err != nil {
-		return errors.Join(fmt.Errorf("receive the snapshot at index %d: %w", meta.GetIndex(), err),
-			storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
+		return err
 	}
-	if index, term := g.store.Applied(); index != meta.GetIndex() || term != meta.GetTerm() {
-		return errors.Join(
-			fmt.Errorf("%w: it holds the state at entry %d of term %d, the message says %d of term %d",
-				snapshot.ErrInvalid, index, term, meta.GetIndex(), meta.GetTerm()),
-			g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
+	g, err := m.receive(old, meta, state)
+	m.incoming.built(g, meta.GetIndex())
+	if err != nil {
+		return fmt.Errorf("receive the snapshot at index %d: %w", meta.GetIndex(), err)
 	}
-	in.ready, in.index = g, meta.GetIndex()
 	m.node.Step(msg)
 	return nil
 }
 
-// dropIncomingLocked throws a generation away that raft did not take. REQUIRES:
-// incoming.mu is held.
-func (m *Member) dropIncomingLocked() error {
-	g := m.incoming.ready
-	if g == nil {
-		return nil
+// receive removes the generation that raft did not take and builds the one of meta.
+func (m *Member) receive(old *generation, meta *raftpb.SnapshotMetadata, state io.Reader) (*generation, error) {
+	if old != nil {
+		if err := errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number)); err != nil {
+			return nil, err
+		}
 	}
-	m.incoming.ready = nil
-	return errors.Join(g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, g.number))
+	number := m.log.Mark().Generation + 1
+	g, err := m.buildGeneration(number, state)
+	if err != nil {
+		return nil, errors.Join(err, storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
+	}
+	if index, term := g.store.Applied(); index != meta.GetIndex() || term != meta.GetTerm() {
+		return nil, errors.Join(
+			fmt.Errorf("%w: it holds the state at entry %d of term %d, the message says %d of term %d",
+				snapshot.ErrInvalid, index, term, meta.GetIndex(), meta.GetTerm()),
+			g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
+	}
+	return g, nil
 }
 
 // buildGeneration writes a stream into a new directory, stamped and flushed.

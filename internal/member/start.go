@@ -211,6 +211,9 @@ func (m *Member) closeStores() error {
 	if g := m.gen.Load(); g != nil {
 		errs = append(errs, g.close())
 	}
+	if g := m.incoming.ready; g != nil {
+		errs = append(errs, g.close()) // built, and never installed: the next start removes it
+	}
 	if m.log != nil {
 		errs = append(errs, m.log.Close())
 	}

@@ -56,9 +56,11 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 	}
+	maintenance := rpc.NewMaintenance(func() rpc.Status { return status(cfg, m) })
+	maintenance.KVHash = m.HashKV
 	rpc.Services{
 		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps)}),
-		Maintenance: rpc.NewMaintenance(func() rpc.Status { return status(cfg, m) }),
+		Maintenance: maintenance,
 		Cluster:     rpc.NewCluster(m),
 	}.Register(s.grpc)
 	return s

@@ -44,6 +44,8 @@ func (n *network) down(h *host) {
 	for _, p := range n.queue {
 		if p.to != h && p.from != h {
 			kept = append(kept, p)
+		} else {
+			n.lose(p)
 		}
 	}
 	n.queue = kept
@@ -68,9 +70,11 @@ func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
 
 func (n *network) put(p packet) {
 	if p.to == nil {
+		n.lose(p)
 		return
 	}
 	if len(n.queue) >= queueMax {
+		n.lose(n.queue[0])
 		n.queue = n.queue[1:]
 	}
 	n.queue = append(n.queue, p)
@@ -93,14 +97,13 @@ func (n *network) deliver() {
 	n.queue = append(n.queue[:i], n.queue[i+1:]...)
 	switch lost := n.cut[[2]int{p.from.n, p.to.n}] || n.w.rng.Intn(50) == 0; {
 	case lost:
-		if p.m.GetType() == raftpb.MsgSnap && p.from.m != nil {
-			p.from.m.Node().ReportSnapshot(p.m.GetTo(), false)
-		}
+		n.lose(p)
 		return
 	case n.w.rng.Intn(50) == 0 && p.state == nil:
 		n.put(packet{p.from, p.to, copyMessage(p.m), nil})
 	}
 	if p.to.m == nil || p.to.failed != nil {
+		n.lose(p)
 		return
 	}
 	if p.state == nil {
@@ -108,6 +111,7 @@ func (n *network) deliver() {
 		return
 	}
 	n.w.note("member %d receives a snapshot at entry %d", p.to.n, p.m.GetSnapshot().GetMetadata().GetIndex())
+	n.received++
 	state := p.state
 	if n.w.rng.Intn(4) == 0 {
 		state = state[:n.w.rng.Intn(len(state))] // the connection broke
@@ -118,6 +122,14 @@ func (n *network) deliver() {
 	}
 	if p.from.m != nil {
 		p.from.m.Node().ReportSnapshot(p.m.GetTo(), err == nil)
+	}
+}
+
+// lose drops a packet. The sender of a snapshot notices, as a connection that breaks
+// is noticed.
+func (n *network) lose(p packet) {
+	if p.m.GetType() == raftpb.MsgSnap && p.from.m != nil {
+		p.from.m.Node().ReportSnapshot(p.m.GetTo(), false)
 	}
 }
 
