@@ -154,7 +154,7 @@ func TestAFlippedBitInTheUnsyncedTailIsCutOff(t *testing.T) {
 	const written = 64 << 10
 	waitFor(func() bool { _, data := walOf(t, mem); return len(data) >= written })
 	_, data := walOf(t, mem)
-	for at := synced; at < len(data); at += 97 {
+	for at := synced; at < len(data); at += 1021 {
 		got := open(t, flip(t, mem, wal, at, 100), Options{})
 		last := got.LastIndex()
 		if last < 7 || last > 1207 || last%100 != 7 {
