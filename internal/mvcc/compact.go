@@ -17,13 +17,19 @@ func wholeRevision(main int64) Revision { return Revision{main, maxSub} }
 // CompactStep deletes what a slice of at most maxRecords changes at or below the compact revision has superseded,
 // in one batch; done tells that nothing is left. It runs beside a Writer and Views; calls beside each other wait.
 // Its work is that of the changes compacted, not of the keys stored. A crash between slices resumes at the
-// last whole revision; to repeat one is harmless.
+// last whole revision; to repeat one is harmless. Returns ErrRetired when
+// the store was replaced.
 func (s *Store) CompactStep(maxRecords int) (done bool, err error) {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
 	if !s.CompactPending() {
 		return true, nil
 	}
+	// The batch is committed after the iterator was closed, so the iterator alone does not keep the database open.
+	if err := s.Hold(); err != nil {
+		return false, err
+	}
+	defer s.Release()
 	target := s.now.Load().compact
 	c := compactSlice{store: s, target: target, left: max(2, maxRecords), batch: s.db.NewBatch()}
 	err = c.run()

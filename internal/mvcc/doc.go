@@ -31,7 +31,8 @@
 // # Locks
 //
 // Store.compacting serialises the slices of compaction, which write no record that a Writer writes. The page
-// cache has a lock of its own that is held for a look-up only. Nothing is called back while one of them is held.
+// cache and the gate (who still uses the database, see Retire) have locks of their own that are held for a few
+// instructions only. Nothing is called back while one of them is held.
 //
 // # What it refuses
 //

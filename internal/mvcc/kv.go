@@ -10,11 +10,11 @@ import (
 // Field numbers of mvccpb.KeyValue, as tags on the wire.
 const (
 	tagKey            = 1<<3 | 2
-	tagCreateRevision = 2<<3 | 0
-	tagModRevision    = 3<<3 | 0
-	tagVersion        = 4<<3 | 0
+	tagCreateRevision = 2 << 3
+	tagModRevision    = 3 << 3
+	tagVersion        = 4 << 3
 	tagValue          = 5<<3 | 2
-	tagLease          = 6<<3 | 0
+	tagLease          = 6 << 3
 )
 
 var errBadKeyValue = errors.New("malformed KeyValue")

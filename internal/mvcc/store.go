@@ -91,7 +91,7 @@ func (s *Store) loadCompact(p *published) error {
 	if err != nil {
 		return fmt.Errorf("reading the compact revision: %w", err)
 	}
-	done := Revision{Main: neverCompacted}
+	done := wholeRevision(neverCompacted)
 	_, err = s.db.Get(metaKey(metaCompactDone), func(val []byte) error {
 		var n [2]uint64
 		err := decodeNumbers(val, n[:])

@@ -15,7 +15,7 @@ type View struct {
 }
 
 // View opens a view that reads at rev, or at the current revision when rev is 0 or less. Returns ErrFutureRevision or
-// ErrCompacted when rev cannot be read.
+// ErrCompacted when rev cannot be read, ErrRetired when the store was replaced.
 func (s *Store) View(rev int64) (*View, error) {
 	for {
 		p := s.now.Load()
