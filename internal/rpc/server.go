@@ -19,7 +19,7 @@ const overheadBytes = 512 << 10
 
 // workersPerCPU is how many goroutines with a grown stack are kept for each CPU. Most requests wait in them for the
 // disk or a quorum; more requests than that get a goroutine of their own.
-const workersPerCPU = 64
+const workersPerCPU = 512
 
 // Options describes a server.
 type Options struct {
