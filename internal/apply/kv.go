@@ -45,11 +45,14 @@ func write(w *mvcc.Writer, p *Put, want bool) (body []byte, err error) {
 			lease = old.Lease()
 		}
 	}
+	if !want || !p.PrevKV {
+		return nil, w.PutBlind(p.Key, value, lease)
+	}
 	prev, existed, err := w.Put(p.Key, value, lease)
 	if err != nil {
 		return nil, err
 	}
-	if want && p.PrevKV && existed {
+	if existed {
 		body = appendField(nil, putPrevKV, prev.Raw())
 	}
 	return body, nil

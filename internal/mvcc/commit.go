@@ -61,6 +61,7 @@ func (w *Writer) commit() error {
 		return fmt.Errorf("committing a group of entries: %w", err)
 	}
 	w.store.now.Store(next)
+	w.store.heads.learn(&w.over)
 	return nil
 }
 

@@ -129,6 +129,13 @@ func (x *machine) change(t *rapid.T, w *Writer) {
 	default:
 		value := rapid.SampledFrom([]string{"", "v", "w", "xyz", strings.Repeat("long", 500)}).Draw(t, "value")
 		lease := rapid.SampledFrom([]int64{0, 0, 0, 5, -7}).Draw(t, "lease")
+		if rapid.Bool().Draw(t, "blind") {
+			if err := w.PutBlind([]byte(key), []byte(value), lease); err != nil {
+				t.Fatalf("put %q: %v", key, err)
+			}
+			x.m.put(key, value, lease)
+			return
+		}
 		old, live := x.m.at(key, x.m.current())
 		prev, existed, err := w.Put([]byte(key), []byte(value), lease)
 		if err != nil || existed != live || live && kvText(prev) != old.String() {

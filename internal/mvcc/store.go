@@ -33,6 +33,7 @@ type Store struct {
 	compactDone   atomic.Pointer[Revision]
 
 	pages pageCache
+	heads heads // of the Writer
 	gate  gate
 }
 

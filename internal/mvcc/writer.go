@@ -118,19 +118,35 @@ func (w *Writer) Put(key, value []byte, lease int64) (prev KV, existed bool, err
 	if err != nil {
 		return KV{}, false, err
 	}
-	f := fields{key: key, create: w.revision + 1, mod: w.revision + 1, version: 1, value: value, lease: lease}
-	if raw != nil {
-		old := KV{raw}.fields()
-		f.create, f.version = old.create, old.version+1
-	} else {
-		at = Revision{}
-	}
-	encoded := f.append(w.heap.alloc(f.size())[:0])
-	own := KV{encoded}.Key()
-	if err := w.record(EventPut, own, encoded, at, t, raw != nil); err != nil {
+	if err := w.put(key, value, lease, headOf(raw, at), t); err != nil {
 		return KV{}, false, err
 	}
 	return KV{raw}, raw != nil, nil
+}
+
+// PutBlind is Put for those who do not want the version before: of a key that was written lately nothing is read.
+func (w *Writer) PutBlind(key, value []byte, lease int64) error {
+	if len(key) == 0 {
+		return errEmptyKey
+	}
+	if w.over.get(key) == nil {
+		if old, ok := w.store.heads.get(key); ok {
+			return w.put(key, value, lease, old, nil)
+		}
+	}
+	_, _, err := w.Put(key, value, lease)
+	return err
+}
+
+// put writes the version of key that follows old. t is the key's place in the overlay, if it has one.
+func (w *Writer) put(key, value []byte, lease int64, old head, t *touched) error {
+	f := fields{key: key, create: w.revision + 1, mod: w.revision + 1, version: 1, value: value, lease: lease}
+	live := !old.at.IsZero()
+	if live {
+		f.create, f.version = old.create, old.version+1
+	}
+	encoded := f.append(w.heap.alloc(f.size())[:0])
+	return w.record(EventPut, KV{encoded}.Key(), encoded, old.at, t, live)
 }
 
 // DeleteRange deletes the live keys of [key, end), or key alone when end is empty, and gives each to onPrev, if that is

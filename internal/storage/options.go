@@ -111,6 +111,10 @@ func logOptions(o Options) *pebble.Options {
 	}
 }
 
+// uncompressedLevels is how many levels of the state, from the newest, are written without compression: they are
+// rewritten soon, and most reads of what was just written go there.
+const uncompressedLevels = 5
+
 // stateOptions suits point reads and scans of versioned keys under a steady load of writes. Writes stop only when
 // compactions are far behind: a short stop is worse for a member than a read that looks into more tables.
 func stateOptions(o Options) *pebble.Options {
@@ -138,6 +142,9 @@ func stateOptions(o Options) *pebble.Options {
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
 		l.Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+		if i < uncompressedLevels {
+			l.Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+		}
 	}
 	return p
 }
