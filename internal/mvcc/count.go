@@ -21,6 +21,9 @@ func (s *snapshot) countByRuns(key, end []byte, rev int64) (int64, error) {
 		return 0, nil
 	}
 	runs := s.now.runs
+	if bytes.Equal(key, fromKeyOn) {
+		key = nil // no key is empty, so this range is all of the first run too
+	}
 	from, to := runs.find(key), runs.pastEnd()
 	if !bytes.Equal(end, fromKeyOn) {
 		to = runs.find(end)
