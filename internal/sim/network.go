@@ -133,6 +133,9 @@ func (n *network) lose(p packet) {
 	}
 }
 
+// newState returns the state that a packet carries, for one reception.
+func newState(p packet) io.Reader { return bytes.NewReader(p.state) }
+
 // heal mends every cut.
 func (n *network) heal() { clear(n.cut) }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
@@ -34,10 +35,12 @@ type World struct {
 type host struct {
 	w      *World
 	n      int
+	hostID uint64 // the member's id, known after its first start
 	fs     *vfs.MemFS
 	m      *member.Member // nil while down
 	paused bool
 	failed error // from Config.Fatal
+	power  powerCut
 
 	checked uint64 // entries up to here were compared with the history
 }
@@ -88,8 +91,9 @@ func (w *World) initialCluster() cluster.InitialCluster {
 func (h *host) start() {
 	h.w.t.Helper()
 	h.failed, h.paused, h.checked = nil, false, 0
+	h.power.disarm()
 	m, err := member.Open(member.Config{
-		Name: fmt.Sprintf("m%d", h.n), DataDir: "data", FS: h.fs,
+		Name: fmt.Sprintf("m%d", h.n), DataDir: "data", FS: errorfs.Wrap(h.fs, &h.power),
 		InitialCluster: h.w.initialCluster(), Token: "sim",
 		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
 		TickInterval: tick, ElectionTicks: 10, HeartbeatTicks: 1, PreVote: true,
@@ -105,7 +109,8 @@ func (h *host) start() {
 		h.w.fail("member %d does not start: %v", h.n, err)
 	}
 	h.m = m
-	h.w.network.up(m.ID(), h)
+	h.hostID = m.ID()
+	h.w.network.up(h.hostID, h)
 }
 
 // stop ends the member as kill -9 does (lost = 0: what was written is still there)
@@ -116,7 +121,10 @@ func (h *host) stop(lost int) {
 	h.m = nil
 	h.w.network.down(h)
 	h.w.forget(h)
-	disk := h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - lost, RNG: randV2(h.w.rng)})
+	disk := h.power.disarm() // as it was when the power failed, if it did
+	if disk == nil {
+		disk = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - lost, RNG: randV2(h.w.rng)})
+	}
 	// The old member goes on only on the old disk, which nobody looks at any more.
 	if err := m.Stop(); err != nil && h.failed == nil {
 		h.w.fail("member %d does not close: %v", h.n, err)

@@ -1,0 +1,62 @@
+package sim
+
+import (
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// powerCut keeps a copy of a disk as a power cut at a chosen write would leave it. The
+// member goes on; the copy is used when it is stopped.
+type powerCut struct {
+	mu    sync.Mutex
+	fs    *vfs.MemFS // nil: not armed
+	cfg   vfs.CrashCloneCfg
+	left  int
+	seen  int
+	after *vfs.MemFS
+}
+
+// arm makes the power fail before the n-th write from now on, counted from 0.
+func (p *powerCut) arm(fs *vfs.MemFS, n int, cfg vfs.CrashCloneCfg) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fs, p.cfg, p.left, p.seen, p.after = fs, cfg, n, 0, nil
+}
+
+// disarm returns the disk as the power cut left it; nil when it did not come.
+func (p *powerCut) disarm() *vfs.MemFS {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	disk := p.after
+	p.fs, p.after = nil, nil
+	return disk
+}
+
+// writes returns how many writes there were since arm.
+func (p *powerCut) writes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen
+}
+
+// MaybeError implements errorfs.Injector. It never fails an operation.
+func (p *powerCut) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fs == nil {
+		return nil
+	}
+	p.seen++
+	if p.left--; p.left < 0 && p.after == nil {
+		p.after = p.fs.CrashClone(p.cfg)
+	}
+	return nil
+}
+
+// String implements errorfs.Injector.
+func (p *powerCut) String() string { return "(power cut)" }
