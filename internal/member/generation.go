@@ -34,7 +34,10 @@ func createGeneration(fs storage.FS, dataDir string, number uint64, id storage.I
 	if err := stampIdentity(db, id); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return db, storage.SyncDir(fs, dataDir)
+	if err := storage.SyncDir(fs, storage.Root(dataDir)); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 func stampIdentity(db *storage.DB, id storage.Identity) error {

@@ -132,7 +132,7 @@ func (m *Member) buildGeneration(number uint64, state io.Reader) (*generation, e
 	if err := stampIdentity(db, m.identity); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if err := storage.SyncDir(m.cfg.FS, m.cfg.DataDir); err != nil {
+	if err := storage.SyncDir(m.cfg.FS, storage.Root(m.cfg.DataDir)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	g, err := loadGeneration(number, db)
