@@ -1,0 +1,140 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// records counts the versions of all keys that are physically there.
+func records(t *testing.T, m *Member) (n int) {
+	t.Helper()
+	lower, upper := storage.SpaceBounds(storage.SpaceData)
+	err := m.held(func(g *generation) error {
+		it, err := g.db.NewIter(&storage.IterOptions{LowerBound: lower, UpperBound: upper})
+		if err != nil {
+			return err
+		}
+		for it.First(); it.Valid(); it.Next() {
+			n++
+		}
+		return errors.Join(it.Error(), it.Close())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func compact(t *testing.T, m *Member, rev int64) {
+	t.Helper()
+	raw := encoded(t, &etcdserverpb.CompactionRequest{Revision: rev})
+	if _, err := m.Propose(t.Context(), apply.CommandCompaction, raw); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWaitCompactedReturnsWhenTheRecordsAreGone(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewMem(), alone))
+	defer stop(t, m)
+	if err := m.WaitCompacted(t.Context(), 0); err != nil {
+		t.Errorf("with nothing to compact: %v", err)
+	}
+	const versions = 3 * compactSlice / 2 // more than one slice
+	for range 2 {
+		for i := range versions {
+			put(t, m, "k", fmt.Sprint(i))
+		}
+		if got := records(t, m); got < versions {
+			t.Fatalf("%d records before, want %d at least", got, versions)
+		}
+		rev := m.Status().Revision
+		compact(t, m, rev)
+		if err := m.WaitCompacted(t.Context(), rev); err != nil {
+			t.Fatal(err)
+		}
+		if got := records(t, m); got != 1 || m.Store().CompactPending() {
+			t.Errorf("%d records are left, pending %v; want the newest alone", got, m.Store().CompactPending())
+		}
+		if _, err := m.View(rev - 1); !errors.Is(err, mvcc.ErrCompacted) {
+			t.Errorf("a view of what is compacted: %v", err)
+		}
+		if got := get(t, m, "k"); got != fmt.Sprint(versions-1) {
+			t.Errorf("k is %q", got)
+		}
+	}
+}
+
+func TestACompactionGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	m := open(t, configOf(t, disk, alone)) // not started: the compactor does not run
+	step(m)
+	for i := range 100 {
+		putStepped(t, m, "k", fmt.Sprint(i))
+	}
+	p, err := m.Begin(apply.CommandCompaction, encoded(t, &etcdserverpb.CompactionRequest{Revision: 100}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	step(m)
+	if r, ok := p.Poll(); !ok || r.Err != nil {
+		t.Fatal(ok, r.Err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.WaitCompacted(ended, 100); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting with an ended context: %v", err)
+	}
+	stop(t, m)
+	if err := m.WaitCompacted(t.Context(), 100); !errors.Is(err, ErrStopped) {
+		t.Errorf("waiting at a stopped member: %v", err)
+	}
+
+	m = start(t, configOf(t, disk, alone))
+	defer stop(t, m)
+	if err := m.WaitCompacted(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	if got := records(t, m); got != 2 { // revisions 100 and 101
+		t.Errorf("%d records are left, want 2", got)
+	}
+}
+
+func TestTheLogIsCutOnlyBelowWhatIsDurable(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	m := open(t, configOf(t, disk, alone))
+	step(m)
+	for i := range 30 {
+		putStepped(t, m, "k", fmt.Sprint(i))
+	}
+	first := m.Log().FirstIndex()
+	if err := m.CutLog(); err != nil || m.Log().FirstIndex() != first {
+		t.Errorf("the log begins at %d, %v; want %d: nothing of it is durable in the state", m.Log().FirstIndex(), err, first)
+	}
+	if err := errors.Join(m.Flush(), m.CutLog()); err != nil {
+		t.Fatal(err)
+	}
+	applied, _ := m.Store().Applied()
+	if got, want := m.Log().FirstIndex(), applied-m.cfg.SnapshotCatchUpEntries+1; got != want {
+		t.Errorf("the log begins at %d, want %d", got, want)
+	}
+	putStepped(t, m, "k", "last")
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
+	stop(t, m)
+	m = start(t, configOf(t, crashed, alone))
+	defer stop(t, m)
+	if got := get(t, m, "k"); got != "last" {
+		t.Errorf("k is %q after a crash", got)
+	}
+}
