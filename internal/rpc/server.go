@@ -58,6 +58,8 @@ func NewServer(o Options) *grpc.Server {
 		grpc.MaxConcurrentStreams(streams),
 		grpc.NumStreamWorkers(uint32(workersPerCPU * runtime.GOMAXPROCS(0))),
 		grpc.SharedWriteBuffer(true),
+		// What a request reads is closed after Stop.
+		grpc.WaitForHandlers(true),
 	}
 	if o.KeepaliveMinTime > 0 {
 		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}))
