@@ -25,9 +25,12 @@ func (n *Node) Turn() bool {
 	}
 	for _, m := range in.responses {
 		n.step(m)
+		n.settle(m)
 	}
 	for _, m := range in.messages {
-		n.step(m)
+		if m.GetType() != raftpb.MsgSnap || n.idle() {
+			n.step(m)
+		}
 	}
 	n.campaignAlone()
 	n.propose(in.proposals)
@@ -39,6 +42,23 @@ func (n *Node) Turn() bool {
 	n.tellSnapshots(in.messages)
 	n.reads.release(n.applied.Load())
 	return busy
+}
+
+// settle notes what raft has learnt from a storage response to be applied.
+func (n *Node) settle(m *raftpb.Message) {
+	switch es := m.GetEntries(); {
+	case m.GetType() == raftpb.MsgStorageApplyResp && len(es) > 0:
+		n.settled.Store(es[len(es)-1].GetIndex())
+	case m.GetType() == raftpb.MsgStorageAppendResp && !raft.IsEmptySnap(m.GetSnapshot()):
+		n.settled.Store(m.GetSnapshot().GetMetadata().GetIndex())
+	}
+}
+
+// idle says whether all that raft knows to be committed is applied. Only then may it see a snapshot: raft takes the
+// snapshot's configuration at once, and a change that the apply loop still has in hand would be made on top of it,
+// although the snapshot is newer. The sender of one that is thrown away tries again.
+func (n *Node) idle() bool {
+	return n.applied.Load() >= n.rn.BasicStatus().HardState.GetCommit()
 }
 
 // tellSnapshots tells the state machine which of the snapshots that were stepped in

@@ -130,6 +130,7 @@ type Node struct {
 	state     atomic.Uint64
 	committed atomic.Uint64
 	applied   atomic.Uint64
+	settled   atomic.Uint64 // what raft itself knows to be applied
 
 	snapshotTaken uint64 // raft loop only: index of the snapshot handed out in this turn
 	servedTerm    uint64 // raft loop only: a term in which this leader has committed an entry
@@ -159,6 +160,7 @@ func New(cfg Config) (*Node, error) {
 	n.apply.init(n)
 	n.reads.prefix, n.reads.timeoutTicks = cfg.Nonce, cfg.ReadTimeoutTicks
 	n.applied.Store(cfg.Applied)
+	n.settled.Store(cfg.Applied)
 
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,
@@ -303,6 +305,10 @@ func (n *Node) Replayed() <-chan struct{} { return n.replayed }
 // Applied returns the index of the last applied entry.
 func (n *Node) Applied() uint64 { return n.applied.Load() }
 
+// Settled returns the last applied index that raft has taken note of, which may be behind Applied. The log must not be
+// cut above it: raft looks through everything that it takes for unapplied before it stands for election.
+func (n *Node) Settled() uint64 { return n.settled.Load() }
+
 // Committed returns the highest index known to be committed.
 func (n *Node) Committed() uint64 { return n.committed.Load() }
 
@@ -331,10 +337,10 @@ func (n *Node) Tick() {
 }
 
 // Step takes a message from another member. It never blocks; above a bound
-// messages are dropped.
+// messages are dropped, but for a MsgSnap: the state machine waits for SnapshotDecided.
 func (n *Node) Step(m *raftpb.Message) {
 	n.inbox.mu.Lock()
-	if len(n.inbox.messages) < messagesMax {
+	if len(n.inbox.messages) < messagesMax || m.GetType() == raftpb.MsgSnap {
 		n.inbox.messages = append(n.inbox.messages, m)
 	}
 	n.inbox.mu.Unlock()

@@ -91,11 +91,12 @@ func (d *durability) cut() error {
 	}
 	d.durable = max(d.durable, durable)
 	keep := d.m.cfg.SnapshotCatchUpEntries
-	if d.durable <= keep {
+	below := min(d.durable, d.m.node.Settled())
+	if below <= keep {
 		return nil
 	}
 	// Cutting a few entries at a time would cost more than it frees.
-	to := d.durable - keep
+	to := below - keep
 	if to < d.m.log.FirstIndex()+keep/4+1 {
 		return nil
 	}
