@@ -8,7 +8,8 @@
 //
 // A row has one of three statuses. Built: it has an effect, and a field of Config carries it. Planned: it is
 // refused unless it is given its default, so that nothing a user asks for is silently dropped. Accepted: it
-// tunes a part of etcd that this storage does not have; it is taken, and a warning is logged.
+// tunes a part of etcd that Ashlar does not have, or not yet, and no answer depends on it; it is taken, and a
+// warning is logged.
 //
 // # Where a setting comes from
 //
@@ -46,7 +47,7 @@ type Config struct {
 	// WALDir is a directory of its own for the raft log, or empty: then it is inside DataDir.
 	WALDir string
 
-	// SnapshotCount is the number of applied entries after which the log is cut again.
+	// SnapshotCount is the number of applied entries after which etcd makes a snapshot. It has no effect here.
 	SnapshotCount uint64
 	// SnapshotCatchupEntries is the number of entries kept below the cut for slow followers.
 	SnapshotCatchupEntries uint64
@@ -54,12 +55,10 @@ type Config struct {
 	HeartbeatInterval time.Duration
 	// ElectionTimeout is how long a follower waits before it campaigns; at least 5 heartbeat intervals.
 	ElectionTimeout time.Duration
-	// InitialElectionTickAdvance fast-forwards the first election of a starting member.
-	InitialElectionTickAdvance bool
 	// PreVote turns raft's pre-vote phase on.
 	PreVote bool
 
-	// ListenPeerURLs are the addresses for traffic between members.
+	// ListenPeerURLs are the addresses for traffic between members. Nothing listens there yet.
 	ListenPeerURLs URLs
 	// ListenClientURLs are the addresses that serve clients.
 	ListenClientURLs URLs
@@ -94,11 +93,7 @@ type Config struct {
 	GRPCKeepAliveTimeout time.Duration
 	// SocketReusePort and SocketReuseAddress are socket options of every listener; ListenConfig sets them.
 	SocketReusePort, SocketReuseAddress bool
-	// EnableGRPCGateway serves the JSON API over HTTP.
-	EnableGRPCGateway bool
 
-	// WarningApplyDuration is the time of applying one entry above which a warning is logged.
-	WarningApplyDuration time.Duration
 	// WarningUnaryRequestDuration is the time of one unary request above which a warning is logged.
 	WarningUnaryRequestDuration time.Duration
 	// UnsafeNoFsync acknowledges writes before they are on disk. A power cut then loses data.

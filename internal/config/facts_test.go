@@ -119,7 +119,7 @@ func TestCompatibilityPageListsEverySettingThatIsNotBuilt(t *testing.T) {
 	}
 	_, planned, _ := strings.Cut(string(page), "### Refused until built")
 	planned, rest, _ := strings.Cut(planned, "### Accepted without effect")
-	accepted, _, _ := strings.Cut(rest, "\n## ")
+	accepted, _, _ := strings.Cut(rest, "\n##")
 	for _, f := range Flags() {
 		quoted := "`--" + f.Name + "`"
 		if f.Name == "" {

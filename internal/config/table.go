@@ -16,7 +16,7 @@ const (
 	Built Status = iota
 	// Planned settings are refused unless given their default.
 	Planned
-	// Accepted settings tune a part of etcd that Ashlar does not have; they are taken with a warning.
+	// Accepted settings tune a part of etcd that Ashlar does not have, or not yet; they are taken with a warning.
 	Accepted
 )
 

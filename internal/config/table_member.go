@@ -18,8 +18,12 @@ const (
 	waitsRecovery   = "recovery of a lost quorum"
 )
 
-// Why accepted settings have no meaning here.
+// Why accepted settings have no effect here.
 const (
+	noCount  = "the log is cut below what the state has on disk, not after a number of entries"
+	noWait   = "a member alone stands for election at once"
+	noTiming = "the time of applying single entries is not measured: they are applied in groups"
+	noGate   = "the HTTP gateway is not built yet"
 	noBbolt  = "the state is not kept in bbolt"
 	noFiles  = "the log is one database that is cut by range, not a row of files"
 	noPurge  = "there are no snapshot files to keep"
@@ -39,8 +43,9 @@ var memberFlags = []Flag{
 		Usage: "Directory of its own for the raft log; empty means inside the data directory.",
 		bind:  func(c *Config) value { return text(&c.WALDir) }},
 	{Name: "snapshot-count", Group: Member, Key: "snapshot-count", Default: "10000",
-		Usage: "Number of applied entries after which the log is cut.",
-		bind:  func(c *Config) value { return unsigned(&c.SnapshotCount) }},
+		Usage:  "Number of applied entries after which etcd makes a snapshot.",
+		Status: Accepted, Note: noCount,
+		bind: func(c *Config) value { return unsigned(&c.SnapshotCount) }},
 	{Name: "heartbeat-interval", Group: Member, Key: "heartbeat-interval", Default: "100",
 		Usage: "Time between two heartbeats of a leader, in milliseconds.",
 		bind:  func(c *Config) value { return milliseconds(&c.HeartbeatInterval) }},
@@ -48,10 +53,11 @@ var memberFlags = []Flag{
 		Usage: "Time without a leader after which a member campaigns, in milliseconds.",
 		bind:  func(c *Config) value { return milliseconds(&c.ElectionTimeout) }},
 	{Name: "initial-election-tick-advance", Group: Member, Key: "initial-election-tick-advance", Default: "true",
-		Usage: "Shorten the wait for the first election after a start.",
-		bind:  func(c *Config) value { return boolean(&c.InitialElectionTickAdvance) }},
+		Usage:  "Shorten the wait for the first election after a start.",
+		Status: Accepted, Note: noWait, bind: spare(boolean)},
 	{Name: "listen-peer-urls", Group: Member, Key: "listen-peer-urls", Default: defaultPeerURL,
 		Usage: "Addresses for other members, separated by commas.",
+		Note:  "nothing listens there until clusters of several members are built; the addresses are checked only",
 		bind:  func(c *Config) value { return urls(&c.ListenPeerURLs) }},
 	{Name: "listen-client-urls", Group: Member, Key: "listen-client-urls", Default: defaultClientURL,
 		Usage: "Addresses for clients, separated by commas.",
@@ -107,8 +113,8 @@ var memberFlags = []Flag{
 		Usage: "Set SO_REUSEADDR on listeners.",
 		bind:  func(c *Config) value { return boolean(&c.SocketReuseAddress) }},
 	{Name: "enable-grpc-gateway", Group: Member, Key: "enable-grpc-gateway", Default: "true",
-		Usage: "Serve the JSON API over HTTP, once it is built.",
-		bind:  func(c *Config) value { return boolean(&c.EnableGRPCGateway) }},
+		Usage:  "Serve the JSON API over HTTP.",
+		Status: Accepted, Note: noGate, bind: spare(boolean)},
 	{Name: "raft-read-timeout", Group: Member, Default: "5s",
 		Usage:  "Time limit for reading on a connection between members.",
 		Status: Planned, Note: waitsPeers, bind: spare(duration)},
