@@ -37,6 +37,7 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 		return fmt.Errorf("make the log name the new state: %w", err)
 	}
 	old := x.m.gen.Swap(g)
+	x.m.incoming.installed()
 	x.m.compactor.notify()
 	return x.m.retire(old)
 }

@@ -22,7 +22,7 @@ var ErrSnapshotBusy = errors.New("member: another snapshot is being received")
 // waits for raft's decision and its installation.
 type incoming struct {
 	mu    sync.Mutex
-	busy  bool // one is being built, or ready and not refused by raft
+	busy  bool // one is being built, ready and not refused by raft, or being installed
 	ready *generation
 	index uint64
 	taken bool
@@ -59,7 +59,8 @@ func (in *incoming) decided(index uint64, taken bool) {
 	in.busy = in.taken
 }
 
-// take returns the generation built for the snapshot at index.
+// take returns the generation built for the snapshot at index. No other is received before installed is called: until
+// the log names this generation, the next one would get its number and its directory.
 func (in *incoming) take(index uint64) (*generation, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -67,8 +68,15 @@ func (in *incoming) take(index uint64) (*generation, error) {
 		return nil, fmt.Errorf("member: no state was received for the snapshot at index %d", index)
 	}
 	g := in.ready
-	in.ready, in.busy = nil, false
+	in.ready, in.busy, in.taken = nil, true, false
 	return g, nil
+}
+
+// installed notes that the log names the generation that was taken.
+func (in *incoming) installed() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.busy = false
 }
 
 // ReceiveSnapshot builds a new generation from the state that came with the
