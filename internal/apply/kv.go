@@ -105,11 +105,14 @@ func (r *Range) Options() mvcc.RangeOptions {
 	}
 }
 
-// AppendRange reads r and appends the body of its RangeResponse. rev is the revision for
-// the response's header. Errors are those of mvcc.Reader.Range; dst is returned with them.
-func AppendRange(dst []byte, from mvcc.Reader, r *Range) (body []byte, rev int64, err error) {
+// AppendRange reads r and appends the body of its RangeResponse, which may have about max bytes. rev is the revision for
+// the response's header. Errors are those of mvcc.Reader.Range and ErrTooLarge; dst is returned with them.
+func AppendRange(dst []byte, from mvcc.Reader, r *Range, max int) (body []byte, rev int64, err error) {
 	body = dst
 	res, err := from.Range(r.Options(), func(kv mvcc.KV) error {
+		if len(body)-len(dst)+len(kv.Raw()) > max {
+			return ErrTooLarge
+		}
 		body = appendField(body, rangeKVs, kv.Raw())
 		return nil
 	})

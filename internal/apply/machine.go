@@ -11,10 +11,13 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
-// Bounds of a group: it is one batch and is visible as a whole.
+// Bounds of a group: it is one batch and is visible as a whole. A small entry may delete or read a lot, so a group also
+// ends once what it writes, or what it has to answer, is above groupEffectMax. Where groups end has no effect on what
+// entries do.
 const (
 	groupEntriesMax = 512
 	groupBytesMax   = 1 << 20
+	groupEffectMax  = 8 << 20
 )
 
 // Machine is the state machine of one state. One goroutine at a time calls it.
@@ -50,7 +53,8 @@ func (m *Machine) Apply(entries []*raftpb.Entry, wanted func(id uint64) bool, do
 			size += len(entries[n].GetData())
 			n++
 		}
-		if err := m.group(entries[:n], wanted, done); err != nil {
+		n, err := m.group(entries[:n], wanted, done)
+		if err != nil {
 			return err
 		}
 		entries = entries[n:]
@@ -64,6 +68,7 @@ type group struct {
 	w       *mvcc.Writer
 	members *cluster.Change // nil until an entry changes the membership
 	results []waiting
+	answers int   // bytes in results
 	unread  error // the present entry did its writes, but could not answer all it was asked
 }
 
@@ -72,23 +77,29 @@ type waiting struct {
 	r  Result
 }
 
-func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) error {
+// full says that the group should end, whatever entries are left.
+func (g *group) full() bool { return g.answers > groupEffectMax || g.w.Batch().Len() > groupEffectMax }
+
+// group applies entries as one batch, or the first of them when they do too much, and returns how many.
+func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) (n int, err error) {
 	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0]}
 	next, _ := m.store.Applied()
-	for _, e := range entries {
+	for n < len(entries) && !g.full() {
+		e := entries[n]
 		if next++; e.GetIndex() != next {
 			g.w.Discard()
-			return fmt.Errorf("%w: entry %d where %d should follow", ErrGap, e.GetIndex(), next)
+			return 0, fmt.Errorf("%w: entry %d where %d should follow", ErrGap, e.GetIndex(), next)
 		}
 		if err := g.apply(e, wanted); err != nil {
 			g.w.Discard()
-			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
+			return 0, fmt.Errorf("entry %d: %w", e.GetIndex(), err)
 		}
+		n++
 	}
-	last := entries[len(entries)-1]
+	last := entries[n-1]
 	g.w.SetApplied(last.GetIndex(), last.GetTerm())
 	if err := g.w.Commit(); err != nil {
-		return fmt.Errorf("commit the effect of entries %d to %d: %w", entries[0].GetIndex(), last.GetIndex(), err)
+		return 0, fmt.Errorf("commit the effect of entries %d to %d: %w", entries[0].GetIndex(), last.GetIndex(), err)
 	}
 	if g.members != nil {
 		g.members.Publish()
@@ -98,7 +109,7 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 	}
 	clear(g.results)
 	m.results = g.results
-	return nil
+	return n, nil
 }
 
 // apply applies one normal entry.
@@ -125,6 +136,7 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 		}
 		r.Index, r.Term, r.Revision = e.GetIndex(), e.GetTerm(), rev
 		g.results = append(g.results, waiting{header.ID, r})
+		g.answers += len(r.Body)
 	}
 	return nil
 }

@@ -10,6 +10,9 @@ var (
 	ErrLeaseNotFound = errors.New("apply: requested lease not found")
 	// ErrEmptyKey is the result of a put without a key, which no member should propose.
 	ErrEmptyKey = errors.New("apply: key is not provided")
+	// ErrTooLarge is the result of a transaction that reads more than one message can hold. Its writes, if it has any,
+	// have happened.
+	ErrTooLarge = errors.New("apply: the answer is too large")
 	// ErrUnknownCommand is wrapped by Apply's error when an entry holds a command that
 	// this release does not know. Going on would make members differ.
 	ErrUnknownCommand = errors.New("apply: this release does not know the command")
@@ -34,7 +37,7 @@ type Result struct {
 	Body []byte
 	// Err says why the command was refused: one of this package's errors, or
 	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster. The command had
-	// no effect then; only with mvcc.ErrTooLarge, when a transaction's read did not fit into
-	// memory, its writes have happened.
+	// no effect then; only with ErrTooLarge and mvcc.ErrTooLarge, when what a transaction reads
+	// did not fit into memory, its writes have happened.
 	Err error
 }

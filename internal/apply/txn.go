@@ -2,9 +2,13 @@ package apply
 
 import (
 	"errors"
+	"math"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
+
+// answerMax bounds the answers of one transaction together: no message can hold more.
+const answerMax = math.MaxInt32
 
 // txn applies a TxnRequest.
 func (g *group) txn(raw []byte, want bool) ([]byte, error) {
@@ -20,13 +24,15 @@ func (g *group) txn(raw []byte, want bool) ([]byte, error) {
 	if err := c.plan(p); err != nil {
 		return nil, err
 	}
-	x := executor{w: g.w, from: g.w, revision: g.w.Revision, want: want}
+	x := executor{w: g.w, from: g.w, revision: g.w.Revision, want: want, left: answerMax}
 	a, err := x.run(p)
 	if err != nil || !want {
 		return nil, err
 	}
 	// A read that failed must not undo the writes: members at which nobody waits have not read at all.
-	g.unread = x.unread
+	if g.unread = x.unread; g.unread != nil {
+		return nil, nil
+	}
 	return a.append(make([]byte, 0, a.size)), nil
 }
 
@@ -42,7 +48,7 @@ func ReadTxn(v *mvcc.View, t *Txn) (body []byte, rev int64, err error) {
 	if err := c.plan(p); err != nil {
 		return nil, 0, err
 	}
-	x := executor{from: v, revision: v.Current, want: true}
+	x := executor{from: v, revision: v.Current, want: true, left: answerMax}
 	a, err := x.run(p)
 	if err != nil {
 		return nil, 0, err
@@ -56,6 +62,7 @@ type executor struct {
 	from     mvcc.Reader
 	revision func() int64 // that of a read now
 	want     bool         // answers are wanted
+	left     int          // how many bytes the answers may still have
 	unread   error        // why a range of a transaction that writes has no answer
 }
 
@@ -107,14 +114,23 @@ func (x *executor) one(op *Op) (answer, error) {
 		body, err := erase(x.w, op.DeleteRange, x.want)
 		return x.answer(answerDeleteRange, body), err
 	case op.Range != nil && x.want:
-		body, _, err := AppendRange(nil, x.from, op.Range)
-		if errors.Is(err, mvcc.ErrTooLarge) && x.w != nil {
-			x.unread, err = err, nil
-		}
+		body, err := x.read(op.Range)
 		return x.answer(answerRange, body), err
 	default:
 		return answer{}, nil
 	}
+}
+
+// read carries out a range. In a transaction that writes, what is too large ends the reading and nothing else.
+func (x *executor) read(r *Range) ([]byte, error) {
+	if x.unread != nil {
+		return nil, nil
+	}
+	body, _, err := AppendRange(nil, x.from, r, x.left)
+	if x.w != nil && (errors.Is(err, ErrTooLarge) || errors.Is(err, mvcc.ErrTooLarge)) {
+		x.unread, err = err, nil
+	}
+	return body, err
 }
 
 // answer is that of an operation just carried out; its header carries the revision that a read would see now.
@@ -122,5 +138,6 @@ func (x *executor) answer(field answerField, body []byte) answer {
 	if !x.want {
 		return answer{}
 	}
+	x.left = max(0, x.left-len(body))
 	return leafAnswer(field, x.revision(), body)
 }

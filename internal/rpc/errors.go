@@ -23,6 +23,7 @@ var statuses = []struct{ err, status error }{
 	{apply.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
 	{apply.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{apply.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+	{apply.ErrTooLarge, errResponseTooLarge},
 
 	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{member.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},

@@ -29,6 +29,7 @@ func TestErrorsBecomeEtcdsStatuses(t *testing.T) {
 		{apply.ErrKeyNotFound, codes.InvalidArgument, deep + "key not found"},
 		{apply.ErrLeaseNotFound, codes.NotFound, deep + "requested lease not found"},
 		{apply.ErrEmptyKey, codes.InvalidArgument, deep + "key is not provided"},
+		{apply.ErrTooLarge, codes.ResourceExhausted, "ashlar: the response is larger than 2147483647 bytes: ask for less with limit or keys_only, or use RangeStream"},
 		{member.ErrRequestTooLarge, codes.InvalidArgument, deep + "request is too large"},
 		{member.ErrTooManyRequests, codes.ResourceExhausted, deep + "too many requests"},
 		{member.ErrNoLeader, codes.Unavailable, deep + "no leader"},
