@@ -32,13 +32,16 @@ type KVOptions struct {
 	// ResponseBudget bounds the bytes that all large responses hold at a time (DefaultResponseBudget). At the
 	// bound they are built one after another; a request waits for it as long as its context lets it.
 	ResponseBudget int64
+	// DeleteKeysMax bounds the keys that one request may delete (1,000,000).
+	DeleteKeysMax int64
 }
 
 // KV is the service etcdserverpb.KV.
 type KV struct {
-	member    KVMember
-	txnOpsMax int
-	budget    *budget
+	member        KVMember
+	txnOpsMax     int
+	deleteKeysMax int64
+	budget        *budget
 }
 
 // NewKV returns the service on a member.
@@ -46,7 +49,12 @@ func NewKV(m KVMember, o KVOptions) *KV {
 	if o.TxnOpsMax <= 0 {
 		o.TxnOpsMax = 128
 	}
-	return &KV{member: m, txnOpsMax: o.TxnOpsMax, budget: newBudget(o.ResponseBudget)}
+	if o.DeleteKeysMax <= 0 {
+		o.DeleteKeysMax = deleteKeysMax
+	}
+	return &KV{
+		member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax, budget: newBudget(o.ResponseBudget),
+	}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.

@@ -28,6 +28,11 @@ func (s *KV) DeleteRange(ctx context.Context, req *Request) (*Response, error) {
 	if err := checkDeleteRange(&req.del); err != nil {
 		return nil, err
 	}
+	if len(req.del.RangeEnd) > 0 {
+		if err := s.checkDeletion(ctx, &req.del); err != nil {
+			return nil, err
+		}
+	}
 	return s.propose(ctx, apply.CommandDeleteRange, req)
 }
 
@@ -38,6 +43,9 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 		return nil, err
 	}
 	if !t.ReadOnly() {
+		if err := s.checkDeletion(ctx, deletions(t)...); err != nil {
+			return nil, err
+		}
 		return s.propose(ctx, apply.CommandTxn, req)
 	}
 	v, err := s.view(ctx, t.Serializable(), 0)

@@ -1,0 +1,85 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// deleteKeysMax is the default of KVOptions.DeleteKeysMax. A deleted key takes three times its own length and about 70
+// bytes in the one batch of its entry: a million of them are far from the 4 GiB at which the storage ends.
+const deleteKeysMax = 1_000_000
+
+// checkDeletion refuses a transaction, or a deletion by itself, that would delete too many keys. It looks at the store as
+// it is here and now; the bound leaves room for what is written before the request is applied.
+func (s *KV) checkDeletion(ctx context.Context, ranges ...*apply.DeleteRange) error {
+	if len(ranges) == 0 {
+		return nil
+	}
+	v, err := s.member.View(0)
+	if err != nil {
+		return err
+	}
+	return closing(v, s.countDeleted(ctx, v, ranges))
+}
+
+func (s *KV) countDeleted(ctx context.Context, v *mvcc.View, ranges []*apply.DeleteRange) error {
+	// All keys are counted without looking at any: so it ends here in all but large stores.
+	all, err := countKeys(v, nil, []byte{0})
+	if err != nil || all <= s.deleteKeysMax {
+		return err
+	}
+	sum := int64(0)
+	for _, d := range ranges {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := countKeys(v, d.Key, d.RangeEnd)
+		if err != nil {
+			return err
+		}
+		if sum += n; sum > s.deleteKeysMax {
+			return status.Errorf(codes.ResourceExhausted,
+				"ashlar: one request may delete up to %d keys, this one would delete more: delete smaller ranges", s.deleteKeysMax)
+		}
+	}
+	return nil
+}
+
+func countKeys(v *mvcc.View, key, end []byte) (int64, error) {
+	res, err := v.Range(mvcc.RangeOptions{Key: key, End: end, CountOnly: true}, nil)
+	return res.Count, err
+}
+
+// deletions returns the ranges of several keys that t may delete, each once. Of two branches it takes both: which one
+// is carried out, nobody knows yet.
+func deletions(t *apply.Txn) []*apply.DeleteRange {
+	type bounds struct{ key, end string }
+	var out []*apply.DeleteRange
+	var seen map[bounds]bool
+	var add func(*apply.Txn)
+	add = func(t *apply.Txn) {
+		for _, branch := range [2][]apply.Op{t.Success, t.Failure} {
+			for i := range branch {
+				d := branch[i].DeleteRange
+				switch {
+				case branch[i].Txn != nil:
+					add(branch[i].Txn)
+				case d == nil || len(d.RangeEnd) == 0 || seen[bounds{string(d.Key), string(d.RangeEnd)}]:
+				default:
+					if seen == nil {
+						seen = make(map[bounds]bool)
+					}
+					seen[bounds{string(d.Key), string(d.RangeEnd)}] = true
+					out = append(out, d)
+				}
+			}
+		}
+	}
+	add(t)
+	return out
+}
