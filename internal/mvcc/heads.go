@@ -6,8 +6,12 @@ type head struct {
 	create, version int64
 }
 
-// headsMax bounds each of the two halves of heads, in keys.
-const headsMax = 32 << 10
+// headsMax bounds each of the two halves of heads, in keys; longer keys than headKeyMax are left out, so that it bounds
+// the memory too.
+const (
+	headsMax   = 32 << 10
+	headKeyMax = 512
+)
 
 // heads remembers the newest versions of keys that were written lately, so that a put to one of them reads nothing:
 // most stores write few of their keys most of the time. It holds committed state only and belongs to the one who
@@ -34,6 +38,9 @@ func (h *heads) set(key []byte, x head) {
 // learn takes in what a committed group wrote.
 func (h *heads) learn(o *overlay) {
 	for _, t := range o.byKey {
+		if len(t.key) > headKeyMax {
+			continue
+		}
 		h.set(t.key, headOf(t.newest.raw, t.newest.rev))
 	}
 }
