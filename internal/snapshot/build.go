@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -56,17 +57,27 @@ func (b *builder) block(r io.Reader) (more bool, err error) {
 	if err := readFull(r, frame[4:]); err != nil {
 		return false, err
 	}
-	if cap(b.payload) < int(n) {
-		b.payload = make([]byte, n)
-	}
-	b.payload = b.payload[:n]
-	if err := readFull(r, b.payload); err != nil {
+	if err := b.read(r, int(n)); err != nil {
 		return false, err
 	}
 	if crc32.Checksum(b.payload, castagnoli) != binary.BigEndian.Uint32(frame[4:]) {
 		return false, fmt.Errorf("%w: a block's checksum differs", ErrInvalid)
 	}
 	return true, b.write()
+}
+
+// read reads a payload of n bytes. It takes memory as the bytes come, not on the word of the sender.
+func (b *builder) read(r io.Reader, n int) error {
+	b.payload = b.payload[:0]
+	for len(b.payload) < n {
+		at := len(b.payload)
+		b.payload = slices.Grow(b.payload, min(n-at, blockBytes))
+		b.payload = b.payload[:min(n, cap(b.payload))]
+		if err := readFull(r, b.payload[at:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *builder) write() error {

@@ -17,10 +17,10 @@ var ErrInvalid = errors.New("snapshot: invalid stream")
 const (
 	magic   = "ASHLARS1"
 	version = 1
-	// blockBytes is the size at which a block is closed; with the record that
-	// crosses it a block stays below blockBytesMax.
+	// blockBytes is the size at which a block is closed. The record that crosses it may be as large as the request
+	// that wrote it, which --max-request-bytes bounds; blockBytesMax is above every one that gRPC can carry.
 	blockBytes    = 1 << 20
-	blockBytesMax = 4 << 20
+	blockBytesMax = 1<<31 - 1
 	headerBytes   = len(magic) + 4
 	frameBytes    = 8
 )

@@ -114,6 +114,20 @@ func TestAStateBuiltFromAStreamHoldsAllThatTravels(t *testing.T) {
 	}
 }
 
+// TestALargeRecordTravels: --max-request-bytes may allow values of any size.
+func TestALargeRecordTravels(t *testing.T) {
+	t.Parallel()
+	from, to := openState(t), openState(t)
+	key := string(storage.AppendDataKey(nil, []byte("large"), 2, 0))
+	set(t, from, map[string]string{key: string(bytes.Repeat([]byte("x"), 5<<20))})
+	if err := snapshot.Build(to, iotest.HalfReader(bytes.NewReader(stream(t, from)))); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(stream(t, to), stream(t, from)) {
+		t.Error("the stream of the copy differs")
+	}
+}
+
 func TestAStreamIsTheStateAsItWasWhenTheReaderWasMade(t *testing.T) {
 	t.Parallel()
 	db := openState(t)
