@@ -41,13 +41,14 @@ func (f *failure) fail(err error) {
 	}
 }
 
-// take is fail for an error that Pebble must not see. It tells whether it took the error; while opening it does not, the
-// caller then passes the error on. err is nil when there is a failure already.
+// take is fail for an error that Pebble must not see. It tells whether it took the error; while opening it does not take
+// the first one, the caller then passes it on. Once the failure is raised it takes everything, since a flush in Open is
+// tried again until it succeeds. err is nil when there is a failure already.
 func (f *failure) take(err error) bool {
 	f.mu.Lock()
-	opening := f.opening
+	pass := f.opening && f.err == nil
 	f.mu.Unlock()
-	if opening {
+	if pass {
 		return false
 	}
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // more: what Pebble still writes goes into memory or nowhere, and all of it succeeds. The directory stays as a crash
 // at that moment would leave it, and nothing in Pebble waits for a disk that does not come back: a flush that fails
 // for ever would keep stalled writers, and with them Close, waiting for ever. While the database is being opened
-// failures go to Pebble, which returns them.
+// the first failure goes to Pebble, which returns it.
 type fence struct {
 	vfs.FS
 	failure *failure
@@ -65,7 +65,7 @@ func (f *fence) written(doing, name string, file vfs.File, err error) (vfs.File,
 	return nil, err
 }
 
-// insteadOf creates a file in memory after the failure err; while opening it returns err.
+// insteadOf creates a file in memory after the failure err.
 func (f *fence) insteadOf(name string, err error) (vfs.File, error) {
 	if !f.failure.take(err) {
 		return nil, err
