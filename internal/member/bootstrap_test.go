@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -62,18 +64,29 @@ func TestACrashAnywhereInTheFirstStartLosesNothing(t *testing.T) {
 	}
 }
 
+// TestAFirstStartOnABrokenDiskFailsAndTheNextOneFoundsTheMember fails one operation of the foundation, each in its turn.
 func TestAFirstStartOnABrokenDiskFailsAndTheNextOneFoundsTheMember(t *testing.T) {
 	t.Parallel()
-	for at := range 160 { // more than a first start has
+	for at := range int64(160) { // more than a foundation has
 		disk := vfs.NewCrashableMem()
-		broken := errorfs.Wrap(disk, errorfs.ErrInjected.If(errorfs.And(errorfs.Writes, errorfs.OnIndex(int32(at)))))
-		cfg := configOf(t, broken, alone)
-		cfg.Fatal = func(error) {} // an error in the background may come after Open
+		var operations, opened atomic.Int64
+		inject := errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpLock && op.Path == statePath+"/LOCK" {
+				opened.Add(1)
+			}
+			// The second time the state is opened to be used: the member is founded.
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && opened.Load() < 2 && operations.Add(1) == at+1 {
+				return syscall.EIO
+			}
+			return nil
+		})
+		cfg := configOf(t, errorfs.Wrap(disk, inject), alone)
+		cfg.Fatal = func(error) {} // an error in the background may come beside the one of Open
 		m, err := Open(cfg)
 		switch {
 		case err == nil:
 			_ = m.Stop() // it may find the error only now
-		case !strings.Contains(err.Error(), "injected error"): // its type is lost where Pebble tells it in words
+		case !strings.Contains(err.Error(), syscall.EIO.Error()): // its type is lost where Pebble tells it in words
 			t.Errorf("operation %d: got %v", at, err)
 		}
 		m = start(t, configOf(t, disk, alone))
