@@ -48,8 +48,11 @@ func Load(db *storage.DB) (*Membership, error) {
 	v := &view{members: make(map[ID]Member), removed: make(map[ID]bool)}
 	err := each(db, storage.SpaceMembers, func(id ID, value []byte) error {
 		var m Member
-		if err := json.Unmarshal(value, &m); err != nil || m.ID != id {
-			return storage.Corruptf(db.Dir(), "the record of member %s cannot be read: %w", id, errors.Join(err))
+		if err := json.Unmarshal(value, &m); err != nil {
+			return storage.Corruptf(db.Dir(), "the record of member %s cannot be read: %w", id, err)
+		}
+		if m.ID != id {
+			return storage.Corruptf(db.Dir(), "the record of member %s is that of %s", id, m.ID)
 		}
 		v.members[id] = m
 		return nil

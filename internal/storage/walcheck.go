@@ -164,8 +164,13 @@ const (
 // note takes in a good chunk.
 func (w *walWalker) note(place byte, payload []byte) {
 	if place == walFull || place == walFirst {
-		if next, synced, ok := readWitness(payload); ok {
-			w.record, w.synced = next, max(w.synced, synced)
+		if first, next, synced, ok := readWitness(payload); ok {
+			w.record = next
+			// Where the file begins with what is bad, nothing says which sequence numbers that has: it was
+			// synced for sure only if everything before this record was.
+			if w.bad < 0 || w.whole > 0 || synced >= first {
+				w.synced = max(w.synced, synced)
+			}
 		}
 	}
 	if w.bad < 0 && (place == walFull || place == walLast) {

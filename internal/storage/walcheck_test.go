@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -147,4 +148,49 @@ func FuzzCheckWAL(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// chunk makes a whole record of the log file 7: count records from a sequence number on, with a witness.
+func chunk(first, count, synced uint64) []byte {
+	payload := binary.LittleEndian.AppendUint64(nil, first)
+	payload = binary.LittleEndian.AppendUint32(payload, uint32(count))
+	payload = append(payload, batchKindLog, byte(witnessPayload))
+	payload = append(payload, witnessMagic...)
+	payload = binary.LittleEndian.AppendUint64(payload, synced)
+	b := make([]byte, walSyncHeader, walSyncHeader+len(payload))
+	binary.LittleEndian.PutUint16(b[4:], uint16(len(payload)))
+	b[6] = walSyncFirst
+	binary.LittleEndian.PutUint32(b[7:], 7)
+	b = append(b, payload...)
+	binary.LittleEndian.PutUint32(b, walChecksum(b[6:]))
+	return b
+}
+
+func TestABadRecordIsCorruptionOnlyIfALaterOneWitnessesItsSync(t *testing.T) {
+	t.Parallel()
+	bad := func(b []byte) []byte { b[walSyncHeader+3] ^= 1; return b }
+	cases := map[string]struct {
+		records [][]byte
+		corrupt bool
+	}{
+		"all good":                                {[][]byte{chunk(10, 2, 10), chunk(12, 1, 12)}, false},
+		"the last one bad":                        {[][]byte{chunk(10, 2, 10), bad(chunk(12, 1, 12))}, false},
+		"a bad one that was synced":               {[][]byte{chunk(10, 2, 10), bad(chunk(12, 1, 12)), chunk(13, 1, 13)}, true},
+		"a bad one that was not":                  {[][]byte{chunk(10, 2, 10), bad(chunk(12, 1, 12)), chunk(13, 1, 12)}, false},
+		"the first one bad, all before synced":    {[][]byte{bad(chunk(10, 2, 10)), chunk(12, 1, 12)}, true},
+		"the first one bad, and not known synced": {[][]byte{bad(chunk(10, 2, 10)), chunk(12, 1, 10)}, false},
+		"a bad one, its witness two later":        {[][]byte{chunk(10, 2, 10), bad(chunk(12, 1, 12)), chunk(13, 1, 12), chunk(14, 1, 14)}, true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := walWalker{number: 7, bad: -1}
+			if err := w.walk(bytes.NewReader(append(bytes.Join(c.records, nil), make([]byte, 100)...))); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.bad >= 0 && w.synced > w.whole; got != c.corrupt {
+				t.Errorf("corrupt: %v, want %v; bad at %d, whole up to %d, synced up to %d", got, c.corrupt, w.bad, w.whole, w.synced)
+			}
+		})
+	}
 }

@@ -46,14 +46,15 @@ func (db *DB) noteSynced(b *Batch) {
 	}
 }
 
-// readWitness reads the head of a batch in the write-ahead log: the sequence number
-// after it, and the one up to which the log had been synced. ok is false for a batch
-// without a witness.
-func readWitness(b []byte) (next, synced uint64, ok bool) {
+// readWitness reads the head of a batch in the write-ahead log: its first sequence
+// number, the one after it, and the one up to which the log had been synced. ok is false
+// for a batch without a witness.
+func readWitness(b []byte) (first, next, synced uint64, ok bool) {
 	if len(b) < witnessEnd || b[batchHeader] != batchKindLog || b[batchHeader+1] != byte(witnessPayload) ||
 		string(b[batchHeader+2:batchHeader+2+len(witnessMagic)]) != witnessMagic {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
-	next = binary.LittleEndian.Uint64(b) + uint64(binary.LittleEndian.Uint32(b[8:]))
-	return next, binary.LittleEndian.Uint64(b[witnessEnd-8:]), true
+	first = binary.LittleEndian.Uint64(b)
+	next = first + uint64(binary.LittleEndian.Uint32(b[8:]))
+	return first, next, binary.LittleEndian.Uint64(b[witnessEnd-8:]), true
 }
