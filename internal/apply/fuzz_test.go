@@ -123,15 +123,15 @@ func (r *Range) message() *etcdserverpb.RangeRequest {
 	}
 }
 
-func (x *Txn) message() *etcdserverpb.TxnRequest {
+func (t *Txn) message() *etcdserverpb.TxnRequest {
 	m := &etcdserverpb.TxnRequest{}
-	for i := range x.Compare {
-		m.Compare = append(m.Compare, x.Compare[i].message())
+	for i := range t.Compare {
+		m.Compare = append(m.Compare, t.Compare[i].message())
 	}
-	for _, op := range x.Success {
+	for _, op := range t.Success {
 		m.Success = append(m.Success, op.message())
 	}
-	for _, op := range x.Failure {
+	for _, op := range t.Failure {
 		m.Failure = append(m.Failure, op.message())
 	}
 	return m

@@ -89,7 +89,7 @@ func TestASnapshotIsNotTakenWhileAnOlderConfigurationChangeIsInHand(t *testing.T
 	for f.ApplyTurn() {
 	}
 	f.Turn()
-	if f.append.queue != nil && len(f.append.queue) > 0 {
+	if len(f.append.queue) > 0 {
 		t.Error("the snapshot was taken")
 	}
 	f.run()

@@ -57,7 +57,6 @@ func NewServer(o Options) *grpc.Server {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(streams),
 		grpc.NumStreamWorkers(uint32(workersPerCPU * runtime.GOMAXPROCS(0))),
-		grpc.SharedWriteBuffer(true),
 		// What a request reads is closed after Stop.
 		grpc.WaitForHandlers(true),
 	}

@@ -32,9 +32,6 @@ type header struct {
 	term            uint64
 }
 
-// headerMax is the most that append appends.
-const headerMax = 2 + 4*11
-
 // append appends the header as field 1 of a response.
 func (h header) append(dst []byte) []byte {
 	dst = append(dst, 1<<3|wireBytes, 0)

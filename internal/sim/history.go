@@ -21,7 +21,6 @@ type history struct {
 	model        model
 	acknowledged int64               // newest revision in any answer
 	hashes       map[[2]int64]uint32 // (revision, compacted) to HashKV
-	skipped      bool                // an entry was never seen: the model is blind from there
 }
 
 func (h *history) init() {
@@ -65,7 +64,6 @@ type model struct {
 	versions   map[string][]modelVersion
 	revision   int64
 	compacted  int64
-	entry      uint64
 	revisionAt map[uint64]int64 // entry to the revision after it
 }
 
