@@ -20,7 +20,7 @@ type DB struct {
 	noSync  bool
 	ro      bool
 	p       *pebble.DB
-	lock    *pebble.Lock
+	lock    databaseLock
 	failure *failure
 	stall   *stallWatch
 	synced  atomic.Uint64 // of a log: sequence numbers below it are durable
@@ -69,30 +69,51 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 		flushed = make(chan struct{}, 1)
 	}
 	p.FS = newFence(o.FS, f)
-	p.Lock = lock
+	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
 	p.EventListener = listener(o.Logger, f, db.stall, flushed)
 	if log {
 		err = checkWALs(o.FS, dir)
 	}
 	if err == nil {
-		db.p, err = openPebble(dir, p)
-	}
-	if err == nil {
-		if err = f.check(); err != nil {
-			_ = db.p.Close()
-		}
+		db.p, err = openUnlessFailed(dir, p, f)
 	}
 	if err != nil {
-		_ = lock.Close()
-		return nil, explain(dir, "opening the database", err)
+		err = explain(dir, "opening the database", err)
+		if f.check() == nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+		return nil, errors.Join(err, lock.abandon())
 	}
-	f.opened()
 	if flushed != nil {
 		db.workers.Add(1)
 		go db.tellFlushes(flushed, o.OnFlush)
 	}
 	return db, nil
+}
+
+// openUnlessFailed opens the database. When a write fails behind Pebble's back while it does (a flush of what it
+// replayed), it would try again for ever: then the attempt is abandoned. Its goroutines stay where they reported the
+// failure, and nothing of it writes any more.
+func openUnlessFailed(dir string, p *pebble.Options, f *failure) (*pebble.DB, error) {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		db, err := openPebble(dir, p)
+		opened <- result{db, err}
+	}()
+	select {
+	case r := <-opened:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return r.db, f.opened()
+	case <-f.done:
+		return nil, f.check()
+	}
 }
 
 // openPebble turns panics of Pebble into errors. It panics with the error when it can not write, and somewhere in the

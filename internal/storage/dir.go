@@ -62,13 +62,36 @@ func LockDir(fs FS, dataDir string) (io.Closer, error) {
 	return l, nil
 }
 
-// lockDatabase takes Pebble's lock of a database directory.
-func lockDatabase(fs FS, dir string) (*pebble.Lock, error) {
-	l, err := pebble.LockDirectory(dir, fs)
+// databaseLock is Pebble's lock of a database directory.
+type databaseLock struct {
+	*pebble.Lock
+	file io.Closer // what the lock holds
+}
+
+// lockDatabase takes the lock of a database directory.
+func lockDatabase(fs FS, dir string) (databaseLock, error) {
+	keeper := &lockKeeper{FS: fs}
+	l, err := pebble.LockDirectory(dir, keeper)
 	if err != nil {
-		return nil, lockError(dir, err)
+		return databaseLock{}, lockError(dir, err)
 	}
-	return l, nil
+	return databaseLock{l, keeper.file}, nil
+}
+
+// abandon gives the lock up although a Pebble that will never run again has its part in it.
+func (l databaseLock) abandon() error { return l.file.Close() }
+
+// lockKeeper remembers what Lock returned.
+type lockKeeper struct {
+	FS
+	file io.Closer
+}
+
+// Lock implements vfs.FS.
+func (k *lockKeeper) Lock(name string) (c io.Closer, err error) {
+	c, err = k.FS.Lock(name)
+	k.file = c
+	return c, err
 }
 
 // lockError tells a lock that is held from a file that can not be opened. Filesystems report the first with one of

@@ -15,7 +15,7 @@ type failure struct {
 	done   chan struct{} // closed once err is set
 
 	mu      sync.Mutex // guards what follows; not held while call runs
-	opening bool       // failures of Open are its result and call nobody
+	opening bool       // failures of Open are its result and call nobody; it stays set when Open fails
 	closing bool       // nor does background work that Close cuts off
 	err     error
 }
@@ -24,37 +24,35 @@ func newFailure(dir string, call func(error)) *failure {
 	return &failure{dir: dir, call: call, done: make(chan struct{}), opening: true}
 }
 
-// fail records the first failure, raises the fence, and reports it.
+// fail records the first failure, raises the fence, and reports it. While the database is being opened it does not
+// return: Pebble tries a failed flush again for ever, and waits for it in Open; its goroutine ends here and the
+// whole attempt is abandoned (see open).
 func (f *failure) fail(err error) {
 	f.mu.Lock()
-	if f.err != nil {
-		f.mu.Unlock()
-		return
+	first := f.err == nil
+	if first {
+		f.err = fmt.Errorf("%w: %w", ErrFailed, err)
+		f.raised.Store(true)
+		close(f.done)
 	}
-	f.err = fmt.Errorf("%w: %w", ErrFailed, err)
-	f.raised.Store(true)
-	close(f.done)
-	silent, err := f.opening || f.closing, f.err
+	opening, closing, err := f.opening, f.closing, f.err
 	f.mu.Unlock()
-	if !silent {
+	switch {
+	case opening:
+		select {}
+	case first && !closing:
 		f.call(err)
 	}
 }
 
-// take is fail for an error that Pebble must not see. It tells whether it took the error; while opening it does not take
-// the first one, the caller then passes it on. Once the failure is raised it takes everything, since a flush in Open is
-// tried again until it succeeds. err is nil when there is a failure already.
-func (f *failure) take(err error) bool {
+// take is fail for an error that Pebble must not see; nil when there is a failure already.
+func (f *failure) take(err error) {
 	f.mu.Lock()
-	pass := f.opening && f.err == nil
+	opening := f.opening
 	f.mu.Unlock()
-	if pass {
-		return false
-	}
-	if err != nil {
+	if err != nil || opening {
 		f.fail(err)
 	}
-	return true
 }
 
 // check returns nil as long as nothing failed.
@@ -67,11 +65,13 @@ func (f *failure) check() error {
 	return f.err
 }
 
-// opened ends the time in which failures call nobody.
-func (f *failure) opened() {
+// opened ends the time in which failures are Open's result, and returns the failure if there was one: then that time
+// does not end.
+func (f *failure) opened() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.opening = false
+	f.opening = f.err != nil
+	return f.err
 }
 
 // close begins the time in which failures call nobody again.

@@ -12,7 +12,7 @@ import (
 // more: what Pebble still writes goes into memory or nowhere, and all of it succeeds. The directory stays as a crash
 // at that moment would leave it, and nothing in Pebble waits for a disk that does not come back: a flush that fails
 // for ever would keep stalled writers, and with them Close, waiting for ever. While the database is being opened
-// the first failure goes to Pebble, which returns it.
+// a failure goes to Pebble, which returns it, or to the failure, which abandons the attempt.
 type fence struct {
 	vfs.FS
 	failure *failure
@@ -67,9 +67,7 @@ func (f *fence) written(doing, name string, file vfs.File, err error) (vfs.File,
 
 // insteadOf creates a file in memory after the failure err.
 func (f *fence) insteadOf(name string, err error) (vfs.File, error) {
-	if !f.failure.take(err) {
-		return nil, err
-	}
+	f.failure.take(err)
 	if err := f.memory.MkdirAll(f.PathDir(name), dirPerm); err != nil {
 		return nil, err
 	}

@@ -24,15 +24,14 @@ type writtenFile struct {
 
 // hide reports an error and returns what Pebble gets to see of it.
 func (f *failure) hide(doing, name string, err error) error {
-	if f.take(fmt.Errorf("%s %s: %w", doing, name, err)) {
-		return nil
-	}
-	return err
+	f.take(fmt.Errorf("%s %s: %w", doing, name, err))
+	return nil
 }
 
 // try runs a write unless the database has failed.
 func (w *writtenFile) try(doing string, write func() error) error {
-	if w.failure.raised.Load() && w.failure.take(nil) {
+	if w.failure.raised.Load() {
+		w.failure.take(nil)
 		return nil
 	}
 	err := write()
