@@ -30,8 +30,8 @@ func (c *compactor) init(m *Member) {
 	close(c.idle)
 }
 
-// notify tells the compactor that a compaction may have been scheduled. It is
-// called by apply before the compaction's result is delivered.
+// notify tells the compactor that a compaction may have been scheduled. Apply calls it
+// after each group, and wait before it waits.
 func (c *compactor) notify() {
 	if !c.m.gen.Load().store.CompactPending() {
 		return

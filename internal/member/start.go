@@ -14,8 +14,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ErrRefused is wrapped by every error that says: these directories do not belong
-// together or are damaged; nothing was changed.
+// ErrRefused is wrapped by errors that say: log, state and IDENTITY do not belong
+// together, or one of them is missing; no state was changed. Damage within one of them is
+// storage.ErrCorrupt, a newer format storage.ErrNewerFormat.
 var ErrRefused = errors.New("member: refusing to start")
 
 // formatVersion is the number in docs/format/README.md that this release writes.

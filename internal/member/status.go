@@ -8,7 +8,7 @@ type Status struct {
 	Term               uint64
 	Committed, Applied uint64
 	Revision           int64
-	// DiskBytes is what log and state take on disk, InUseBytes what is live in the state.
+	// DiskBytes is what the state takes on disk, InUseBytes what is live in it.
 	DiskBytes, InUseBytes int64
 	Learner               bool
 }
