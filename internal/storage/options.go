@@ -36,7 +36,7 @@ type Options struct {
 	Fatal func(error)
 	// NoSync leaves syncing to the operating system (--unsafe-no-fsync): a power cut loses writes.
 	NoSync bool
-	// CacheBytes bounds the block cache; 0 is 160 MiB for a state and 8 MiB for a log.
+	// CacheBytes bounds the block cache; 0 is 256 MiB for a state and 8 MiB for a log.
 	CacheBytes int64
 	// MemTableBytes is the size at which a memtable is flushed; 0 is 32 MiB for a state and 16 MiB for a log.
 	MemTableBytes uint64
@@ -54,7 +54,7 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	stateCacheBytes    = 160 << 20
+	stateCacheBytes    = 256 << 20
 	stateMemTableBytes = 32 << 20
 	logCacheBytes      = 8 << 20
 	logMemTableBytes   = 16 << 20
@@ -134,7 +134,7 @@ func stateOptions(o Options) *pebble.Options {
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
