@@ -70,11 +70,15 @@ func Open(dir string, o Options) (*Log, error) {
 	return l, nil
 }
 
-// Close seals the log, so that every record is proven to have been synced, and closes it.
+// Close seals the log, so that every record is proven to have been synced, flushes it, so that the next Open has nothing
+// to replay, and closes it.
 func (l *Log) Close() error {
 	l.write.Lock()
 	defer l.write.Unlock()
 	err := l.sealer.close()
+	if ferr := l.db.Flush(); err == nil {
+		err = ferr
+	}
 	if cerr := l.db.Close(); err == nil {
 		err = cerr
 	}
