@@ -19,9 +19,6 @@ import (
 // storage.ErrCorrupt, a newer format storage.ErrNewerFormat.
 var ErrRefused = errors.New("member: refusing to start")
 
-// formatVersion is the number in docs/format/README.md that this release writes.
-const formatVersion = 1
-
 // sealAfter is how long the log may be idle before it proves what it has synced.
 const sealAfter = time.Second
 
@@ -41,11 +38,6 @@ func (m *Member) openStores() (err error) {
 	if err != nil {
 		return err
 	}
-	if known {
-		if err := m.checkFormat(identity); err != nil {
-			return err
-		}
-	}
 	logDir := storage.LogDir(dir, m.cfg.WALDir)
 	if m.log, err = raftlog.Open(logDir, m.logOptions()); err != nil {
 		return err
@@ -63,23 +55,12 @@ func (m *Member) openStores() (err error) {
 			return fmt.Errorf("%w: the log in %s and the directory %s belong to different members", ErrRefused, logDir, dir)
 		}
 		m.identity = m.log.Identity()
-		if err := m.checkFormat(m.identity); err != nil {
-			return err
-		}
 	}
 	if err := m.openState(); err != nil {
 		return err
 	}
 	if !known {
 		return storage.WriteIdentityFile(m.cfg.FS, dir, m.identity)
-	}
-	return nil
-}
-
-func (m *Member) checkFormat(id storage.Identity) error {
-	if id.Format > formatVersion {
-		return fmt.Errorf("%w: %s has format %d, this release knows up to %d: use a newer release",
-			ErrRefused, m.cfg.DataDir, id.Format, formatVersion)
 	}
 	return nil
 }
@@ -110,7 +91,7 @@ func (m *Member) bootstrap() error {
 	if !ok {
 		return fmt.Errorf("member %q is not in the initial cluster", m.cfg.Name)
 	}
-	m.identity = storage.Identity{Format: formatVersion, ClusterID: uint64(founding.ID()), MemberID: uint64(self.ID)}
+	m.identity = storage.Identity{Format: storage.FormatVersion, ClusterID: uint64(founding.ID()), MemberID: uint64(self.ID)}
 	if _, err := rand.Read(m.identity.StoreID[:]); err != nil {
 		return fmt.Errorf("draw a store id: %w", err)
 	}
