@@ -20,7 +20,7 @@ type checker struct {
 // checker returns the one for an entry of the group. REQUIRES: the entry has written nothing yet.
 func (g *group) checker() checker {
 	return checker{
-		from: g.w, rev: g.w.Revision(), compacted: g.w.CompactRevision(), leaseExists: g.m.leaseExists,
+		from: g.w, rev: g.w.Revision(), compacted: g.w.CompactRevision(), leaseExists: g.leaseExists,
 	}
 }
 

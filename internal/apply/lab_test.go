@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -22,6 +23,8 @@ type lab struct {
 	db      *storage.DB
 	store   *mvcc.Store
 	members *cluster.Membership
+	leases  *lease.Table
+	alarms  *cluster.Alarms
 	m       *Machine
 	last    uint64 // index of the newest entry made
 }
@@ -60,7 +63,11 @@ func (l *lab) open() {
 	l.check(err)
 	l.members, err = cluster.Load(l.db)
 	l.check(err)
-	l.m = New(l.store, l.members)
+	l.leases, err = lease.Load(l.db)
+	l.check(err)
+	l.alarms, err = cluster.LoadAlarms(l.db)
+	l.check(err)
+	l.m = New(Parts{Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms})
 }
 
 // reopen ends the machine and starts it anew; after a crash with what was durable.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/invariant"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -22,20 +23,33 @@ const (
 
 // Machine is the state machine of one state. One goroutine at a time calls it.
 type Machine struct {
-	store   *mvcc.Store
-	members *cluster.Membership
-
-	// leaseExists says whether a put may name a lease. None exist yet.
-	leaseExists func(id int64) bool
+	store     *mvcc.Store
+	members   *cluster.Membership
+	leases    *lease.Table
+	alarms    *cluster.Alarms
+	published func([]mvcc.Event)
 
 	results     []waiting // a group's, kept for its memory
 	confRefused error     // why the configuration change that is under way was refused
 }
 
-// New makes the machine that changes store and members, which must be those of one
-// state.
-func New(store *mvcc.Store, members *cluster.Membership) *Machine {
-	return &Machine{store: store, members: members, leaseExists: func(int64) bool { return false }}
+// Parts are what a machine changes: all of them of one state.
+type Parts struct {
+	Store   *mvcc.Store
+	Members *cluster.Membership
+	Leases  *lease.Table
+	Alarms  *cluster.Alarms
+	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
+	// must not block. nil when nobody wants them.
+	Published func([]mvcc.Event)
+}
+
+// New makes the machine that changes the parts.
+func New(p Parts) *Machine {
+	if p.Published == nil {
+		p.Published = func([]mvcc.Event) {}
+	}
+	return &Machine{store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, published: p.Published}
 }
 
 // Apply applies consecutive normal entries. wanted says whether anyone here waits for
@@ -64,12 +78,14 @@ func (m *Machine) Apply(entries []*raftpb.Entry, wanted func(id uint64) bool, do
 
 // group is a run of entries that share a batch.
 type group struct {
-	m       *Machine
-	w       *mvcc.Writer
-	members *cluster.Change // nil until an entry changes the membership
-	results []waiting
-	answers int   // bytes in results
-	unread  error // the present entry did its writes, but could not answer all it was asked
+	m           *Machine
+	w           *mvcc.Writer
+	members     *cluster.Change      // nil until an entry changes the membership
+	leaseChange *lease.Change        // nil until an entry asks for a lease or changes one
+	alarmChange *cluster.AlarmChange // nil until an entry is looked at
+	results     []waiting
+	answers     int   // bytes in results
+	unread      error // the present entry did its writes, but could not answer all it was asked
 }
 
 type waiting struct {
@@ -101,15 +117,29 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 	if err := g.w.Commit(); err != nil {
 		return 0, fmt.Errorf("commit the effect of entries %d to %d: %w", entries[0].GetIndex(), last.GetIndex(), err)
 	}
-	if g.members != nil {
-		g.members.Publish()
-	}
+	g.publish()
 	for _, x := range g.results {
 		done(x.id, x.r)
 	}
 	clear(g.results)
 	m.results = g.results
 	return n, nil
+}
+
+// publish makes the group's effect visible. REQUIRES: it was committed.
+func (g *group) publish() {
+	if g.members != nil {
+		g.members.Publish()
+	}
+	if g.leaseChange != nil {
+		g.leaseChange.Publish()
+	}
+	if g.alarmChange != nil {
+		g.alarmChange.Publish()
+	}
+	if events := g.w.Events(); len(events) > 0 {
+		g.m.published(events)
+	}
 }
 
 // apply applies one normal entry.
@@ -124,8 +154,12 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 	want := wanted(header.ID)
 	g.unread = nil
 	g.w.Begin()
+	before := len(g.w.Events())
 	r, err := g.run(cmd, raw, want)
 	if err != nil {
+		return err
+	}
+	if err := g.attach(g.w.Events()[before:]); err != nil {
 		return err
 	}
 	rev, changed := g.w.End()
@@ -143,6 +177,9 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 
 // run is the switch over all commands. A refusal is in the result.
 func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
+	if err := g.alarmed(cmd, raw); err != nil {
+		return Result{Err: err}, nil
+	}
 	var body []byte
 	var err error
 	switch cmd {
@@ -154,6 +191,14 @@ func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
 		body, err = g.txn(raw, want)
 	case CommandCompaction:
 		err = g.compact(raw)
+	case CommandLeaseGrant:
+		body, err = g.leaseGrant(raw)
+	case CommandLeaseRevoke:
+		err = g.leaseRevoke(raw)
+	case CommandLeaseCheckpoint:
+		err = g.leaseCheckpoint(raw)
+	case CommandAlarm:
+		body, err = g.alarm(raw)
 	case CommandClusterVersionSet:
 		err = g.setClusterVersion(raw)
 	case CommandClusterMemberAttrSet:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -19,6 +20,8 @@ type generation struct {
 	identity storage.Identity
 	store    *mvcc.Store
 	members  *cluster.Membership
+	leases   *lease.Table
+	alarms   *cluster.Alarms
 	machine  *apply.Machine
 }
 
@@ -58,14 +61,15 @@ func (m *Member) openGeneration(number uint64) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := loadGeneration(number, db)
+	g, err := loadGeneration(number, db, m.changed)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("load the state %s: %w", dir, err), db.Close())
 	}
 	return g, nil
 }
 
-func loadGeneration(number uint64, db *storage.DB) (*generation, error) {
+// loadGeneration loads what a state has in memory. published is apply.Parts.Published.
+func loadGeneration(number uint64, db *storage.DB, published func([]mvcc.Event)) (*generation, error) {
 	g := &generation{number: number, db: db}
 	found, err := db.Get(identityKey, func(v []byte) (err error) {
 		g.identity, err = storage.DecodeIdentity(v)
@@ -83,7 +87,15 @@ func loadGeneration(number uint64, db *storage.DB) (*generation, error) {
 	if g.members, err = cluster.Load(db); err != nil {
 		return nil, err
 	}
-	g.machine = apply.New(g.store, g.members)
+	if g.leases, err = lease.Load(db); err != nil {
+		return nil, err
+	}
+	if g.alarms, err = cluster.LoadAlarms(db); err != nil {
+		return nil, err
+	}
+	g.machine = apply.New(apply.Parts{
+		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms, Published: published,
+	})
 	return g, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
 // machine is what the consensus applies entries to: the present generation's
@@ -17,6 +19,9 @@ func (x *machine) Apply(entries []*raftpb.Entry) error {
 	x.m.compactor.notify()
 	return nil
 }
+
+// changed is given what each group of entries changed.
+func (m *Member) changed([]mvcc.Event) {}
 
 func (x *machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
 	return x.m.gen.Load().machine.CheckConfChange(e)

@@ -143,7 +143,7 @@ func (m *Member) buildGeneration(number uint64, state io.Reader) (*generation, e
 	if err := storage.SyncDir(m.cfg.FS, storage.Root(m.cfg.DataDir)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	g, err := loadGeneration(number, db)
+	g, err := loadGeneration(number, db, m.changed)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
