@@ -37,7 +37,7 @@ var rooms = []room{
 	{"internal/watch", state, "the hub is told of events; it knows no connections"},
 	{"internal/consensus", []string{"internal/raftlog"}, "consensus orders bytes; it knows no key-value"},
 	{"internal/peer", []string{"internal/cluster", "internal/snapshot"}, "transport carries messages between members and decides nothing"},
-	{"internal/etcdfile", []string{"internal/storage"}, "a reader and writer of files"},
+	{"internal/etcdfile", state, "etcd's files are another form of the state; who wants them is not its business"},
 	{"internal/member", []string{"internal/apply", "internal/snapshot", "internal/watch", "internal/consensus", "internal/peer", "internal/etcdfile"},
 		"a member is one level below the services: it answers them and does not know them"},
 	{"internal/rpc", []string{"internal/member"}, "services translate; they do not know how they are served"},
