@@ -1,0 +1,2 @@
+// Package watch tells those who ask what changes in the store.
+package watch
