@@ -21,7 +21,7 @@ func (x *machine) Apply(entries []*raftpb.Entry) error {
 }
 
 // changed is given what each group of entries changed.
-func (m *Member) changed([]mvcc.Event) {}
+func (m *Member) changed(events []mvcc.Event) { m.hub.Publish(events) }
 
 func (x *machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
 	return x.m.gen.Load().machine.CheckConfChange(e)
@@ -43,6 +43,7 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	}
 	old := x.m.gen.Swap(g)
 	x.m.incoming.installed()
+	x.m.hub.Reset()
 	x.m.compactor.notify()
 	return x.m.retire(old)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
+	"github.com/ashlar-kv/ashlar/internal/watch"
 )
 
 // Config describes a member. Fields without a stated default are required.
@@ -72,6 +73,7 @@ type Member struct {
 	log      *raftlog.Log
 	gen      atomic.Pointer[generation]
 	node     *consensus.Node
+	hub      *watch.Hub
 	identity storage.Identity
 
 	ids       idSource
@@ -101,7 +103,13 @@ func Open(cfg Config) (*Member, error) {
 	if err := m.openStores(); err != nil {
 		return nil, errors.Join(err, m.closeStores())
 	}
+	m.hub = watch.NewHub(watch.Options{
+		View:      m.View,
+		Revision:  func() int64 { return m.Store().Revision() },
+		Compacted: func() int64 { return m.Store().CompactRevision() },
+	})
 	if err := m.openNode(); err != nil {
+		m.hub.Close()
 		return nil, errors.Join(err, m.closeStores())
 	}
 	m.ids.init(m.identity.MemberID, cfg.Clock.Now())
@@ -165,6 +173,7 @@ func (m *Member) sweep() {
 func (m *Member) Stop() error {
 	m.stopOnce.Do(func() { close(m.stop) })
 	m.node.Stop()
+	m.hub.Close()
 	m.wg.Wait()
 	return m.closeStores()
 }
@@ -209,6 +218,9 @@ func (m *Member) waitReplayed(ctx context.Context) bool {
 		return false
 	}
 }
+
+// Hub returns what tells watchers of the member's changes.
+func (m *Member) Hub() *watch.Hub { return m.hub }
 
 // Log returns the member's log, for reading.
 func (m *Member) Log() *raftlog.Log { return m.log }
