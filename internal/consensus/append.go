@@ -3,6 +3,7 @@ package consensus
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -22,6 +23,7 @@ type appender struct {
 	wake chan struct{}
 
 	saved raftlog.HardState // what the log holds; append loop only
+	began atomic.Int64      // when the write in hand began, in Unix nanoseconds; 0 when there is none
 }
 
 func (a *appender) init(n *Node) {
@@ -114,6 +116,8 @@ func (a *appender) write(msgs []*raftpb.Message) error {
 	if changed {
 		save = &hs
 	}
+	a.began.Store(a.n.cfg.Clock.Now().UnixNano())
+	defer a.began.Store(0)
 	if err := a.n.cfg.Log.Append(save, entries, sync); err != nil {
 		return err
 	}

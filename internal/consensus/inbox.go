@@ -13,6 +13,10 @@ type Proposal struct {
 	Data []byte
 	// ConfChange marks Data as an encoded raftpb.ConfChange.
 	ConfChange bool
+	// Urgent proposals go into the log before all others that wait, and are refused only above a bound of their own
+	// (urgentMax), never because clients have sent too much: what keeps the cluster in order, as the end of leases, must not
+	// wait for those who overload it. The proposer bounds how many are under way.
+	Urgent bool
 	// Fail is called, from any goroutine and at most once, when the node gives the
 	// proposal up. That it is never called does not say that the entry committed.
 	Fail func(error)
@@ -31,8 +35,9 @@ func (p *Proposal) fail(err error) {
 // held for a few instructions only.
 type inbox struct {
 	mu        sync.Mutex
+	urgent    []*Proposal
 	proposals []*Proposal
-	bytes     int
+	bytes     int // in proposals, not in urgent
 	messages  []*raftpb.Message
 	responses []*raftpb.Message // from the append and apply loops, in their order
 	calls     []func(*raft.RawNode)
@@ -53,6 +58,7 @@ func (b *inbox) signal() {
 
 // letters is one turn's catch.
 type letters struct {
+	urgent    []*Proposal
 	proposals []*Proposal
 	messages  []*raftpb.Message
 	responses []*raftpb.Message
@@ -61,7 +67,7 @@ type letters struct {
 }
 
 func (l *letters) empty() bool {
-	return len(l.proposals) == 0 && len(l.messages) == 0 && len(l.responses) == 0 &&
+	return len(l.urgent) == 0 && len(l.proposals) == 0 && len(l.messages) == 0 && len(l.responses) == 0 &&
 		len(l.calls) == 0 && l.ticks == 0
 }
 
@@ -69,11 +75,11 @@ func (l *letters) empty() bool {
 func (b *inbox) take(withProposals bool) letters {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := letters{nil, b.messages, b.responses, b.calls, b.ticks}
+	l := letters{messages: b.messages, responses: b.responses, calls: b.calls, ticks: b.ticks}
 	b.messages, b.responses, b.calls, b.ticks = nil, nil, nil, 0
 	if withProposals {
-		l.proposals = b.proposals
-		b.proposals, b.bytes = nil, 0
+		l.urgent, l.proposals = b.urgent, b.proposals
+		b.urgent, b.proposals, b.bytes = nil, nil, 0
 	}
 	return l
 }
@@ -92,7 +98,7 @@ func (b *inbox) respond(rs []*raftpb.Message) {
 // ErrTooManyRequests when the queue or the apply loop is too far behind, or
 // ErrStopped; then Fail is not called.
 func (n *Node) Propose(p *Proposal) error {
-	if n.committed.Load() > n.applied.Load()+unappliedMax {
+	if !p.Urgent && n.committed.Load() > n.applied.Load()+unappliedMax {
 		return ErrTooManyRequests
 	}
 	b := &n.inbox
@@ -101,13 +107,28 @@ func (n *Node) Propose(p *Proposal) error {
 		b.mu.Unlock()
 		return ErrStopped
 	}
-	if len(b.proposals) >= proposalsMax || b.bytes+len(p.Data) > proposalBytesMax {
-		b.mu.Unlock()
+	ok := b.putLocked(p)
+	b.mu.Unlock()
+	if !ok {
 		return ErrTooManyRequests
+	}
+	b.signal()
+	return nil
+}
+
+// putLocked queues a proposal, unless its queue is full.
+func (b *inbox) putLocked(p *Proposal) bool {
+	if p.Urgent {
+		if len(b.urgent) >= urgentMax {
+			return false
+		}
+		b.urgent = append(b.urgent, p)
+		return true
+	}
+	if len(b.proposals) >= proposalsMax || b.bytes+len(p.Data) > proposalBytesMax {
+		return false
 	}
 	b.proposals = append(b.proposals, p)
 	b.bytes += len(p.Data)
-	b.mu.Unlock()
-	b.signal()
-	return nil
+	return true
 }

@@ -33,6 +33,7 @@ func (n *Node) Turn() bool {
 		}
 	}
 	n.campaignAlone()
+	n.propose(in.urgent)
 	n.propose(in.proposals)
 	n.maybeRead()
 	if n.rn.HasReady() {

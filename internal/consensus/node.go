@@ -103,6 +103,8 @@ const (
 	// proposalsMax and proposalBytesMax bound what waits for the raft loop.
 	proposalsMax     = 20_000
 	proposalBytesMax = 64 << 20
+	// urgentMax bounds the urgent ones among them, which are counted apart.
+	urgentMax = 4_096
 	// messagesMax bounds messages from peers that wait for the raft loop; further
 	// ones are dropped, as a network may.
 	messagesMax = 4_096
@@ -289,7 +291,7 @@ func (n *Node) fatal(err error) {
 // failWaiting ends proposals and reads that no loop will serve any more.
 func (n *Node) failWaiting(err error) {
 	in := n.inbox.take(true)
-	for _, p := range in.proposals {
+	for _, p := range append(in.urgent, in.proposals...) {
 		p.fail(err)
 	}
 	n.reads.failAll(&n.inbox, err)
@@ -320,6 +322,17 @@ func (n *Node) Leader() uint64 { return n.lead.Load() }
 
 // IsLeader says whether this member is the leader, as far as it knows.
 func (n *Node) IsLeader() bool { return n.lead.Load() == n.cfg.ID }
+
+// SyncStalled says whether a write to the log has been under way for longer than an election timeout. A leader in that
+// state may be deposed any moment, and what it decides may come late: it should decide nothing by the clock.
+func (n *Node) SyncStalled() bool {
+	since := n.append.began.Load()
+	if since == 0 {
+		return false
+	}
+	limit := time.Duration(n.cfg.ElectionTicks) * n.cfg.TickInterval
+	return n.cfg.Clock.Now().UnixNano()-since > int64(limit)
+}
 
 // LeaderChanged returns a channel that is closed at the next change of leader.
 func (n *Node) LeaderChanged() <-chan struct{} {

@@ -8,14 +8,34 @@ import (
 
 // ReadBatch is a set of linearizable reads that share one ReadIndex.
 type ReadBatch struct {
-	done  chan struct{} // closed once, after err is set
-	err   error
-	index uint64
-	ticks int // since the raft loop first saw it unconfirmed
+	confirmed chan struct{} // closed once, before done or with it
+	done      chan struct{} // closed once, after err is set
+	err       error
+	index     uint64
+	ticks     int // since the raft loop first saw it unconfirmed
+}
+
+func newReadBatch() *ReadBatch {
+	return &ReadBatch{confirmed: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Done is closed when the batch is decided.
 func (b *ReadBatch) Done() <-chan struct{} { return b.done }
+
+// Confirmed is closed when the leader has answered, which may be long before what it answered is applied here, or when the
+// batch has failed. A member that was the leader in some term before it joined the batch, and is the leader in that same term
+// now that Confirmed is closed, has been confirmed as such by a quorum in between.
+func (b *ReadBatch) Confirmed() <-chan struct{} { return b.confirmed }
+
+// Failed returns, once Confirmed is closed, the error when the batch has failed by now, and nil otherwise.
+func (b *ReadBatch) Failed() error {
+	select {
+	case <-b.done:
+		return b.err
+	default:
+		return nil
+	}
+}
 
 // Err says, once Done is closed, how it was decided: nil lets the reads go on.
 func (b *ReadBatch) Err() error { return b.err }
@@ -23,6 +43,16 @@ func (b *ReadBatch) Err() error { return b.err }
 func (b *ReadBatch) finish(err error) {
 	b.err = err
 	close(b.done)
+	b.confirm()
+}
+
+// confirm is called by the raft loop, or when it has ended.
+func (b *ReadBatch) confirm() {
+	select {
+	case <-b.confirmed:
+	default:
+		close(b.confirmed)
+	}
 }
 
 // reads batches linearizable reads: one batch is in flight while the next one
@@ -47,7 +77,7 @@ func (r *reads) join(in *inbox) *ReadBatch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.gathering == nil {
-		in.gathering = &ReadBatch{done: make(chan struct{})}
+		in.gathering = newReadBatch()
 	}
 	return in.gathering
 }
@@ -102,6 +132,7 @@ func (r *reads) confirm(states []raft.ReadState) {
 			continue
 		}
 		r.inflight.index = s.Index
+		r.inflight.confirm()
 		r.waiting = append(r.waiting, r.inflight)
 		r.inflight = nil
 	}
