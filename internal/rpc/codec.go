@@ -6,7 +6,7 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// codec is the codec of a server: Requests and Responses pass as bytes, all else through gRPC's own codec. It has
+// codec is the codec of a server: Requests, Responses and watch responses pass as bytes, all else through gRPC's own codec. It has
 // the name of that codec, so clients see no difference.
 type codec struct{ rest encoding.CodecV2 }
 
@@ -15,12 +15,16 @@ func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 // Name implements encoding.CodecV2.
 func (c codec) Name() string { return grpcproto.Name }
 
-// Marshal implements encoding.CodecV2. A Response is empty afterwards.
+// Marshal implements encoding.CodecV2. A response is empty afterwards.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if r, ok := v.(*Response); ok {
+	switch r := v.(type) {
+	case *Response:
 		return r.take(), nil
+	case *watchResponse:
+		return r.take(), nil
+	default:
+		return c.rest.Marshal(v)
 	}
-	return c.rest.Marshal(v)
 }
 
 // Unmarshal implements encoding.CodecV2.

@@ -11,21 +11,26 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// guard stands before every request: it turns away clients that demand a leader while there is none, and logs slow
-// requests.
+// guard stands before every request: it turns away clients that demand a leader while there is none, ends their streams
+// when it is lost, and logs slow requests.
 type guard struct {
 	hasLeader func() bool
 	slow      time.Duration
 	log       *slog.Logger
+	lost      *leaderless // nil when no stream is ended for want of a leader
 }
 
 // check returns ErrGRPCNoLeader when the client demands a leader and none is known.
 func (g *guard) check(ctx context.Context) error {
-	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	if len(v) > 0 && v[0] == rpctypes.MetadataHasLeader && !g.hasLeader() {
+	if demandsLeader(ctx) && !g.hasLeader() {
 		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
+}
+
+func demandsLeader(ctx context.Context) bool {
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 }
 
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -64,6 +69,9 @@ func (g *guard) tell(ctx context.Context, method string, took time.Duration, req
 func (g *guard) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if err := g.check(s.Context()); err != nil {
 		return err
+	}
+	if g.lost != nil && demandsLeader(s.Context()) {
+		return g.lost.run(srv, s, handler)
 	}
 	return handler(srv, s)
 }

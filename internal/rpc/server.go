@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
 // overheadBytes is what a message may have over MaxRequestBytes before gRPC itself refuses it.
@@ -36,6 +38,11 @@ type Options struct {
 	SlowRequest time.Duration
 	// HasLeader says whether the member knows a leader, for clients that demand one. Required.
 	HasLeader func() bool
+	// LeaderChanged returns a channel that is closed at the next change of HasLeader's answer, or earlier. With it the
+	// streams of clients that demand a leader end once there was none for LeaderPatience of Clock; nil ends none.
+	LeaderChanged  func() <-chan struct{}
+	LeaderPatience time.Duration
+	Clock          clock.Clock
 	// Logger is required.
 	Logger *slog.Logger
 	// Extra are further options, such as credentials.
@@ -49,6 +56,9 @@ func NewServer(o Options) *grpc.Server {
 		streams = math.MaxUint32
 	}
 	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger}
+	if o.LeaderChanged != nil {
+		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
+	}
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(g.unary),
@@ -74,6 +84,7 @@ type Services struct {
 	KV          *KV
 	Maintenance *Maintenance
 	Cluster     *Cluster
+	Watch       *Watch
 }
 
 // Register adds all services to a server that NewServer has made; those that are not built answer Unimplemented to each
@@ -82,7 +93,11 @@ func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
 	s.KV.Register(r)
 	s.Maintenance.Register(r)
 	s.Cluster.Register(r)
-	register(r, etcdserverpb.Watch_ServiceDesc, etcdserverpb.UnimplementedWatchServer{})
+	if s.Watch != nil {
+		s.Watch.Register(r)
+	} else {
+		register(r, etcdserverpb.Watch_ServiceDesc, etcdserverpb.UnimplementedWatchServer{})
+	}
 	register(r, etcdserverpb.Lease_ServiceDesc, etcdserverpb.UnimplementedLeaseServer{})
 	register(r, etcdserverpb.Auth_ServiceDesc, etcdserverpb.UnimplementedAuthServer{})
 	h := health.NewServer()

@@ -1,0 +1,97 @@
+package rpc
+
+import (
+	"google.golang.org/grpc/mem"
+
+	"github.com/ashlar-kv/ashlar/internal/watch"
+)
+
+// The fields of WatchResponse beside the header; events come encoded.
+const (
+	watchID       = 2
+	watchCreated  = 3
+	watchCanceled = 4
+	watchCompact  = 5
+	watchReason   = 6
+	watchFragment = 7
+)
+
+// watchHeadMax is the most that all fields but the events take, without the text of the reason.
+const watchHeadMax = 128
+
+// watchShareMin is the size from which an event is handed to gRPC as it is. Smaller ones are copied side by side: a piece
+// more costs more than the copy.
+const watchShareMin = 8 << 10
+
+// watchResponse is an encoded WatchResponse, to be handed to the codec once. It is not counted in the budget of large
+// responses: a stream has one of them at a time, bounded by the hub, and shares large events with all others.
+type watchResponse struct{ chunks mem.BufferSlice }
+
+// newWatchResponse encodes m. The response refers to m's large events and copies the others.
+func newWatchResponse(h header, m *watch.Message) (*watchResponse, error) {
+	if m.Size+watchHeadMax+len(m.Reason) > responseMax {
+		return nil, errResponseTooLarge
+	}
+	events := m.Events
+	n, small := smallEvents(events)
+	cur := chunkPool.Get(watchHeadMax + len(m.Reason) + small)
+	*cur = appendEvents(appendWatchHead((*cur)[:0], h, m), events[:n])
+	events = events[n:]
+	r := &watchResponse{chunks: make(mem.BufferSlice, 0, 1)}
+	r.chunks = append(r.chunks, mem.NewBuffer(cur, chunkPool))
+	for len(events) > 0 {
+		if n, small = smallEvents(events); n == 0 {
+			r.chunks = append(r.chunks, mem.SliceBuffer(events[0]))
+			events = events[1:]
+			continue
+		}
+		cur = chunkPool.Get(small)
+		*cur = appendEvents((*cur)[:0], events[:n])
+		r.chunks = append(r.chunks, mem.NewBuffer(cur, chunkPool))
+		events = events[n:]
+	}
+	return r, nil
+}
+
+// smallEvents says how many of the first events go into one chunk, and how long they are together.
+func smallEvents(events [][]byte) (n, size int) {
+	for n < len(events) && len(events[n]) < watchShareMin && size+len(events[n])+watchHeadMax <= chunkLarge {
+		size += len(events[n])
+		n++
+	}
+	return n, size
+}
+
+func appendEvents(dst []byte, events [][]byte) []byte {
+	for _, e := range events {
+		dst = append(dst, e...)
+	}
+	return dst
+}
+
+func appendWatchHead(dst []byte, h header, m *watch.Message) []byte {
+	dst = h.append(dst)
+	dst = appendNumber(dst, watchID, uint64(m.WatchID))
+	dst = appendFlag(dst, watchCreated, m.Created)
+	dst = appendFlag(dst, watchCanceled, m.Canceled)
+	dst = appendNumber(dst, watchCompact, uint64(m.CompactRevision))
+	if m.Reason != "" {
+		dst = append(appendBytesHead(dst, watchReason, len(m.Reason)), m.Reason...)
+	}
+	return appendFlag(dst, watchFragment, m.Fragment)
+}
+
+// appendFlag appends a field that holds a truth value, unless it is false.
+func appendFlag(dst []byte, field uint32, set bool) []byte {
+	if !set {
+		return dst
+	}
+	return appendNumber(dst, field, 1)
+}
+
+// take hands the chunks over; the response is empty then.
+func (r *watchResponse) take() mem.BufferSlice {
+	c := r.chunks
+	r.chunks = nil
+	return c
+}
