@@ -94,6 +94,9 @@ type Config struct {
 	// SocketReusePort and SocketReuseAddress are socket options of every listener; ListenConfig sets them.
 	SocketReusePort, SocketReuseAddress bool
 
+	// WatchProgressInterval is the time between progress messages of an idle watcher that asked for them.
+	WatchProgressInterval time.Duration
+
 	// WarningUnaryRequestDuration is the time of one unary request above which a warning is logged.
 	WarningUnaryRequestDuration time.Duration
 	// UnsafeNoFsync acknowledges writes before they are on disk. A power cut then loses data.

@@ -12,7 +12,6 @@ const (
 	waitsTracing    = "tracing"
 	waitsCorruption = "corruption checks"
 	waitsCompaction = "automatic compaction"
-	waitsWatch      = "watch"
 	waitsGates      = "feature gates"
 	waitsMemory     = "memory locking"
 	waitsRecovery   = "recovery of a lost quorum"

@@ -21,6 +21,9 @@ import (
 // DefaultProgressInterval is the time between progress messages when none is given.
 const DefaultProgressInterval = 10 * time.Minute
 
+// progressIntervalMin is the shortest interval, as in etcd.
+const progressIntervalMin = 100 * time.Millisecond
+
 // progressJitter is the part of the interval that is added at random, so that the streams of a client that opened many at
 // once do not all speak at once.
 const progressJitter = 10
@@ -36,7 +39,7 @@ type WatchMember interface {
 // WatchOptions are the settings of the Watch service.
 type WatchOptions struct {
 	// ProgressInterval is the time between the progress messages of an idle watcher that asked for them
-	// (DefaultProgressInterval); up to a tenth more is added.
+	// (DefaultProgressInterval, and no less than 100 ms); up to a tenth more is added.
 	ProgressInterval time.Duration
 	// Clock tells when it has passed. Required.
 	Clock clock.Clock
@@ -62,6 +65,7 @@ func NewWatch(m WatchMember, o WatchOptions) *Watch {
 	if o.ProgressInterval <= 0 {
 		o.ProgressInterval = DefaultProgressInterval
 	}
+	o.ProgressInterval = max(o.ProgressInterval, progressIntervalMin)
 	return &Watch{member: m, o: o, streams: make(map[*watching]context.CancelCauseFunc)}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
@@ -24,13 +25,17 @@ const (
 	// headerTimeout and idleTimeout bound what a silent HTTP client holds.
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
+	// leaderPatience is how many election timeouts without a leader end the streams of clients that demand one, as
+	// in etcd.
+	leaderPatience = 3
 )
 
 // services serves the clients of a member, gRPC and HTTP on the same addresses.
 type services struct {
-	grpc *grpc.Server
-	http *http.Server
-	wg   sync.WaitGroup
+	grpc    *grpc.Server
+	http    *http.Server
+	watches *rpc.Watch
+	wg      sync.WaitGroup
 }
 
 func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *services {
@@ -43,6 +48,9 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			KeepaliveTimeout:     cfg.GRPCKeepAliveTimeout,
 			SlowRequest:          cfg.WarningUnaryRequestDuration,
 			HasLeader:            m.HasLeader,
+			LeaderChanged:        m.Node().LeaderChanged,
+			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
+			Clock:                clock.Real(),
 			Logger:               log,
 		}),
 		http: &http.Server{
@@ -55,6 +63,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
+		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real()}),
 	}
 	maintenance := rpc.NewMaintenance(func() rpc.Status { return status(cfg, m) })
 	maintenance.KVHash = m.HashKV
@@ -62,6 +71,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps)}),
 		Maintenance: maintenance,
 		Cluster:     rpc.NewCluster(m),
+		Watch:       s.watches,
 	}.Register(s.grpc)
 	return s
 }
@@ -110,14 +120,15 @@ func (s *services) serve(listeners []net.Listener) <-chan error {
 	return broken
 }
 
-// stop takes no new connections, lets requests under way end for stopGrace, and then
-// ends them.
+// stop takes no new connections, ends watches, lets other requests under way end for stopGrace, and then ends them
+// too.
 func (s *services) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
 	ended := context.AfterFunc(ctx, s.grpc.Stop)
 	defer ended()
 	s.wg.Go(s.grpc.GracefulStop)
+	s.watches.Stop()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.http.Close()
