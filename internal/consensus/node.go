@@ -323,6 +323,13 @@ func (n *Node) Leader() uint64 { return n.lead.Load() }
 // IsLeader says whether this member is the leader, as far as it knows.
 func (n *Node) IsLeader() bool { return n.lead.Load() == n.cfg.ID }
 
+// Leads says whether this member is the leader, as far as it knows, and in which term. To be sure, ask it before and after
+// a read (ReadBatch.Confirmed).
+func (n *Node) Leads() (term uint64, ok bool) {
+	term = n.Term()
+	return term, n.IsLeader() && n.Term() == term
+}
+
 // SyncStalled says whether a write to the log has been under way for longer than an election timeout. A leader in that
 // state may be deposed any moment, and what it decides may come late: it should decide nothing by the clock.
 func (n *Node) SyncStalled() bool {
