@@ -28,6 +28,8 @@ type Machine struct {
 	leases    *lease.Table
 	alarms    *cluster.Alarms
 	published func([]mvcc.Event)
+	// learnersMax bounds the learners of the cluster.
+	learnersMax int
 
 	results     []waiting // a group's, kept for its memory
 	confRefused error     // why the configuration change that is under way was refused
@@ -42,6 +44,8 @@ type Parts struct {
 	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
 	// must not block. nil when nobody wants them.
 	Published func([]mvcc.Event)
+	// MaxLearners is --max-learners, 0 is 1. As in etcd it decides at apply, so it must be the same for all members.
+	MaxLearners int
 }
 
 // New makes the machine that changes the parts.
@@ -49,7 +53,12 @@ func New(p Parts) *Machine {
 	if p.Published == nil {
 		p.Published = func([]mvcc.Event) {}
 	}
-	return &Machine{store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, published: p.Published}
+	if p.MaxLearners == 0 {
+		p.MaxLearners = 1
+	}
+	return &Machine{
+		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, published: p.Published, learnersMax: p.MaxLearners,
+	}
 }
 
 // Apply applies consecutive normal entries. wanted says whether anyone here waits for

@@ -92,7 +92,7 @@ func (m *Machine) judge(cc *raftpb.ConfChange) (func(*cluster.Change) error, err
 		if x.IsPromote {
 			return func(c *cluster.Change) error { return c.Promote(id) }, m.members.CheckPromote(id)
 		}
-		return func(c *cluster.Change) error { return c.Add(x.Member) }, m.members.CheckAdd(x.Member)
+		return func(c *cluster.Change) error { return c.Add(x.Member) }, m.members.CheckAdd(x.Member, m.learnersMax)
 	case raftpb.ConfChangeRemoveNode:
 		return func(c *cluster.Change) error { return c.Remove(id) }, m.members.CheckRemove(id)
 	case raftpb.ConfChangeUpdateNode:

@@ -152,9 +152,9 @@ func TestMembershipSurvivesAReload(t *testing.T) {
 		t.Errorf("removed %v, version %q", m.IsRemoved(3), m.Version())
 	}
 	checks := map[string]struct{ got, want error }{
-		"adding a removed id":       {m.CheckAdd(Member{ID: 3}), ErrIDRemoved},
-		"adding a taken id":         {m.CheckAdd(Member{ID: 1}), ErrIDExists},
-		"adding a taken URL":        {m.CheckAdd(Member{ID: 7, PeerURLs: []string{"http://a"}}), ErrPeerURLExists},
+		"adding a removed id":       {m.CheckAdd(Member{ID: 3}, 1), ErrIDRemoved},
+		"adding a taken id":         {m.CheckAdd(Member{ID: 1}, 1), ErrIDExists},
+		"adding a taken URL":        {m.CheckAdd(Member{ID: 7, PeerURLs: []string{"http://a"}}, 1), ErrPeerURLExists},
 		"promoting a voter":         {m.CheckPromote(1), ErrNotLearner},
 		"promoting nobody":          {m.CheckPromote(8), ErrIDNotFound},
 		"removing nobody":           {m.CheckRemove(8), ErrIDNotFound},

@@ -23,6 +23,10 @@ var (
 	ErrPeerURLExists = errors.New("membership: peerURL exists")
 	// ErrNotLearner is returned when a voter is to be promoted.
 	ErrNotLearner = errors.New("membership: can only promote a learner member")
+	// ErrTooManyLearners is returned when a learner is added to as many as there may be.
+	ErrTooManyLearners = errors.New("membership: too many learner members in cluster")
+	// ErrLastVoter is returned when the only voter is to be removed: nobody could decide anything after that.
+	ErrLastVoter = errors.New("membership: the only voter cannot be removed")
 )
 
 // view is one state of a membership. It is immutable.
@@ -142,8 +146,9 @@ func (c *Change) Publish() {
 	c.m.now.Store(&v)
 }
 
-// CheckAdd says whether a member may be added: ErrIDRemoved, ErrIDExists, ErrPeerURLExists.
-func (m *Membership) CheckAdd(x Member) error {
+// CheckAdd says whether a member may be added to a cluster that may have learnersMax
+// learners: ErrIDRemoved, ErrIDExists, ErrPeerURLExists, ErrTooManyLearners.
+func (m *Membership) CheckAdd(x Member, learnersMax int) error {
 	v := m.now.Load()
 	switch {
 	case v.removed[x.ID]:
@@ -151,32 +156,37 @@ func (m *Membership) CheckAdd(x Member) error {
 	case v.has(x.ID):
 		return ErrIDExists
 	}
-	return v.peerURLsFree(x)
+	if err := v.peerURLsFree(x); err != nil {
+		return err
+	}
+	if x.IsLearner && len(v.members)-v.voters() >= learnersMax {
+		return ErrTooManyLearners
+	}
+	return nil
 }
 
 // CheckPromote says whether a learner may be made a voter: ErrIDRemoved, ErrIDNotFound,
 // ErrNotLearner.
 func (m *Membership) CheckPromote(id ID) error {
 	v := m.now.Load()
-	switch {
-	case v.removed[id]:
-		return ErrIDRemoved
-	case !v.has(id):
-		return ErrIDNotFound
-	case !v.members[id].IsLearner:
+	if err := v.known(id); err != nil {
+		return err
+	}
+	if !v.members[id].IsLearner {
 		return ErrNotLearner
 	}
 	return nil
 }
 
-// CheckRemove says whether a member may be removed: ErrIDRemoved, ErrIDNotFound.
+// CheckRemove says whether a member may be removed: ErrIDRemoved, ErrIDNotFound, or
+// ErrLastVoter, where members of etcd crash.
 func (m *Membership) CheckRemove(id ID) error {
 	v := m.now.Load()
-	switch {
-	case v.removed[id]:
-		return ErrIDRemoved
-	case !v.has(id):
-		return ErrIDNotFound
+	if err := v.known(id); err != nil {
+		return err
+	}
+	if !v.members[id].IsLearner && v.voters() == 1 {
+		return ErrLastVoter
 	}
 	return nil
 }
@@ -184,13 +194,35 @@ func (m *Membership) CheckRemove(id ID) error {
 // CheckUpdate says whether a member may get x's peer URLs: ErrIDRemoved, ErrIDNotFound,
 // ErrPeerURLExists.
 func (m *Membership) CheckUpdate(x Member) error {
-	if err := m.CheckRemove(x.ID); err != nil {
+	v := m.now.Load()
+	if err := v.known(x.ID); err != nil {
 		return err
 	}
-	return m.now.Load().peerURLsFree(x)
+	return v.peerURLsFree(x)
 }
 
 func (v *view) has(id ID) bool { _, ok := v.members[id]; return ok }
+
+// known returns why a member that is to be changed is not there.
+func (v *view) known(id ID) error {
+	switch {
+	case v.removed[id]:
+		return ErrIDRemoved
+	case !v.has(id):
+		return ErrIDNotFound
+	}
+	return nil
+}
+
+// voters counts the members that are no learners.
+func (v *view) voters() (n int) {
+	for _, x := range v.members {
+		if !x.IsLearner {
+			n++
+		}
+	}
+	return n
+}
 
 func (v *view) peerURLsFree(x Member) error {
 	for id, other := range v.members {
