@@ -99,6 +99,8 @@ type Config struct {
 
 	// WarningUnaryRequestDuration is the time of one unary request above which a warning is logged.
 	WarningUnaryRequestDuration time.Duration
+	// WarningApplyDuration is the time of applying a group of entries above which a warning is logged.
+	WarningApplyDuration time.Duration
 	// UnsafeNoFsync acknowledges writes before they are on disk. A power cut then loses data.
 	UnsafeNoFsync bool
 

@@ -21,7 +21,6 @@ const (
 const (
 	noCount  = "the log is cut below what the state has on disk, not after a number of entries"
 	noWait   = "a member alone stands for election at once"
-	noTiming = "the time of applying single entries is not measured: they are applied in groups"
 	noGate   = "the HTTP gateway is not built yet"
 	noBbolt  = "the state is not kept in bbolt"
 	noFiles  = "the log is one database that is cut by range, not a row of files"

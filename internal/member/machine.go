@@ -13,8 +13,13 @@ import (
 type machine struct{ m *Member }
 
 func (x *machine) Apply(entries []*raftpb.Entry) error {
+	start := x.m.cfg.Clock.Now()
 	if err := x.m.gen.Load().machine.Apply(entries, x.m.waiters.has, x.m.waiters.deliver); err != nil {
 		return err
+	}
+	if took := x.m.cfg.Clock.Now().Sub(start); x.m.cfg.SlowApply > 0 && took > x.m.cfg.SlowApply {
+		x.m.cfg.Logger.Warn("applying entries took too long", "took", took, "expected", x.m.cfg.SlowApply,
+			"entries", len(entries), "first", entries[0].GetIndex())
 	}
 	x.m.compactor.notify()
 	return nil

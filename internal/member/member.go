@@ -49,6 +49,8 @@ type Config struct {
 	MaxRequestBytes uint64
 	// SnapshotCatchUpEntries are kept in the log below the durable state.
 	SnapshotCatchUpEntries uint64
+	// SlowApply is how long a group of entries may take to apply before it is logged; 0 is never.
+	SlowApply time.Duration
 	// NoSync gives up durability (--unsafe-no-fsync).
 	NoSync bool
 
@@ -171,7 +173,10 @@ func (m *Member) sweep() {
 // Stop ends the member: what waits fails with ErrStopped, the state is flushed so
 // that the next start replays nothing, both databases are closed.
 func (m *Member) Stop() error {
-	m.stopOnce.Do(func() { close(m.stop) })
+	m.stopOnce.Do(func() {
+		close(m.stop)
+		m.compactor.cancel()
+	})
 	m.node.Stop()
 	m.hub.Close()
 	m.wg.Wait()

@@ -89,6 +89,7 @@ func openMember(cfg *config.Config, log *slog.Logger, failed chan<- error) (*mem
 		RequestTimeout:         requestTimeoutBase + 2*cfg.ElectionTimeout,
 		MaxRequestBytes:        uint64(cfg.MaxRequestBytes),
 		SnapshotCatchUpEntries: cfg.SnapshotCatchupEntries,
+		SlowApply:              cfg.WarningApplyDuration,
 		NoSync:                 cfg.UnsafeNoFsync,
 		Clock:                  clock.Real(),
 		Logger:                 log,
