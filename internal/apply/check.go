@@ -3,6 +3,7 @@ package apply
 import (
 	"bytes"
 
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -65,7 +66,7 @@ func (c *checker) put(p *Put) error {
 		return ErrEmptyKey
 	}
 	if p.Lease != 0 && !c.leaseExists(p.Lease) {
-		return ErrLeaseNotFound
+		return lease.ErrNotFound
 	}
 	if !p.IgnoreValue && !p.IgnoreLease {
 		return nil

@@ -3,8 +3,17 @@ package apply
 import (
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// Fields of LeaseGrantResponse.
+const (
+	grantID  = 2
+	grantTTL = 3
 )
 
 // leases returns the group's change of the leases.
@@ -15,22 +24,83 @@ func (g *group) leases() *lease.Change {
 	return g.leaseChange
 }
 
-func (g *group) leaseExists(id int64) bool {
-	_, ok := g.leases().Get(id)
-	return ok
+// closeLeases ends the group's change of the leases, published or not. All it could report was reported when it was read.
+func (g *group) closeLeases() {
+	if g.leaseChange != nil {
+		_ = g.leaseChange.Close()
+	}
 }
 
-func (g *group) leaseGrant([]byte) ([]byte, error) {
-	return nil, fmt.Errorf("%w: %s", ErrUnknownCommand, CommandLeaseGrant)
+// leaseExists tells whether a put may name a lease.
+func (g *group) leaseExists(id int64) bool { return g.leases().Exists(id) }
+
+// leaseGrant applies a LeaseGrantRequest.
+func (g *group) leaseGrant(raw []byte) ([]byte, error) {
+	var r etcdserverpb.LeaseGrantRequest
+	if err := proto.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	id := r.GetID()
+	if err := g.leases().Grant(id, r.GetTTL()); err != nil {
+		return nil, err
+	}
+	l, _ := g.leases().Get(id)
+	return appendNumber(appendNumber(nil, grantID, l.ID), grantTTL, l.TTL), nil
 }
 
-func (g *group) leaseRevoke([]byte) error {
-	return fmt.Errorf("%w: %s", ErrUnknownCommand, CommandLeaseRevoke)
+// leaseRevoke applies a LeaseRevokeRequest: the lease and all its keys go, in the order of the keys and in one revision.
+func (g *group) leaseRevoke(raw []byte) error {
+	var r etcdserverpb.LeaseRevokeRequest
+	if err := proto.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	id := r.GetID()
+	if err := g.leases().Revoke(id); err != nil {
+		return err
+	}
+	keys, err := g.leases().Keys(id)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if _, err := g.w.DeleteRange(key, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (g *group) leaseCheckpoint([]byte) error {
-	return fmt.Errorf("%w: %s", ErrUnknownCommand, CommandLeaseCheckpoint)
+// leaseCheckpoint applies a LeaseCheckpointRequest. A lease may be gone by then; those that are there count all the same.
+func (g *group) leaseCheckpoint(raw []byte) error {
+	var r etcdserverpb.LeaseCheckpointRequest
+	if err := proto.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	for _, c := range r.GetCheckpoints() {
+		if err := g.leases().Checkpoint(c.GetID(), c.GetRemaining_TTL()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attach hangs the keys that an entry changed on their leases, and takes them off those they hung on.
-func (g *group) attach([]mvcc.Event) error { return nil }
+func (g *group) attach(events []mvcc.Event) error {
+	for i := range events {
+		e := &events[i]
+		if e.Lease == e.PrevLease {
+			continue
+		}
+		if e.PrevLease != 0 {
+			if err := g.leases().Detach(e.PrevLease, e.Key); err != nil {
+				return err
+			}
+		}
+		if e.Lease != 0 {
+			if err := g.leases().Attach(e.Lease, e.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

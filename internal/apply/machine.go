@@ -108,6 +108,7 @@ func (g *group) full() bool { return g.answers > groupEffectMax || g.w.Batch().L
 // group applies entries as one batch, or the first of them when they do too much, and returns how many.
 func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) (n int, err error) {
 	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0]}
+	defer g.closeLeases()
 	next, _ := m.store.Applied()
 	for n < len(entries) && !g.full() {
 		e := entries[n]
@@ -227,7 +228,8 @@ func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
 // refused says whether an error is a command's result and not the machine's end.
 func refused(err error) bool {
 	for _, r := range []error{
-		ErrKeyNotFound, ErrLeaseNotFound, ErrEmptyKey, mvcc.ErrCompacted, mvcc.ErrFutureRevision,
+		ErrKeyNotFound, ErrEmptyKey, mvcc.ErrCompacted, mvcc.ErrFutureRevision,
+		lease.ErrNotFound, lease.ErrExists, lease.ErrTTLTooLarge,
 	} {
 		if errors.Is(err, r) {
 			return true

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -33,7 +34,7 @@ func TestAnswersOfSingleRequests(t *testing.T) {
 		{"a put that wants what was there", CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), PrevKv: true, IgnoreValue: true},
 			`prev_kv:{key:"a" create_revision:2 mod_revision:3 version:2 value:"2"}`, &etcdserverpb.PutResponse{}, 4, nil},
 		{"a put that keeps what is not there", CommandPut, keepValue("none"), "", nil, 4, ErrKeyNotFound},
-		{"a put on no lease", CommandPut, leased(keepValue("none")), "", nil, 4, ErrLeaseNotFound},
+		{"a put on no lease", CommandPut, leased(keepValue("none")), "", nil, 4, lease.ErrNotFound},
 		{"a delete of nothing", CommandDeleteRange, del("none", ""), "", &etcdserverpb.DeleteRangeResponse{}, 4, nil},
 		{"a delete", CommandDeleteRange, &etcdserverpb.DeleteRangeRequest{Key: []byte("a"), PrevKv: true},
 			`deleted:1 prev_kvs:{key:"a" create_revision:2 mod_revision:4 version:3 value:"2"}`,

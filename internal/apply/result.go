@@ -6,10 +6,12 @@ var (
 	// ErrKeyNotFound is the result of a put that keeps the value or the lease of a
 	// key that is not there.
 	ErrKeyNotFound = errors.New("apply: key not found")
-	// ErrLeaseNotFound is the result of a put on a lease that is not there.
-	ErrLeaseNotFound = errors.New("apply: requested lease not found")
 	// ErrEmptyKey is the result of a put without a key, which no member should propose.
 	ErrEmptyKey = errors.New("apply: key is not provided")
+	// ErrNoSpace is the result of a command that may need space while an alarm says that there is none.
+	ErrNoSpace = errors.New("apply: database space exceeded")
+	// ErrCorrupt is the result of a command that changes keys or leases while an alarm says that members' data differ.
+	ErrCorrupt = errors.New("apply: corrupt cluster")
 	// ErrTooLarge is the result of a transaction that reads more than one message can hold. Its writes, if it has any,
 	// have happened.
 	ErrTooLarge = errors.New("apply: the answer is too large")
@@ -36,7 +38,7 @@ type Result struct {
 	// receiver's. nil for responses that have nothing else.
 	Body []byte
 	// Err says why the command was refused: one of this package's errors, or
-	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster. The command had
+	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster or lease. The command had
 	// no effect then; only with ErrTooLarge and mvcc.ErrTooLarge, when what a transaction reads
 	// did not fit into memory, its writes have happened.
 	Err error

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -29,8 +30,8 @@ func TestWhatATransactionIsRefusedFor(t *testing.T) {
 		txn  *etcdserverpb.TxnRequest
 		want error
 	}{
-		"a lease that does not exist":                      {then(leased(put("q", ""))), ErrLeaseNotFound},
-		"the lease comes before the key that is not there": {then(leased(keepValue("none"))), ErrLeaseNotFound},
+		"a lease that does not exist":                      {then(leased(put("q", ""))), lease.ErrNotFound},
+		"the lease comes before the key that is not there": {then(leased(keepValue("none"))), lease.ErrNotFound},
 		"keeping the value of no key":                      {then(keepValue("none")), ErrKeyNotFound},
 		"keeping the lease of no key": {
 			then(&etcdserverpb.PutRequest{Key: []byte("none"), IgnoreLease: true}), ErrKeyNotFound},
@@ -39,10 +40,10 @@ func TestWhatATransactionIsRefusedFor(t *testing.T) {
 		"a future revision": {then(del("zz", ""), get("a", 99)), mvcc.ErrFutureRevision},
 		"the revision that the transaction itself makes": {then(put("q", "1"), get("a", 6)), mvcc.ErrFutureRevision},
 		"a negative revision":                            {then(del("zz", ""), get("a", -2)), mvcc.ErrCompacted},
-		"of two reasons the first, here the lease":       {then(leased(put("q", "")), get("a", 99)), ErrLeaseNotFound},
+		"of two reasons the first, here the lease":       {then(leased(put("q", "")), get("a", 99)), lease.ErrNotFound},
 		"of two reasons the first, here the revision":    {then(get("a", 99), leased(put("q", ""))), mvcc.ErrFutureRevision},
-		"a reason in a nested one":                       {then(put("q", "1"), then(leased(put("r", "")))), ErrLeaseNotFound},
-		"a reason behind a nested one":                   {then(then(put("q", "1")), leased(put("r", ""))), ErrLeaseNotFound},
+		"a reason in a nested one":                       {then(put("q", "1"), then(leased(put("r", "")))), lease.ErrNotFound},
+		"a reason behind a nested one":                   {then(then(put("q", "1")), leased(put("r", ""))), lease.ErrNotFound},
 		"deleting from a key on, then keeping a value": {
 			then(del("Z", "\x00"), keepValue("a")), ErrKeyNotFound},
 		"deleting from the very key on, then keeping its value": {

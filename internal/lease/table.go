@@ -1,7 +1,10 @@
 package lease
 
 import (
+	"cmp"
 	"errors"
+	"slices"
+	"sync"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -23,40 +26,107 @@ var (
 
 // Lease is one lease. Times are in seconds.
 type Lease struct {
-	ID  int64
+	// ID is any number but 0; negative ones are as good.
+	ID int64
+	// TTL is the time to live as granted.
 	TTL int64
 	// Remaining is what was left at the last checkpoint; 0 when there was none.
 	Remaining int64
 }
 
+// state is what is kept of each lease, beside its id.
+type state struct {
+	ttl, remaining int64
+	keys           int64 // how many hang on it
+}
+
+func (s state) lease(id int64) Lease { return Lease{ID: id, TTL: s.ttl, Remaining: s.remaining} }
+
 // Table holds all leases of one state database. Reading is safe from any goroutine; Begin and what follows belongs to
 // apply.
-type Table struct{}
+type Table struct {
+	db      *storage.DB
+	observe func(Changed)
 
-// Load reads the leases of a state.
-func Load(*storage.DB) (*Table, error) { return &Table{}, nil }
+	mu     sync.RWMutex
+	leases map[int64]state
+}
+
+// Load reads the leases of a state and counts their keys. It wraps storage.ErrCorrupt when a record cannot be read, or a
+// key hangs on a lease that is not there.
+func Load(db *storage.DB) (*Table, error) {
+	t := &Table{db: db, leases: make(map[int64]state)}
+	if err := t.loadLeases(); err != nil {
+		return nil, err
+	}
+	if err := t.countKeys(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
 
 // Get returns a lease.
-func (t *Table) Get(int64) (Lease, bool) { return Lease{}, false }
+func (t *Table) Get(id int64) (Lease, bool) {
+	s, ok := t.get(id)
+	if !ok {
+		return Lease{}, false
+	}
+	return s.lease(id), true
+}
 
-// Changed is what one group of entries did to the leases.
+func (t *Table) get(id int64) (state, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	s, ok := t.leases[id]
+	return s, ok
+}
+
+// Len returns the number of leases.
+func (t *Table) Len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.leases)
+}
+
+// KeyCount returns how many keys hang on a lease, 0 when there is no such lease.
+func (t *Table) KeyCount(id int64) int64 {
+	s, _ := t.get(id)
+	return s.keys
+}
+
+// List returns all leases as they are at one moment, sorted by id. They are the caller's.
+func (t *Table) List() []Lease {
+	t.mu.RLock()
+	out := make([]Lease, 0, len(t.leases))
+	for id, s := range t.leases {
+		out = append(out, s.lease(id))
+	}
+	t.mu.RUnlock()
+	slices.SortFunc(out, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// All yields the leases of List. It holds no lock while it does.
+func (t *Table) All(yield func(Lease) bool) {
+	for _, l := range t.List() {
+		if !yield(l) {
+			return
+		}
+	}
+}
+
+// Changed is what one group of entries did to the leases, in the order in which the log first named them. A lease that was
+// revoked and granted again is in both Revoked and Granted, so Revoked is to be looked at first; one that was granted and
+// revoked is in neither.
 type Changed struct {
-	Granted      []Lease
-	Revoked      []int64
+	// Granted are the leases that were not there before.
+	Granted []Lease
+	// Revoked are the ids of those that are there no more.
+	Revoked []int64
+	// Checkpointed are those whose Remaining has changed.
 	Checkpointed []Lease
 }
 
-// Observe sets who is told of each published change. It must be called before the first change; fn must not block.
-func (t *Table) Observe(func(Changed)) {}
-
-// Begin starts a group's change; its records go into b.
-func (t *Table) Begin(*storage.Batch) *Change { return &Change{} }
-
-// Change is what one group of entries does to the leases.
-type Change struct{}
-
-// Get returns a lease as the group sees it.
-func (c *Change) Get(int64) (Lease, bool) { return Lease{}, false }
-
-// Publish makes the change visible, after its batch was committed.
-func (c *Change) Publish() {}
+// Observe sets who is told of each published change, by the goroutine that publishes, when readers see it. It must be
+// called before the first change; fn must not block and owns what it is given.
+func (t *Table) Observe(fn func(Changed)) { t.observe = fn }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -21,9 +22,14 @@ var statuses = []struct{ err, status error }{
 	{mvcc.ErrTooLarge, status.Error(codes.ResourceExhausted, "ashlar: the range is too large to be sorted by anything but its keys")},
 
 	{apply.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
-	{apply.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{apply.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
 	{apply.ErrTooLarge, errResponseTooLarge},
+	{apply.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{apply.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+
+	{lease.ErrNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
+	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
 
 	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{member.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -27,7 +28,9 @@ func TestErrorsBecomeEtcdsStatuses(t *testing.T) {
 		{mvcc.ErrFutureRevision, codes.OutOfRange, deep + "mvcc: required revision is a future revision"},
 		{mvcc.ErrTooLarge, codes.ResourceExhausted, "ashlar: the range is too large to be sorted by anything but its keys"},
 		{apply.ErrKeyNotFound, codes.InvalidArgument, deep + "key not found"},
-		{apply.ErrLeaseNotFound, codes.NotFound, deep + "requested lease not found"},
+		{lease.ErrNotFound, codes.NotFound, deep + "requested lease not found"},
+		{lease.ErrExists, codes.FailedPrecondition, deep + "lease already exists"},
+		{lease.ErrTTLTooLarge, codes.OutOfRange, deep + "too large lease TTL"},
 		{apply.ErrEmptyKey, codes.InvalidArgument, deep + "key is not provided"},
 		{apply.ErrTooLarge, codes.ResourceExhausted, "ashlar: the response is larger than 2147483647 bytes: ask for less with limit or keys_only, or use RangeStream"},
 		{member.ErrRequestTooLarge, codes.InvalidArgument, deep + "request is too large"},

@@ -25,7 +25,11 @@ func ValidKey(key []byte) bool {
 		return ok
 	case SpaceMembers, SpaceRemoved:
 		return len(key) == 1+8+1 && key[9] == sentinel && binary.BigEndian.Uint64(key[1:]) != 0
-	case SpaceRuns, SpaceMeta, SpaceLeases, SpaceAttachments, SpaceAuth, SpaceAlarms:
+	case SpaceLeases:
+		return len(key) == 1+8+1 && key[9] == sentinel
+	case SpaceAttachments:
+		return len(key) > 1+8+1 && key[len(key)-1] == sentinel
+	case SpaceRuns, SpaceMeta, SpaceAuth, SpaceAlarms:
 		return key[len(key)-1] == sentinel
 	default:
 		return false

@@ -1,0 +1,152 @@
+package lease
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// idBytes is the length of an id in a key.
+const idBytes = 8
+
+// appendLeaseKey appends the key of a lease's record.
+func appendLeaseKey(dst []byte, id int64) []byte {
+	var n [idBytes]byte
+	binary.BigEndian.PutUint64(n[:], uint64(id))
+	return storage.AppendPlainKey(dst, storage.SpaceLeases, n[:])
+}
+
+// appendAttachmentKey appends the key that says that a user's key hangs on a lease. Without a user's key it is before all
+// of the lease's.
+func appendAttachmentKey(dst []byte, id int64, key []byte) []byte {
+	var n [idBytes]byte
+	binary.BigEndian.PutUint64(n[:], uint64(id))
+	return storage.AppendPlainKey(dst, storage.SpaceAttachments, n[:], key)
+}
+
+// attachmentBounds returns the half-open range of keys that holds the attachments of one lease.
+func attachmentBounds(id int64) (lower, upper []byte) {
+	lower = appendAttachmentKey(nil, id, nil)
+	if next := uint64(id) + 1; next != 0 {
+		return lower, appendAttachmentKey(nil, int64(next), nil)
+	}
+	_, upper = storage.SpaceBounds(storage.SpaceAttachments)
+	return lower, upper
+}
+
+// splitAttachmentKey returns the lease and the user's key, which aliases the attachment's.
+func splitAttachmentKey(attachment []byte) (id int64, key []byte, ok bool) {
+	rest := storage.PlainRest(attachment)
+	if len(rest) <= idBytes {
+		return 0, nil, false
+	}
+	return int64(binary.BigEndian.Uint64(rest)), rest[idBytes:], true
+}
+
+// appendState appends the value of a lease's record.
+func appendState(dst []byte, s state) []byte {
+	dst = binary.AppendUvarint(dst, uint64(s.ttl))
+	return binary.AppendUvarint(dst, uint64(s.remaining))
+}
+
+// parseState parses it.
+func parseState(b []byte) (s state, ok bool) {
+	ttl, n := binary.Uvarint(b)
+	if n <= 0 || ttl < MinTTL || ttl > MaxTTL {
+		return state{}, false
+	}
+	remaining, m := binary.Uvarint(b[n:])
+	if m <= 0 || n+m != len(b) || int64(remaining) < 0 {
+		return state{}, false
+	}
+	return state{ttl: int64(ttl), remaining: int64(remaining)}, true
+}
+
+// loadLeases reads all records of leases.
+func (t *Table) loadLeases() error {
+	lower, upper := storage.SpaceBounds(storage.SpaceLeases)
+	return each(t.db, lower, upper, func(it *storage.Iterator) error {
+		rest := storage.PlainRest(it.Key())
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return t.db.Explain("reading the leases", err)
+		}
+		s, ok := parseState(value)
+		if len(rest) != idBytes || !ok {
+			return storage.Corruptf(t.db.Dir(), "the lease record %x cannot be read", it.Key())
+		}
+		t.leases[int64(binary.BigEndian.Uint64(rest))] = s
+		return nil
+	})
+}
+
+// countKeys counts the attachments of each lease. Those of one lease stand together.
+func (t *Table) countKeys() error {
+	var at int64
+	var n int64
+	flush := func() error {
+		if n == 0 {
+			return nil
+		}
+		s, ok := t.leases[at]
+		if !ok {
+			return storage.Corruptf(t.db.Dir(), "%d keys hang on the lease %x, which is not there", n, uint64(at))
+		}
+		s.keys = n
+		t.leases[at] = s
+		return nil
+	}
+	lower, upper := storage.SpaceBounds(storage.SpaceAttachments)
+	err := each(t.db, lower, upper, func(it *storage.Iterator) error {
+		id, _, ok := splitAttachmentKey(it.Key())
+		if !ok {
+			return storage.Corruptf(t.db.Dir(), "the attachment %x cannot be read", it.Key())
+		}
+		if id != at {
+			if err := flush(); err != nil {
+				return err
+			}
+			at, n = id, 0
+		}
+		n++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// each calls fn at every record of [lower, upper).
+func each(db *storage.DB, lower, upper []byte, fn func(it *storage.Iterator) error) (err error) {
+	it, err := db.NewIter(&storage.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return fmt.Errorf("read the leases: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Explain("reading the leases", it.Close())) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := fn(it); err != nil {
+			return err
+		}
+	}
+	return db.Explain("reading the leases", it.Error())
+}
+
+// Keys reads which keys hang on a lease from db, the table's database, sorted. There are none when the lease is not
+// there. The caller keeps the database open while it reads; the keys are the caller's. Groups that were committed meanwhile may
+// be seen or not, each as a whole.
+func (t *Table) Keys(db *storage.DB, id int64) ([][]byte, error) {
+	var keys [][]byte
+	lower, upper := attachmentBounds(id)
+	err := each(db, lower, upper, func(it *storage.Iterator) error {
+		_, key, ok := splitAttachmentKey(it.Key())
+		if !ok {
+			return storage.Corruptf(db.Dir(), "the attachment %x cannot be read", it.Key())
+		}
+		keys = append(keys, append([]byte{}, key...))
+		return nil
+	})
+	return keys, err
+}
