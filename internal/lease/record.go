@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -51,33 +52,37 @@ func appendState(dst []byte, s state) []byte {
 	return binary.AppendUvarint(dst, uint64(s.remaining))
 }
 
-// parseState parses it.
-func parseState(b []byte) (s state, ok bool) {
-	ttl, n := binary.Uvarint(b)
+// Decode reads a lease's record. rest is its key without the space, as storage.PlainRest returns it. The error wraps
+// storage.ErrCorrupt.
+func Decode(rest, value []byte) (Lease, error) {
+	if len(rest) != idBytes {
+		return Lease{}, fmt.Errorf("%w: the key %x of a lease", storage.ErrCorrupt, rest)
+	}
+	id := binary.BigEndian.Uint64(rest)
+	ttl, n := binary.Uvarint(value)
 	if n <= 0 || ttl < MinTTL || ttl > MaxTTL {
-		return state{}, false
+		return Lease{}, fmt.Errorf("%w: the time to live of the lease %x", storage.ErrCorrupt, id)
 	}
-	remaining, m := binary.Uvarint(b[n:])
-	if m <= 0 || n+m != len(b) || int64(remaining) < 0 {
-		return state{}, false
+	remaining, m := binary.Uvarint(value[n:])
+	if m <= 0 || n+m != len(value) || remaining > math.MaxInt64 {
+		return Lease{}, fmt.Errorf("%w: what remains of the lease %x", storage.ErrCorrupt, id)
 	}
-	return state{ttl: int64(ttl), remaining: int64(remaining)}, true
+	return Lease{ID: int64(id), TTL: int64(ttl), Remaining: int64(remaining)}, nil
 }
 
 // loadLeases reads all records of leases.
 func (t *Table) loadLeases() error {
 	lower, upper := storage.SpaceBounds(storage.SpaceLeases)
 	return each(t.db, lower, upper, func(it *storage.Iterator) error {
-		rest := storage.PlainRest(it.Key())
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return t.db.Explain("reading the leases", err)
 		}
-		s, ok := parseState(value)
-		if len(rest) != idBytes || !ok {
-			return storage.Corruptf(t.db.Dir(), "the lease record %x cannot be read", it.Key())
+		l, err := Decode(storage.PlainRest(it.Key()), value)
+		if err != nil {
+			return storage.Corruptf(t.db.Dir(), "reading the leases: %w", err)
 		}
-		t.leases[int64(binary.BigEndian.Uint64(rest))] = s
+		t.leases[l.ID] = state{ttl: l.TTL, remaining: l.Remaining}
 		return nil
 	})
 }
