@@ -16,8 +16,10 @@ const compactSlice = 512
 // compactor gives the space of compacted revisions back, slice by slice. apply
 // wakes it; a compaction that a crash interrupted goes on at start.
 type compactor struct {
-	m    *Member
-	wake chan struct{}
+	m      *Member
+	wake   chan struct{}
+	ctx    context.Context // ended by cancel, when the member stops
+	cancel context.CancelFunc
 
 	mu   sync.Mutex
 	idle chan struct{} // closed while nothing is left to compact
@@ -26,6 +28,7 @@ type compactor struct {
 
 func (c *compactor) init(m *Member) {
 	c.m, c.wake = m, make(chan struct{}, 1)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.idle = make(chan struct{})
 	close(c.idle)
 }
@@ -52,7 +55,7 @@ func (c *compactor) notify() {
 func (c *compactor) step() (more bool, err error) {
 	var done bool
 	err = c.m.held(func(g *generation) (err error) {
-		done, err = g.store.CompactStep(compactSlice)
+		done, err = g.store.CompactStep(c.ctx, compactSlice)
 		return err
 	})
 	if errors.Is(err, mvcc.ErrRetired) {
@@ -90,7 +93,9 @@ func (c *compactor) run() {
 			}
 			var err error
 			if more, err = c.step(); err != nil {
-				c.m.fatal(err)
+				if c.ctx.Err() == nil {
+					c.m.fatal(err)
+				}
 				return
 			}
 		}

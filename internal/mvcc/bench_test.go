@@ -294,7 +294,7 @@ func BenchmarkCompactRecord(b *testing.B) {
 	}
 	for done := false; !done; {
 		var err error
-		if done, err = s.CompactStep(1000); err != nil {
+		if done, err = s.CompactStep(context.Background(), 1000); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -311,6 +311,27 @@ func BenchmarkHashRecord(b *testing.B) {
 			b.Fatal(err)
 		}
 		n += benchKeys
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
+}
+
+// BenchmarkHashRecordUpdated hashes a store whose keys were written in no order.
+func BenchmarkHashRecordUpdated(b *testing.B) {
+	s := benchStores.updated.open(b, "updated", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
+	b.StopTimer()
+	val := value(256)
+	r := rand.New(rand.NewPCG(9, 10))
+	fill(b, s, max(0, benchKeys-int(s.Revision()-benchStores.updated.base)), func(w *Writer, i int) error {
+		_, _, err := w.Put(benchKey(r.IntN(benchKeys)), val, 0)
+		return err
+	})
+	b.StartTimer()
+	n := int64(0)
+	for b.Loop() {
+		if _, _, _, err := s.HashKV(context.Background(), 0); err != nil {
+			b.Fatal(err)
+		}
+		n += s.Revision() - 1
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/record")
 }

@@ -47,11 +47,16 @@ func (w *Writer) commit() error {
 			return fmt.Errorf("setting the applied index: %w", err)
 		}
 	}
-	next := &published{revision: w.revision, compact: w.compact, index: w.index, term: w.term, runs: runs}
+	next := &published{revision: w.revision, compact: w.compact, written: w.written, index: w.index, term: w.term, runs: runs}
 	if w.compact != old.compact {
 		scheduled := appendNumbers(nil, uint64(w.compact))
 		if err := w.batch.Set(metaKey(metaCompactScheduled), scheduled, nil); err != nil {
 			return fmt.Errorf("setting the compact revision: %w", err)
+		}
+	}
+	if w.written != old.written {
+		if err := w.batch.Set(metaKey(metaSizeWritten), appendNumbers(nil, uint64(w.written)), nil); err != nil {
+			return fmt.Errorf("setting how much was written: %w", err)
 		}
 	}
 	if w.batch.Empty() {
@@ -60,6 +65,7 @@ func (w *Writer) commit() error {
 	if err := w.store.db.Commit(w.batch, false); err != nil {
 		return fmt.Errorf("committing a group of entries: %w", err)
 	}
+	w.store.kept.expect(w.compactions)
 	w.store.now.Store(next)
 	w.store.heads.learn(&w.over)
 	return nil

@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -17,9 +18,9 @@ func wholeRevision(main int64) Revision { return Revision{main, maxSub} }
 // CompactStep deletes what a slice of at most maxRecords changes at or below the compact revision has superseded,
 // in one batch; done tells that nothing is left. It runs beside a Writer and Views; calls beside each other wait.
 // Its work is that of the changes compacted, not of the keys stored. A crash between slices resumes at the
-// last whole revision; to repeat one is harmless. Returns ErrRetired when
-// the store was replaced.
-func (s *Store) CompactStep(maxRecords int) (done bool, err error) {
+// last whole revision; to repeat one is harmless. Before the first slice of a target the hash that the compaction
+// keeps is made (HashKV), which ctx ends. Returns ErrRetired when the store was replaced, or the context's error.
+func (s *Store) CompactStep(ctx context.Context, maxRecords int) (done bool, err error) {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
 	if !s.CompactPending() {
@@ -31,7 +32,10 @@ func (s *Store) CompactStep(maxRecords int) (done bool, err error) {
 	}
 	defer s.Release()
 	target := s.now.Load().compact
-	c := compactSlice{store: s, target: target, left: max(2, maxRecords), batch: s.db.NewBatch()}
+	if err := s.hashCompactions(ctx, target); err != nil {
+		return false, err
+	}
+	c := compactSlice{store: s, target: target, left: max(2, maxRecords), batch: s.db.NewBatch(), freed: s.freed.slice()}
 	err = c.run()
 	if cerr := c.batch.Close(); err == nil {
 		err = cerr
@@ -49,6 +53,7 @@ type compactSlice struct {
 	left   int
 	batch  *storage.Batch
 	key    []byte
+	freed  freedSlice
 
 	at    Revision // the last change handled
 	whole bool     // the slice reached the target
@@ -76,9 +81,13 @@ func (c *compactSlice) run() error {
 	if err := c.batch.Set(metaKey(metaCompactDone), done, nil); err != nil {
 		return err
 	}
+	if err := c.freed.write(c.batch); err != nil {
+		return err
+	}
 	if err := c.store.db.Commit(c.batch, false); err != nil {
 		return err
 	}
+	c.store.freed.done(c.freed)
 	c.store.compactDone.Store(&c.at)
 	return nil
 }
@@ -110,6 +119,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 		}
 		c.left--
 		c.at = h.rev
+		c.freed.previous(h)
 		if !h.prev.IsZero() {
 			if err := c.delete(h.key, h.prev); err != nil {
 				return err
@@ -118,6 +128,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 		// A tombstone of the compact revision itself stays until the next compaction: whoever watches from
 		// that revision on must see the delete, as with etcd.
 		if h.kind == EventDelete && h.rev.Main < c.target {
+			c.freed.tombstone(h)
 			if err := c.delete(h.key, h.rev); err != nil {
 				return err
 			}

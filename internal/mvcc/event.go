@@ -20,9 +20,13 @@ type Event struct {
 	// Prev is the revision of the live version it replaced or deleted, zero when there was none. Compaction may
 	// have removed that version.
 	Prev Revision
+	// Lease is the lease that the version of a put hangs on, and PrevLease that of the live version it replaced or
+	// deleted; 0 for none. They are set in events from Writer.Events only.
+	Lease, PrevLease int64
 
-	raw  []byte
-	view *View
+	raw      []byte
+	prevSize int // of the previous version's value in data; in events of a Writer only
+	view     *View
 }
 
 // Load returns the version that a put wrote, and for a delete the KV of the zero value. The KV of an event from

@@ -5,7 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"slices"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // hashSeed is the name of the table that etcd keeps versions in: it begins the hash.
@@ -16,10 +17,17 @@ const contextEvery = 1024
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// HashKV returns the hash that etcd's HashKV gives for the same content at revision rev, 0 or less for the current one,
-// with the compact revision (-1 if there is none) and the revision hashed. Returns ErrCompacted, ErrFutureRevision, or the
-// context's error.
+// HashKV returns the hash that etcd's HashKV gives for the same content at revision rev, 0 for the current one,
+// with the compact revision (-1 if there is none) and the revision hashed. A hash that a compaction to rev made is
+// answered first, and its compact revision is that of the compaction before. A negative rev is the hash of nothing, as
+// in etcd. Returns ErrCompacted, ErrFutureRevision, or the context's error.
 func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, compactRev, hashRev int64, err error) {
+	if h, ok := s.kept.at(rev); ok {
+		return h.Hash, h.Compact, h.Revision, nil
+	}
+	if rev < 0 {
+		return crc32.Checksum([]byte(hashSeed), castagnoli), s.CompactRevision(), rev, nil
+	}
 	v, err := s.View(rev)
 	if err != nil {
 		return 0, 0, 0, err
@@ -34,106 +42,129 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, compactRev,
 	return hash, v.compact, v.rev, nil
 }
 
-func (v *View) hash(ctx context.Context) (uint32, error) {
-	gone, err := v.superseded(ctx)
+// hash computes the hash at the view's revision, with its compact revision.
+//
+// The hash runs over records in order of revision, while their values lie in order of the keys; reading
+// each by its key costs a seek, some microseconds. So every record is hashed where a scan over the keys
+// finds it, and the hashes are put together in order of revision afterwards: a CRC allows that (crcJoin).
+// A pass remembers hashRecordsMax records; when there are more, it keeps those with the lowest revisions, and another
+// pass follows.
+func (v *View) hash(ctx context.Context) (uint32, error) { return v.hashBy(ctx, hashRecordsMax) }
+
+func (v *View) hashBy(ctx context.Context, recordsMax int) (uint32, error) {
+	if v.rev <= 0 {
+		return crc32.Checksum([]byte(hashSeed), castagnoli), nil // no change has such a revision
+	}
+	whole, err := v.lastCounted()
 	if err != nil {
 		return 0, fmt.Errorf("hashing at revision %d: %w", v.rev, err)
 	}
-	h, err := v.snap.walkHistory(Revision{}, v.rev)
-	if err != nil {
-		return 0, err
-	}
-	sum := hasher{view: v, crc: crc32.Update(0, castagnoli, []byte(hashSeed))}
-	for n := 0; err == nil && h.next(); n++ {
-		if n%contextEvery == 0 && ctx.Err() != nil {
-			err = ctx.Err()
-			break
+	crc := crc32.Checksum([]byte(hashSeed), castagnoli)
+	for from, more := (Revision{}), true; more; {
+		p := hashPass{view: v, from: from, to: wholeRevision(v.rev), superseding: whole, max: recordsMax}
+		if err := p.run(ctx); err != nil {
+			return 0, fmt.Errorf("hashing at revision %d: %w", v.rev, err)
 		}
-		if h.rev.Main <= v.compact {
-			if h.kind == EventDelete {
-				continue
-			}
-			if i, found := slices.BinarySearchFunc(gone, h.rev, compareRevisions); found {
-				gone = gone[i+1:]
-				continue
-			}
-		}
-		err = sum.add(h)
+		crc = p.records.join(crc)
+		from, more = p.to, p.cut
 	}
-	if cerr := h.close(); err == nil {
-		err = cerr
-	}
-	return sum.crc, err
+	return crc, nil
 }
 
-// superseded returns, in order, which versions at or below the compact revision do not count: those that a later change
-// up to the revision hashed replaced. When no key at all is live at that revision, etcd leaves out only
-// what compaction removes, be it removed already or not.
-func (v *View) superseded(ctx context.Context) ([]Revision, error) {
+// lastCounted returns up to which revision a change makes the version before it, at or below the compact revision, not
+// count: that of the view. When no key at all is live there, etcd leaves out only what compaction removes, be it
+// removed already or not.
+func (v *View) lastCounted() (int64, error) {
 	if v.compact < 0 {
-		return nil, nil
+		return v.rev, nil
 	}
-	to := v.rev
 	live, err := v.snap.countByRuns(nil, fromKeyOn, v.rev)
-	if err != nil {
-		return nil, err
+	if err != nil || live > 0 {
+		return v.rev, err
 	}
-	if live == 0 {
-		to = v.compact
-	}
-	h, err := v.snap.walkHistory(Revision{}, to)
-	if err != nil {
-		return nil, err
-	}
-	var gone []Revision
-	for n := 0; h.next(); n++ {
+	return v.compact, nil
+}
+
+// hashPass hashes the records of the revisions (from, to] one by one. When they are too many it lowers to and says so.
+type hashPass struct {
+	view        *View
+	from, to    Revision
+	superseding int64 // see lastCounted
+	max         int
+
+	cut     bool
+	records recordHashes
+	buf     []byte
+}
+
+// run scans all versions in order of the keys, those of a key from the newest on.
+func (p *hashPass) run(ctx context.Context) error {
+	v := p.view
+	v.snap.bound(nil, fromKeyOn)
+	it := v.snap.it
+	// newer is whether a change that supersedes was met of the key that the last version belongs to.
+	var last []byte
+	newer, skipped := false, 0
+	for ok, n := it.First(), 0; ok; n++ {
 		if n%contextEvery == 0 && ctx.Err() != nil {
-			err = ctx.Err()
-			break
+			return ctx.Err()
 		}
-		if !h.prev.IsZero() && h.prev.Main <= v.compact {
-			gone = append(gone, h.prev)
+		user, main, sub, good := storage.DecodeDataKey(it.Key())
+		if !good {
+			return fmt.Errorf("%w: data key %x", storage.ErrCorrupt, it.Key())
+		}
+		if main > v.rev {
+			skipped++
+			ok = v.snap.skipNewer(user, v.rev, skipped)
+			continue
+		}
+		if n == 0 || string(user) != string(last) {
+			last, newer = append(last[:0], user...), false
+		}
+		rev := Revision{main, sub}
+		dead := newer && main <= v.compact
+		newer = newer || main <= p.superseding
+		skipped = 0
+		if !dead && p.from.Less(rev) && !p.to.Less(rev) {
+			if err := p.add(user, rev); err != nil {
+				return err
+			}
+		}
+		if newer && main <= v.compact {
+			ok = it.NextPrefix() // what is older does not count either
+		} else {
+			ok = it.Next()
 		}
 	}
-	if cerr := h.close(); err == nil {
-		err = cerr
+	if err := it.Error(); err != nil {
+		return fmt.Errorf("reading versions: %w", err)
 	}
-	slices.SortFunc(gone, compareRevisions)
-	return gone, err
+	return nil
 }
 
-func compareRevisions(a, b Revision) int {
-	switch {
-	case a.Less(b):
-		return -1
-	case b.Less(a):
-		return 1
-	}
-	return 0
-}
-
-// hasher adds records as etcd stores them: the key is main, '_', sub and for a tombstone 't', the value the KeyValue,
-// which for a tombstone has the key alone.
-type hasher struct {
-	view *View
-	crc  uint32
-	buf  []byte
-}
-
-func (s *hasher) add(h *historyWalk) error {
-	s.buf = binary.BigEndian.AppendUint64(s.buf[:0], uint64(h.rev.Main))
-	s.buf = append(s.buf, '_')
-	s.buf = binary.BigEndian.AppendUint64(s.buf, uint64(h.rev.Sub))
-	if h.kind == EventDelete {
-		f := fields{key: h.key}
-		s.buf = f.append(append(s.buf, 't'))
-		s.crc = crc32.Update(s.crc, castagnoli, s.buf)
-		return nil
-	}
-	kv, err := s.view.loadVersion(h.key, h.rev)
+// add hashes the version under the iterator as etcd stores it: the key is main, '_', sub and for a tombstone 't', the
+// value the KeyValue, which for a tombstone has the key alone. Tombstones at or below the compact revision do not count.
+func (p *hashPass) add(user []byte, rev Revision) error {
+	raw, err := p.view.snap.it.ValueAndErr()
 	if err != nil {
-		return err
+		return fmt.Errorf("reading a value: %w", err)
 	}
-	s.crc = crc32.Update(crc32.Update(s.crc, castagnoli, s.buf), castagnoli, kv.Raw())
+	p.buf = binary.BigEndian.AppendUint64(p.buf[:0], uint64(rev.Main))
+	p.buf = append(p.buf, '_')
+	p.buf = binary.BigEndian.AppendUint64(p.buf, uint64(rev.Sub))
+	if len(raw) == 0 {
+		if rev.Main <= p.view.compact {
+			return nil
+		}
+		f := fields{key: user}
+		p.buf = f.append(append(p.buf, 't'))
+	}
+	crc := crc32.Update(crc32.Checksum(p.buf, castagnoli), castagnoli, raw)
+	p.records = append(p.records, recordHash{rev: rev, crc: crc, size: uint32(len(p.buf) + len(raw))})
+	if len(p.records) == 2*p.max {
+		p.records.sort()
+		p.records = p.records[:p.max]
+		p.to, p.cut = p.records[p.max-1].rev, true
+	}
 	return nil
 }

@@ -116,7 +116,7 @@ func importSnapshot(t *testing.T, name string, compactRev int64) vfs.FS {
 			if err := writeData(b, []byte(key), rev, raw); err != nil {
 				return err
 			}
-			return writeHistory(b, kind, []byte(key), rev, prev)
+			return writeHistory(b, kind, []byte(key), rev, prev, 0)
 		})
 	})
 	if err != nil {

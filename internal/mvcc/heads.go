@@ -4,6 +4,8 @@ package mvcc
 type head struct {
 	at              Revision // zero when not live
 	create, version int64
+	size            int // of the version's value in data
+	lease           int64
 }
 
 // headsMax bounds each of the two halves of heads, in keys; longer keys than headKeyMax are left out, so that it bounds
@@ -51,5 +53,5 @@ func headOf(raw []byte, at Revision) head {
 		return head{}
 	}
 	f := KV{raw}.fields()
-	return head{at: at, create: f.create, version: f.version}
+	return head{at: at, create: f.create, version: f.version, size: len(raw), lease: f.lease}
 }

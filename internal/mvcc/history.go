@@ -14,6 +14,7 @@ type historyWalk struct {
 
 	kind      EventKind
 	rev, prev Revision
+	prevSize  int    // of the value in data
 	key       []byte // aliases the iterator
 }
 
@@ -50,7 +51,7 @@ func (h *historyWalk) next() bool {
 	}
 	v, err := h.it.ValueAndErr()
 	if err == nil {
-		h.kind, h.prev, h.key, err = parseHistory(v)
+		h.kind, h.prev, h.prevSize, h.key, err = parseHistory(v)
 	}
 	h.err = err
 	return err == nil

@@ -67,18 +67,19 @@ func FuzzParseKV(f *testing.F) {
 }
 
 func FuzzParseHistory(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 'k'})
+	f.Add([]byte{0, 0, 0, 0, 'k'})
 	f.Add(binary.AppendUvarint([]byte{1}, math.MaxUint64))
 	f.Add([]byte{1, 1, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, v []byte) {
-		kind, prev, key, err := parseHistory(v)
+		kind, prev, size, key, err := parseHistory(v)
 		if err != nil {
 			return
 		}
 		again := binary.AppendUvarint([]byte{byte(kind)}, uint64(prev.Main))
-		again = append(binary.AppendUvarint(again, uint64(prev.Sub)), key...)
-		kind2, prev2, key2, err := parseHistory(again)
-		if err != nil || kind2 != kind || prev2 != prev || !bytes.Equal(key2, key) {
+		again = binary.AppendUvarint(again, uint64(prev.Sub))
+		again = append(binary.AppendUvarint(again, uint64(size)), key...)
+		kind2, prev2, size2, key2, err := parseHistory(again)
+		if err != nil || kind2 != kind || prev2 != prev || size2 != size || !bytes.Equal(key2, key) {
 			t.Fatalf("%x decodes to %v %v %q, and that to %v %v %q (%v)", v, kind, prev, key, kind2, prev2, key2, err)
 		}
 	})

@@ -25,6 +25,8 @@ type machine struct {
 	past map[uint64]*model // by applied index, to go back to after a crash
 	view *View             // held open over other operations
 	held *model            // the model when view was opened
+
+	promised, made []Hash // of compactions: those not begun, and those kept
 }
 
 var keyGen = rapid.OneOf(
@@ -77,19 +79,20 @@ func (x *machine) open() {
 	x.must(err, "opening the database")
 	x.s, err = open(x.db, smallRuns)
 	x.must(err, "opening the store")
+	x.promised, x.made = nil, nil
 }
 
 // group writes several entries in one batch, commits or discards it.
 func (x *machine) group(t *rapid.T) {
 	x.t = t
 	w := x.s.NewWriter()
-	before := x.m.clone()
+	before, promised := x.m.clone(), x.promised
 	for range rapid.IntRange(1, 4).Draw(t, "entries") {
 		x.entry(t, w)
 	}
 	if rapid.IntRange(0, 9).Draw(t, "discard") == 0 {
 		w.Discard()
-		x.m = before
+		x.m, x.promised = before, promised
 		return
 	}
 	x.m.index++
@@ -104,8 +107,13 @@ func (x *machine) group(t *rapid.T) {
 func (x *machine) entry(t *rapid.T, w *Writer) {
 	if rapid.IntRange(0, 7).Draw(t, "schedule") == 0 {
 		rev := rapid.Int64Range(-1, x.m.revision+1).Draw(t, "to")
-		if err := w.ScheduleCompact(rev); !sameError(err, x.m.scheduleCompact(rev)) {
+		before := x.m.clone()
+		err := w.ScheduleCompact(rev)
+		if !sameError(err, x.m.scheduleCompact(rev)) {
 			t.Fatalf("compaction to %d: %v", rev, err)
+		}
+		if err == nil {
+			x.promised = append(x.promised[:len(x.promised):len(x.promised)], Hash{before.hash(rev), before.compact, rev})
 		}
 		return
 	}
@@ -242,10 +250,12 @@ func (x *machine) closeView() {
 }
 
 func (x *machine) compactStep(t *rapid.T) {
-	done, err := x.s.CompactStep(rapid.IntRange(1, 9).Draw(t, "records"))
+	done, err := x.s.CompactStep(context.Background(), rapid.IntRange(1, 9).Draw(t, "records"))
 	if err != nil || done == x.s.CompactPending() {
 		t.Fatalf("slice of compaction: done %v, pending %v, %v", done, x.s.CompactPending(), err)
 	}
+	x.made, x.promised = append(x.made, x.promised...), nil
+	x.made = x.made[max(0, len(x.made)-keptMax):]
 }
 
 func (x *machine) flush(*rapid.T) { x.must(x.db.Flush(), "flushing") }
@@ -282,10 +292,25 @@ func (x *machine) crash(t *rapid.T) {
 }
 
 func (x *machine) hash(t *rapid.T) {
+	for _, want := range x.made {
+		got, compactRev, hashRev, err := x.s.HashKV(context.Background(), want.Revision)
+		if err != nil || (Hash{got, compactRev, hashRev}) != want {
+			t.Fatalf("kept hash is %d at %d compacted to %d (%v), want %+v", got, hashRev, compactRev, err, want)
+		}
+	}
 	rev := rapid.Int64Range(max(1, x.m.compact), x.m.revision).Draw(t, "rev")
+	if _, kept := x.s.kept.at(rev); kept {
+		return
+	}
 	got, compactRev, hashRev, err := x.s.HashKV(context.Background(), rev)
 	if want := x.m.hash(rev); err != nil || got != want || compactRev != x.m.compact || hashRev != rev {
 		t.Fatalf("hash at %d is %d at %d compacted to %d (%v), want %d", rev, got, hashRev, compactRev, err, want)
+	}
+	v, err := x.s.View(rev)
+	x.must(err, "opening a view")
+	defer v.Close()
+	if again, err := v.hashBy(context.Background(), 3); err != nil || again != got {
+		t.Fatalf("hash at %d in passes of 3 records is %d (%v), at once %d", rev, again, err, got)
 	}
 }
 
@@ -323,6 +348,7 @@ func (x *machine) history(t *rapid.T) {
 // check looks at the records themselves, and that a finished compaction has left what it should and nothing else.
 func (x *machine) check(t *rapid.T) {
 	checkStore(failer{nil, t}, x.s)
+	checkSize(failer{nil, t}, x.s)
 	if x.s.CompactPending() {
 		return
 	}

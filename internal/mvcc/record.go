@@ -3,6 +3,7 @@ package mvcc
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -26,14 +27,15 @@ func writeData(b *storage.Batch, key []byte, rev Revision, raw []byte) error {
 	return op.Finish()
 }
 
-// writeHistory puts a history record into the batch.
-func writeHistory(b *storage.Batch, kind EventKind, key []byte, rev, prev Revision) error {
-	n := 1 + uvarintSize(uint64(prev.Main)) + uvarintSize(uint64(prev.Sub)) + len(key)
+// writeHistory puts a history record into the batch. prevSize is the length of the previous version's value in data.
+func writeHistory(b *storage.Batch, kind EventKind, key []byte, rev, prev Revision, prevSize int) error {
+	n := 1 + uvarintSize(uint64(prev.Main)) + uvarintSize(uint64(prev.Sub)) + uvarintSize(uint64(prevSize)) + len(key)
 	op := b.SetDeferred(revKeyLen, n)
 	storage.AppendRevKey(op.Key[:0], storage.SpaceHistory, rev.Main, rev.Sub)
 	v := append(op.Value[:0], byte(kind))
 	v = binary.AppendUvarint(v, uint64(prev.Main))
 	v = binary.AppendUvarint(v, uint64(prev.Sub))
+	v = binary.AppendUvarint(v, uint64(prevSize))
 	copy(op.Value[len(v):], key)
 	return op.Finish()
 }
@@ -51,20 +53,27 @@ func writeCountChange(b *storage.Batch, kind EventKind, key []byte, rev Revision
 }
 
 // parseHistory decodes the value of a history record; key aliases it.
-func parseHistory(v []byte) (kind EventKind, prev Revision, key []byte, err error) {
+func parseHistory(v []byte) (kind EventKind, prev Revision, prevSize int, key []byte, err error) {
 	bad := func(part string) error {
 		return fmt.Errorf("%w: %s of a history record", storage.ErrCorrupt, part)
 	}
 	if len(v) == 0 || v[0] > byte(EventDelete) {
-		return 0, Revision{}, nil, bad("kind")
+		return 0, Revision{}, 0, nil, bad("kind")
 	}
-	main, n := binary.Uvarint(v[1:])
+	kind, v = EventKind(v[0]), v[1:]
+	main, n := binary.Uvarint(v)
 	if n <= 0 || main > maxRevision {
-		return 0, Revision{}, nil, bad("previous main revision")
+		return 0, Revision{}, 0, nil, bad("previous main revision")
 	}
-	sub, m := binary.Uvarint(v[1+n:])
-	if m <= 0 || sub > maxSub {
-		return 0, Revision{}, nil, bad("previous sub-revision")
+	v = v[n:]
+	sub, n := binary.Uvarint(v)
+	if n <= 0 || sub > maxSub {
+		return 0, Revision{}, 0, nil, bad("previous sub-revision")
 	}
-	return EventKind(v[0]), Revision{int64(main), uint32(sub)}, v[1+n+m:], nil
+	v = v[n:]
+	size, n := binary.Uvarint(v)
+	if n <= 0 || size > math.MaxInt32 {
+		return 0, Revision{}, 0, nil, bad("previous size")
+	}
+	return kind, Revision{int64(main), uint32(sub)}, int(size), v[n:], nil
 }

@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"cmp"
 	"errors"
 	"math"
 )
@@ -21,6 +22,14 @@ const (
 // Less tells whether r comes before o.
 func (r Revision) Less(o Revision) bool {
 	return r.Main < o.Main || r.Main == o.Main && r.Sub < o.Sub
+}
+
+// compareRevisions is the order of Less, for sorting.
+func compareRevisions(a, b Revision) int {
+	if c := cmp.Compare(a.Main, b.Main); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Sub, b.Sub)
 }
 
 // IsZero tells whether r names no change.

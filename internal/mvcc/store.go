@@ -14,6 +14,8 @@ const (
 	metaApplied          = "applied"
 	metaCompactScheduled = "compactScheduled"
 	metaCompactDone      = "compactDone"
+	metaSizeWritten      = "sizeWritten"
+	metaSizeFreed        = "sizeFreed"
 )
 
 // neverCompacted is the compact revision of a store that was never compacted.
@@ -31,7 +33,9 @@ type Store struct {
 	compacting    sync.Mutex
 	compactTarget int64
 	compactDone   atomic.Pointer[Revision]
+	freed         freed
 
+	kept  kept
 	pages pageCache
 	heads heads // of the Writer
 	gate  gate
@@ -41,6 +45,7 @@ type Store struct {
 type published struct {
 	revision    int64
 	compact     int64
+	written     int64 // bytes of all versions ever written; see size.go
 	index, term uint64
 	runs        *runList
 }
@@ -56,6 +61,9 @@ func open(db *storage.DB, sizes runSizes) (*Store, error) {
 		return nil, err
 	}
 	if err := s.loadCompact(p); err != nil {
+		return nil, err
+	}
+	if err := s.loadSize(p); err != nil {
 		return nil, err
 	}
 	runs, err := loadRuns(db, sizes)
@@ -118,9 +126,6 @@ func (s *Store) Applied() (index, term uint64) {
 	p := s.now.Load()
 	return p.index, p.term
 }
-
-// SizeInUse returns the bytes that the live part of the database occupies, of all spaces, not only keys.
-func (s *Store) SizeInUse() int64 { return int64(s.db.Metrics().LiveBytes) }
 
 func metaKey(name string) []byte {
 	return storage.AppendPlainKey(nil, storage.SpaceMeta, []byte(name))

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -88,7 +89,7 @@ func compact(t testing.TB, s *Store, rev int64) {
 	})
 	for done := false; !done; {
 		var err error
-		if done, err = s.CompactStep(1000); err != nil {
+		if done, err = s.CompactStep(context.Background(), 1000); err != nil {
 			t.Fatalf("compacting: %v", err)
 		}
 	}

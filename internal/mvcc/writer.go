@@ -25,6 +25,8 @@ type Writer struct {
 	sub         uint32 // changes of the entry so far
 	revision    int64  // after the ended entries
 	compact     int64
+	compactions []Hash // those scheduled
+	written     int64  // see published
 	index, term uint64
 	dirty       bool // the batch needs the meta record
 	events      []Event
@@ -35,7 +37,7 @@ func (s *Store) NewWriter() *Writer {
 	p := s.now.Load()
 	return &Writer{
 		store: s, base: snapshot{store: s, now: p}, batch: s.db.NewBatch(),
-		revision: p.revision, compact: p.compact, index: p.index, term: p.term,
+		revision: p.revision, compact: p.compact, written: p.written, index: p.index, term: p.term,
 	}
 }
 
@@ -146,7 +148,9 @@ func (w *Writer) put(key, value []byte, lease int64, old head, t *touched) error
 		f.create, f.version = old.create, old.version+1
 	}
 	encoded := f.append(w.heap.alloc(f.size())[:0])
-	return w.record(EventPut, KV{encoded}.Key(), encoded, old.at, t, live)
+	return w.record(Event{
+		Kind: EventPut, Key: KV{encoded}.Key(), raw: encoded, Prev: old.at, prevSize: old.size, Lease: lease, PrevLease: old.lease,
+	}, t, live)
 }
 
 // DeleteRange deletes the live keys of [key, end), or key alone when end is empty, and gives each to onPrev, if that is
@@ -164,7 +168,8 @@ func (w *Writer) DeleteRange(key, end []byte, onPrev func(KV) error) (n int64, e
 		return 0, err
 	}
 	for _, v := range victims {
-		if err := w.record(EventDelete, v.key, nil, v.at, w.over.get(v.key), true); err != nil {
+		e := Event{Kind: EventDelete, Key: v.key, Prev: v.at, prevSize: v.size, PrevLease: v.lease}
+		if err := w.record(e, w.over.get(v.key), true); err != nil {
 			return n, err
 		}
 		n++
@@ -182,17 +187,19 @@ func (w *Writer) deleteOne(key []byte, onPrev func(KV) error) (int64, error) {
 			return 0, err
 		}
 	}
-	own := w.heap.copy(key)
-	if err := w.record(EventDelete, own, nil, at, t, true); err != nil {
+	e := Event{Kind: EventDelete, Key: w.heap.copy(key), Prev: at, prevSize: len(raw), PrevLease: KV{raw}.Lease()}
+	if err := w.record(e, t, true); err != nil {
 		return 0, err
 	}
 	return 1, nil
 }
 
-// victim is a key to be deleted and the revision of its newest version.
+// victim is a key to be deleted, with the revision and the lease of its newest version.
 type victim struct {
-	key []byte
-	at  Revision
+	key   []byte
+	at    Revision
+	size  int // of its value in data
+	lease int64
 }
 
 // victims returns the live keys of [key, end); the keys are the Writer's own copies.
@@ -208,44 +215,46 @@ func (w *Writer) victims(key, end []byte, onPrev func(KV) error) ([]victim, erro
 				return nil, err
 			}
 		}
-		at := Revision{Main: KV{c.raw()}.ModRevision()}
+		f := KV{c.raw()}.fields()
+		at := Revision{Main: f.mod}
 		if t := w.over.get(c.key()); t != nil {
 			at = t.newest.rev
 		} else if _, main, sub, ok := storage.DecodeDataKey(w.base.it.Key()); ok {
 			invariant.Check(main == at.Main, "version %d of %q says revision %d", main, c.key(), at.Main)
 			at.Sub = sub
 		}
-		out = append(out, victim{w.heap.copy(c.key()), at})
+		out = append(out, victim{w.heap.copy(c.key()), at, len(c.raw()), f.lease})
 	}
 	return out, c.failure()
 }
 
-// record writes one change: own and raw are the key and the new version, in memory that stays; prev the live
-// version's revision; t the key's place in the overlay. live tells whether there was a live version.
-func (w *Writer) record(kind EventKind, own, raw []byte, prev Revision, t *touched, live bool) error {
+// record writes one change, which e describes but for its revision; its slices are in memory that stays. t is the
+// key's place in the overlay; live tells whether there was a live version.
+func (w *Writer) record(e Event, t *touched, live bool) error {
 	invariant.Check(w.begun, "a change outside of an entry")
 	if w.sub == maxSub {
 		return fmt.Errorf("more than %d changes in one entry", uint32(maxSub))
 	}
-	rev := Revision{w.revision + 1, w.sub}
+	e.Rev = Revision{w.revision + 1, w.sub}
 	w.sub++
-	if err := writeData(w.batch, own, rev, raw); err != nil {
+	w.written += versionBytes(e.Key, len(e.raw))
+	if err := writeData(w.batch, e.Key, e.Rev, e.raw); err != nil {
 		return err
 	}
-	if err := writeHistory(w.batch, kind, own, rev, prev); err != nil {
+	if err := writeHistory(w.batch, e.Kind, e.Key, e.Rev, e.Prev, e.prevSize); err != nil {
 		return err
 	}
-	if live == (kind == EventDelete) {
-		if err := writeCountChange(w.batch, kind, own, rev); err != nil {
+	if live == (e.Kind == EventDelete) {
+		if err := writeCountChange(w.batch, e.Kind, e.Key, e.Rev); err != nil {
 			return err
 		}
 	}
 	if t == nil {
-		w.over.add(own, live, version{rev: rev, raw: raw})
+		w.over.add(e.Key, live, version{rev: e.Rev, raw: e.raw})
 	} else {
-		t.update(rev, raw)
+		t.update(e.Rev, e.raw)
 	}
-	w.events = append(w.events, Event{Kind: kind, Key: own, Rev: rev, Prev: prev, raw: raw})
+	w.events = append(w.events, e)
 	return nil
 }
 
@@ -332,6 +341,7 @@ func (w *Writer) ScheduleCompact(rev int64) error {
 	if rev > w.Revision() {
 		return fmt.Errorf("compaction to %d, current %d: %w", rev, w.Revision(), ErrFutureRevision)
 	}
+	w.compactions = append(w.compactions, Hash{Compact: w.compact, Revision: rev})
 	w.compact = rev
 	return nil
 }

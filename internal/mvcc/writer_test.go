@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -207,7 +208,7 @@ func TestViewsHoldWhileOthersWriteAndCompact(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if _, err := s.CompactStep(7); err != nil {
+				if _, err := s.CompactStep(context.Background(), 7); err != nil {
 					t.Error(err)
 					return
 				}
