@@ -213,6 +213,8 @@ func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
 		err = g.setClusterVersion(raw)
 	case CommandClusterMemberAttrSet:
 		err = g.setMemberAttributes(raw)
+	case CommandDowngradeInfoSet:
+		err = g.setDowngrade(raw)
 	case CommandRange, CommandAuthStatus, CommandAuthUserGet, CommandAuthUserList,
 		CommandAuthRoleList, CommandAuthRoleGet, CommandDowngradeVersionTest:
 		// etcd logs some reads; they change nothing.

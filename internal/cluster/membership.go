@@ -34,6 +34,8 @@ type view struct {
 	members map[ID]Member
 	removed map[ID]bool
 	version string
+
+	downgrade Downgrade
 }
 
 // Membership is the membership of one state database. Reading is safe from any
@@ -74,6 +76,9 @@ func Load(db *storage.DB) (*Membership, error) {
 	if _, err := db.Get(versionKey, func(b []byte) error { v.version = string(b); return nil }); err != nil {
 		return nil, fmt.Errorf("read the cluster version: %w", err)
 	}
+	if v.downgrade, err = loadDowngrade(db); err != nil {
+		return nil, err
+	}
 	m := &Membership{}
 	m.now.Store(v)
 	return m, nil
@@ -113,6 +118,9 @@ func (m *Membership) Members() []Member {
 	return out
 }
 
+// Len returns the number of members.
+func (m *Membership) Len() int { return len(m.now.Load().members) }
+
 // Member returns one member.
 func (m *Membership) Member(id ID) (Member, bool) {
 	x, ok := m.now.Load().members[id]
@@ -129,7 +137,7 @@ func (m *Membership) Version() string { return m.now.Load().version }
 // it after Publish.
 func (m *Membership) Begin(b *storage.Batch) *Change {
 	v := m.now.Load()
-	return &Change{m: m, b: b, v: view{maps.Clone(v.members), maps.Clone(v.removed), v.version}}
+	return &Change{m: m, b: b, v: view{maps.Clone(v.members), maps.Clone(v.removed), v.version, v.downgrade}}
 }
 
 // Change is a change under way. It belongs to one goroutine, and only one may be
