@@ -159,7 +159,7 @@ func TestGroupsRestartsAndWaitersChangeNothing(t *testing.T) {
 			at += n
 			switch rapid.IntRange(0, 7).Draw(rt, "event") {
 			case 0:
-				_, err := other.store.CompactStep(rapid.IntRange(2, 20).Draw(rt, "slice"))
+				_, err := other.store.CompactStep(context.Background(), rapid.IntRange(2, 20).Draw(rt, "slice"))
 				other.check(err)
 			case 1:
 				other.check(other.db.Flush())
