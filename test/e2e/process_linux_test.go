@@ -35,3 +35,16 @@ func cpuTime(pid int) (time.Duration, error) {
 	}
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
+
+// residentBytes is the memory of a process that is not swapped out.
+func residentBytes(pid int) (int64, error) {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading the resident memory: %w", err)
+	}
+	pages, err := strconv.ParseInt(string(bytes.Fields(statm)[1]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading the resident memory: %w", err)
+	}
+	return pages * int64(os.Getpagesize()), nil
+}
