@@ -25,6 +25,12 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, compactRev,
 	if h, ok := s.kept.at(rev); ok {
 		return h.Hash, h.Compact, h.Revision, nil
 	}
+	return s.HashNow(ctx, rev)
+}
+
+// HashNow is HashKV with the present compact revision: it does not look at the hashes that compactions made, which a
+// member forgets when it stops, so members with equal content answer alike.
+func (s *Store) HashNow(ctx context.Context, rev int64) (hash uint32, compactRev, hashRev int64, err error) {
 	if rev < 0 {
 		return crc32.Checksum([]byte(hashSeed), castagnoli), s.CompactRevision(), rev, nil
 	}

@@ -118,9 +118,9 @@ func (w *World) checkRevisions(h *host, current int64) {
 
 func (w *World) compactedOf(h *host) int64 { return h.m.Store().CompactRevision() }
 
-// checkHash compares HashKV with every member that was at the same revisions.
+// checkHash compares the hash of HashKV with every member that was at the same revisions.
 func (w *World) checkHash(h *host) {
-	hash, compacted, rev, err := h.m.Store().HashKV(context.Background(), 0)
+	hash, compacted, rev, err := h.m.Store().HashNow(context.Background(), 0)
 	if err != nil {
 		w.fail("member %d: hash: %v", h.n, err)
 	}
