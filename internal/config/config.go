@@ -80,6 +80,8 @@ type Config struct {
 	QuotaBackendBytes int64
 	// MaxTxnOps is the number of operations that one transaction may hold.
 	MaxTxnOps uint
+
+	gates gateSet // see Gate
 	// MaxRequestBytes is the size of the largest request that a client may send.
 	MaxRequestBytes uint
 	// MaxConcurrentStreams is the number of streams that one client connection may have open.
@@ -96,6 +98,11 @@ type Config struct {
 
 	// WatchProgressInterval is the time between progress messages of an idle watcher that asked for them.
 	WatchProgressInterval time.Duration
+
+	// CompactPeriod and CompactRevisions say how much history automatic compaction keeps: a time, or a number of
+	// revisions. At most one is not 0 (--auto-compaction-mode and --auto-compaction-retention).
+	CompactPeriod    time.Duration
+	CompactRevisions int64
 
 	// WarningUnaryRequestDuration is the time of one unary request above which a warning is logged.
 	WarningUnaryRequestDuration time.Duration
@@ -124,6 +131,8 @@ type Config struct {
 	enableLogRotation bool
 	logRotationJSON   string
 	compactionMode    string
+
+	compactionRetention string
 }
 
 // LogRotation says when a log file is closed and the next one begun. Its JSON is the value of

@@ -15,6 +15,36 @@ var gateDefaults = map[string]bool{
 	"SetMemberLocalAddr": false, "StopGRPCServiceOnDefrag": false, "TxnModeWriteWithSharedBuffer": true,
 }
 
+// builtGates are those that have an effect.
+var builtGates = map[string]bool{
+	GateLeaseCheckpoint: true, GateLeaseCheckpointPersist: true, GateFastLeaseKeepAlive: true,
+}
+
+// The feature gates that have an effect.
+const (
+	GateLeaseCheckpoint        = "LeaseCheckpoint"
+	GateLeaseCheckpointPersist = "LeaseCheckpointPersist"
+	GateFastLeaseKeepAlive     = "FastLeaseKeepAlive"
+)
+
+// Gate says whether a feature gate is open.
+func (c *Config) Gate(name string) bool {
+	if on, ok := c.gates[name]; ok {
+		return on
+	}
+	return gateDefaults[name]
+}
+
+// unbuiltGate returns what the settings of gates without an effect wait for, "" when there are none.
+func (c *Config) unbuiltGate() string {
+	for _, name := range slices.Sorted(maps.Keys(c.gates)) {
+		if !builtGates[name] {
+			return "feature gate " + name
+		}
+	}
+	return ""
+}
+
 // gateSet holds the gates that differ from their default.
 type gateSet map[string]bool
 

@@ -168,6 +168,11 @@ func (p *parser) environment(vars map[string]string, given map[string]bool) erro
 // settle decides what becomes of a setting that was given from source: it is refused when it is not built,
 // and noted when there is something to say about it.
 func (p *parser) settle(row Flag, source string) error {
+	if row.waits != nil {
+		if part := row.waits(&p.cfg); part != "" {
+			return &NotBuiltError{Source: source, Waits: part}
+		}
+	}
 	if row.Note == "" || row.isDefault(p.values[row.label()]) {
 		return nil
 	}

@@ -121,13 +121,17 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 			want: "--election-timeout[10ms] should be at least as 5 times as --heartbeat-interval[100ms]"},
 		"a long election timeout": {args: []string{"--election-timeout=60000"}, status: other,
 			want: "--election-timeout[60000ms] is too long, and should be set less than 50000ms"},
-		"no heartbeat":             {args: []string{"--heartbeat-interval=0"}, status: other, want: "--heartbeat-interval must be >0 (set to 0ms)"},
-		"no election":              {args: []string{"--election-timeout=0"}, status: other, want: "--election-timeout must be >0 (set to 0ms)"},
-		"an unknown log format":    {args: []string{"--log-format=bogus"}, status: other, want: "unknown log format: bogus, supported values json, console"},
-		"etcd's old logger":        {args: []string{"--logger=capnslog"}, status: other, want: "--logger=capnslog is removed in v3.5"},
-		"an unknown logger":        {args: []string{"--logger=bogus"}, status: other, want: `unknown logger option "bogus"`},
-		"an unknown compaction":    {args: []string{"--auto-compaction-mode=bogus"}, status: other, want: `flag --auto-compaction-mode is not built yet: automatic compaction`},
-		"default beside an output": {args: []string{"--log-outputs=default,stderr"}, status: other, want: `multi logoutput for "default" is not supported yet`},
+		"no heartbeat":               {args: []string{"--heartbeat-interval=0"}, status: other, want: "--heartbeat-interval must be >0 (set to 0ms)"},
+		"no election":                {args: []string{"--election-timeout=0"}, status: other, want: "--election-timeout must be >0 (set to 0ms)"},
+		"an unknown log format":      {args: []string{"--log-format=bogus"}, status: other, want: "unknown log format: bogus, supported values json, console"},
+		"etcd's old logger":          {args: []string{"--logger=capnslog"}, status: other, want: "--logger=capnslog is removed in v3.5"},
+		"an unknown logger":          {args: []string{"--logger=bogus"}, status: other, want: `unknown logger option "bogus"`},
+		"an unknown compaction":      {args: []string{"--auto-compaction-mode=bogus"}, status: other, want: `unknown auto-compaction-mode "bogus"`},
+		"no compaction mode":         {args: []string{"--auto-compaction-mode="}, status: other, want: `undefined auto-compaction-mode`},
+		"a retention that is none":   {args: []string{"--auto-compaction-retention=bogus"}, status: other, want: `error parsing CompactionRetention: time: invalid duration "bogus"`},
+		"a retention without a unit": {args: []string{"--auto-compaction-mode=revision", "--auto-compaction-retention=-5"}, status: other, want: `error parsing CompactionRetention: time: missing unit in duration "-5"`},
+		"a negative retention":       {args: []string{"--auto-compaction-retention=-1h"}, status: other, want: `error parsing CompactionRetention: it is negative`},
+		"default beside an output":   {args: []string{"--log-outputs=default,stderr"}, status: other, want: `multi logoutput for "default" is not supported yet`},
 		"rotation without a file": {args: []string{"--enable-log-rotation"}, status: other,
 			want: "--log-outputs requires a single file path when --log-rotate-config-json is defined"},
 		"rotation that is not JSON": {args: []string{"--enable-log-rotation", "--log-outputs=f", "--log-rotation-config-json=xx"}, status: other,
@@ -183,6 +187,7 @@ func TestBadFilesAreRefusedByKey(t *testing.T) {
 		"a section as a text":  {"socket-options: x\n", "socket-options: want sections"},
 		"what is not built":    {"client-transport-security:\n  cert-file: c.pem\n", "is not built yet: TLS"},
 		"a key without a flag": {"client-transport-security: {allowed-cn: [x]}\n", "is not built yet: TLS"},
+		"a gate not built yet": {"feature-gates: CompactHashCheck=true\n", "is not built yet: feature gate CompactHashCheck"},
 		"an unknown gate":      {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
 	}
 	for name, c := range cases {
@@ -214,6 +219,24 @@ func TestPlannedSettingsPassWithTheirDefault(t *testing.T) {
 	}
 	if len(c.Notices) != 1 {
 		t.Errorf("got notices %v, want the one about the name", c.Notices)
+	}
+}
+
+func TestFeatureGatesHaveTheirDefaultsUnlessSet(t *testing.T) {
+	t.Parallel()
+	c, err := Parse("ashlar", []string{"--feature-gates=LeaseCheckpoint=true,FastLeaseKeepAlive=false"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for gate, want := range map[string]bool{
+		GateLeaseCheckpoint: true, GateLeaseCheckpointPersist: false, GateFastLeaseKeepAlive: false,
+	} {
+		if got := c.Gate(gate); got != want {
+			t.Errorf("%s is %v", gate, got)
+		}
+	}
+	if d := Default("ashlar"); !d.Gate(GateFastLeaseKeepAlive) || d.Gate(GateLeaseCheckpoint) {
+		t.Error("the defaults are not etcd's")
 	}
 }
 

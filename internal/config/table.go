@@ -65,6 +65,8 @@ type Flag struct {
 	Note string
 
 	bind func(*Config) value
+	// waits says which part of Ashlar the values given wait for, where some are built and others are not; nil otherwise.
+	waits func(*Config) string
 }
 
 // Env returns the variable of the flag, or "" for a setting without a flag.

@@ -11,8 +11,6 @@ const (
 	waitsAuth       = "authentication"
 	waitsTracing    = "tracing"
 	waitsCorruption = "corruption checks"
-	waitsCompaction = "automatic compaction"
-	waitsGates      = "feature gates"
 	waitsMemory     = "memory locking"
 	waitsRecovery   = "recovery of a lost quorum"
 )
@@ -120,6 +118,6 @@ var memberFlags = []Flag{
 		Usage:  "Time limit for writing on a connection between members.",
 		Status: Planned, Note: waitsPeers, bind: spare(duration)},
 	{Name: "feature-gates", Group: Member, Key: "feature-gates",
-		Usage:  "Feature gates of etcd, NAME=true|false separated by commas.",
-		Status: Planned, Note: waitsGates, bind: spare(gates)},
+		Usage: "Feature gates of etcd, NAME=true|false separated by commas.",
+		waits: (*Config).unbuiltGate, bind: func(c *Config) value { return gates(&c.gates) }},
 }

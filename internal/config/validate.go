@@ -1,9 +1,19 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
+	"strings"
 	"time"
+)
+
+// The values of --auto-compaction-mode.
+const (
+	compactPeriodic = "periodic"
+	compactRevision = "revision"
 )
 
 // electionTimeoutMax is etcd's upper bound of the election timeout; it is exclusive.
@@ -25,8 +35,8 @@ func (c *Config) Validate() error {
 	if err := c.checkTimes(); err != nil {
 		return err
 	}
-	if m := c.compactionMode; m != "" && m != "periodic" && m != "revision" {
-		return fmt.Errorf("unknown auto-compaction-mode %q", m)
+	if err := c.parseCompaction(); err != nil {
+		return err
 	}
 	if err := c.refuseUnbuilt(); err != nil {
 		return err
@@ -50,6 +60,45 @@ func (c *Config) finish() {
 	if c.InitialCluster == "" {
 		c.InitialCluster = c.initialClusterDefault()
 	}
+}
+
+// parseCompaction fills in CompactPeriod or CompactRevisions. A whole number is one of hours or of revisions. A time in
+// place of a number of revisions counts as its nanoseconds, as in etcd.
+func (c *Config) parseCompaction() error {
+	unit := time.Hour
+	switch c.compactionMode {
+	case compactPeriodic:
+	case compactRevision:
+		unit = 1
+	case "":
+		return errors.New("undefined auto-compaction-mode")
+	default:
+		return fmt.Errorf("unknown auto-compaction-mode %q", c.compactionMode)
+	}
+	c.CompactPeriod, c.CompactRevisions = 0, 0
+	text := strings.TrimSpace(c.compactionRetention)
+	if text == "" {
+		return nil
+	}
+	keep, err := time.ParseDuration(text)
+	if n, nerr := strconv.ParseInt(text, 10, 64); nerr == nil && n >= 0 {
+		keep, err = time.Duration(n)*unit, nil
+		if n > math.MaxInt64/int64(unit) {
+			err = errors.New("value out of range")
+		}
+	}
+	if err == nil && keep < 0 {
+		err = errors.New("it is negative")
+	}
+	if err != nil {
+		return fmt.Errorf("error parsing CompactionRetention: %w", err)
+	}
+	if c.compactionMode == compactRevision {
+		c.CompactRevisions = int64(keep)
+	} else {
+		c.CompactPeriod = keep
+	}
+	return nil
 }
 
 func (c *Config) checkURLs() error {
