@@ -73,7 +73,6 @@ var memberFlags = []Flag{
 		Status: Planned, Note: waitsMemory, bind: spare(boolean)},
 	{Name: "quota-backend-bytes", Group: Member, Key: "quota-backend-bytes", Default: "0",
 		Usage: "Size in bytes at which the state refuses to grow; 0 means 2 GiB, below 0 no limit.",
-		Note:  "the quota is reported by Status but not enforced yet",
 		bind:  func(c *Config) value { return integer(&c.QuotaBackendBytes) }},
 	{Name: "backend-bbolt-freelist-type", Group: Member, Key: "backend-bbolt-freelist-type", Default: "map",
 		Usage:  "Kind of free list in etcd's bbolt file.",
