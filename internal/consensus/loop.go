@@ -28,13 +28,17 @@ func (n *Node) Turn() bool {
 		n.settle(m)
 	}
 	for _, m := range in.messages {
-		if m.GetType() != raftpb.MsgSnap || n.idle() {
+		if m.GetType() == raftpb.MsgProp && n.lead.Load() != raft.None {
+			m = n.changes.takeOut(m)
+		}
+		if m != nil && (m.GetType() != raftpb.MsgSnap || n.idle()) {
 			n.step(m)
 		}
 	}
 	n.campaignAlone()
 	n.propose(in.urgent)
 	n.propose(in.proposals)
+	n.proposeChange()
 	n.maybeRead()
 	if n.rn.HasReady() {
 		busy = true
@@ -147,26 +151,27 @@ func (n *Node) propose(ps []*Proposal) {
 		if p.Cancelled != nil && p.Cancelled() {
 			continue
 		}
+		if p.ConfChange {
+			n.changes.put(p)
+			continue
+		}
 		if size > 0 && size+len(p.Data) > uncommittedBytesMax/8 {
 			flush()
 		}
-		e := &raftpb.Entry{Data: p.Data}
-		if p.ConfChange {
-			e.Type = raftpb.EntryConfChange.Enum()
-		}
-		entries, batch, size = append(entries, e), append(batch, p), size+len(p.Data)
+		entries, batch, size = append(entries, &raftpb.Entry{Data: p.Data}), append(batch, p), size+len(p.Data)
 	}
 	if len(batch) > 0 {
 		flush()
 	}
 }
 
-func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) {
+// proposeBatch gives raft the entries of ps. It reports whether raft took them, and fails ps if not.
+func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) bool {
 	err := n.rn.Step(&raftpb.Message{
 		Type: raftpb.MsgProp.Enum(), From: &n.cfg.ID, Entries: entries,
 	})
 	if err == nil {
-		return
+		return true
 	}
 	// raft takes a batch whole or not at all. It drops one while leadership is being
 	// transferred, when this member has left, or above its bound of uncommitted bytes.
@@ -179,6 +184,7 @@ func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) {
 	for _, p := range ps {
 		p.fail(err)
 	}
+	return false
 }
 
 // handle hands out one Ready.
@@ -196,6 +202,7 @@ func (n *Node) handle(rd raft.Ready) {
 			if !raft.IsEmptySnap(m.GetSnapshot()) {
 				n.snapshotTaken = m.GetSnapshot().GetMetadata().GetIndex()
 			}
+			n.changes.appended(m.GetEntries())
 			n.append.put(m)
 		case m.GetTo() == raft.LocalApplyThread:
 			n.apply.put(m)

@@ -122,10 +122,11 @@ type Node struct {
 	rn    *raft.RawNode
 	store *logStorage
 
-	inbox  inbox
-	append appender
-	apply  applier
-	reads  reads
+	inbox   inbox
+	append  appender
+	apply   applier
+	reads   reads
+	changes changes
 
 	lead      atomic.Uint64
 	term      atomic.Uint64
@@ -294,6 +295,7 @@ func (n *Node) failWaiting(err error) {
 	for _, p := range append(in.urgent, in.proposals...) {
 		p.fail(err)
 	}
+	n.changes.failAll(err)
 	n.reads.failAll(&n.inbox, err)
 }
 

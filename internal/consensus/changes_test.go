@@ -1,0 +1,85 @@
+package consensus
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// learner is the change that adds a learner.
+func learner(t *testing.T, id uint64) []byte {
+	t.Helper()
+	data, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: proto.Uint64(id)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestChangesThatComeTogetherAllHappen: raft takes one change at a time and forgets the others.
+func TestChangesThatComeTogetherAllHappen(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	// Before the first turn: a new leader takes none before it has applied what it found.
+	for id := uint64(2); id < 6; id++ {
+		err := f.Propose(&Proposal{Data: learner(t, id), ConfChange: true, Fail: func(err error) { t.Error(err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run()
+	f.Step(&raftpb.Message{
+		Type: raftpb.MsgProp.Enum(), From: proto.Uint64(2), To: proto.Uint64(1),
+		Entries: []*raftpb.Entry{
+			{Type: raftpb.EntryConfChange.Enum(), Data: learner(t, 6)},
+			{Data: []byte("between")},
+			{Type: raftpb.EntryConfChange.Enum(), Data: learner(t, 7)},
+		},
+	})
+	f.run()
+	if want := []uint64{1, 2, 3, 4, 5, 6, 7}; !slices.Equal(f.sm.changes, want) {
+		t.Errorf("the changes made are %v, want %v", f.sm.changes, want)
+	}
+	if !slices.Contains(f.sm.data, "between") {
+		t.Error("the proposal between two changes of another member is lost")
+	}
+}
+
+func TestAChangeThatWaitsFailsWhenTheNodeStops(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1, 2) // no quorum
+	var got error
+	err := f.Propose(&Proposal{Data: learner(t, 3), ConfChange: true, Fail: func(err error) { got = err }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.run()
+	f.Stop()
+	if !errors.Is(got, ErrStopped) {
+		t.Errorf("it ended with %v", got)
+	}
+}
+
+func TestProgressIsKnownToALeaderAlone(t *testing.T) {
+	t.Parallel()
+	ask := func(f *fixture, id uint64) (p Progress, leader bool) {
+		f.AskProgress(id, func(q Progress, l bool) { p, leader = q, l })
+		f.run()
+		return p, leader
+	}
+	f := newFixture(t, vfs.NewMem(), 1)
+	f.run()
+	if p, leader := ask(f, 1); !leader || !p.Known || p.Match == 0 || p.Match != p.LeaderMatch {
+		t.Errorf("of itself the leader knows %+v, %v", p, leader)
+	}
+	if p, leader := ask(f, 2); !leader || p.Known {
+		t.Errorf("of a stranger the leader knows %+v, %v", p, leader)
+	}
+	if _, leader := ask(newFixture(t, vfs.NewMem(), 1, 2), 1); leader {
+		t.Error("a follower says that it leads")
+	}
+}
