@@ -3,6 +3,9 @@ package watch
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -10,63 +13,211 @@ import (
 // ErrClosed is returned when the stream or its hub was closed.
 var ErrClosed = errors.New("watch stream closed")
 
+// The defaults of Options. DefaultResponseBytes is etcd's limit of a request with its overhead.
+const (
+	DefaultRingBytes     = 16 << 20
+	DefaultQueueBytes    = 16 << 20
+	DefaultResponseBytes = 1<<20 + 1<<19 + 512<<10
+)
+
 // Options are what a Hub needs. Zero sizes are replaced by the defaults.
 type Options struct {
-	// View opens a view of the store, as mvcc.Store.View; mvcc.ErrRetired makes the hub try again, so
-	// it must not return that forever.
+	// View opens a view of the store, as mvcc.Store.View. mvcc.ErrRetired makes the stream that reads try again at
+	// once, so it may be returned only for the moment of a swap.
 	View func(rev int64) (*mvcc.View, error)
 	// Revision returns the store's current revision.
 	Revision func() int64
 	// Compacted returns the store's compact revision.
 	Compacted func() int64
-	// RingBytes bounds the newest revisions kept in memory for those that are a little behind, and the
-	// events that wait for the hub.
+	// RingBytes bounds the newest revisions kept in memory for those that are a little behind, and once more
+	// the events that wait for the hub.
 	RingBytes int
-	// QueueBytes bounds what waits in a stream for its client.
+	// QueueBytes bounds what waits in a stream for its client, beside one chunk of history.
 	QueueBytes int
-	// ResponseBytes bounds a fragment of a response.
+	// ResponseBytes bounds a fragment of a response, and with it the merging of events: a response of several
+	// revisions has at most four times as many bytes.
 	ResponseBytes int
+}
+
+// withDefaults fills in sizes.
+func (o Options) withDefaults() Options {
+	set := func(n *int, standard int) {
+		if *n <= 0 {
+			*n = standard
+		}
+	}
+	set(&o.RingBytes, DefaultRingBytes)
+	set(&o.QueueBytes, DefaultQueueBytes)
+	set(&o.ResponseBytes, DefaultResponseBytes)
+	return o
 }
 
 // Hub distributes the changes of one store to the watchers of its streams. It is safe for concurrent use.
 type Hub struct {
-	o Options
+	o    Options
+	in   inbox
+	wake chan struct{} // the inbox may hold something
+
+	// catching bounds the streams that read history at one time to half of the processors, so that writers get
+	// theirs however many clients come back at once. A place is held while a chunk is read and encoded, never
+	// while a client is written to.
+	catching chan struct{}
+
+	done   chan struct{}
+	ended  sync.WaitGroup
+	closed atomic.Bool
+
+	events   atomic.Uint64
+	encoded  atomic.Uint64
+	watchers atomic.Int64
+
+	// mu guards what follows, the watchers in step and the state of all. It comes before a stream's lock, and the
+	// inbox's comes after both.
+	mu          sync.Mutex
+	index       index
+	ring        ring
+	streams     map[*Stream]struct{}
+	marks       []*Stream // streams that owe their client a progress mark once more is distributed
+	distributed atomic.Int64
+	advanced    chan struct{} // closed when distributed advances; nil when nobody waits
+	batch       batch
 }
 
-// NewHub starts a hub. Close ends it.
-func NewHub(o Options) *Hub { return &Hub{o: o} }
+// NewHub starts a hub whose watchers see what is published from now on, and the past by reading it. Close ends it.
+func NewHub(o Options) *Hub {
+	o = o.withDefaults()
+	h := &Hub{
+		o: o, in: inbox{bytesMax: o.RingBytes}, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		catching: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		ring:     ring{bytesMax: o.RingBytes}, streams: make(map[*Stream]struct{}),
+	}
+	current := o.Revision()
+	h.distributed.Store(current)
+	h.ring.restart(current + 1)
+	h.ended.Go(h.run)
+	return h
+}
 
 // Publish takes in the changes of the next revisions, in order and whole. The apply goroutine calls it: it never waits for
-// a stream, a reader or the disk. The events are kept.
-func (h *Hub) Publish(events []mvcc.Event) {}
+// a stream, a reader or the disk. The events are kept. What was published already is ignored.
+func (h *Hub) Publish(events []mvcc.Event) {
+	if len(events) == 0 {
+		return
+	}
+	h.in.put(events)
+	wake(h.wake)
+}
 
-// Reset says that the state was replaced: all watchers go on by reading it.
-func (h *Hub) Reset() {}
+// Reset says that the state was replaced by a newer one: all watchers go on by reading it. It is called after
+// View and Revision serve the new state and before anything of it is published.
+func (h *Hub) Reset() {
+	h.in.lose(h.o.Revision())
+	wake(h.wake)
+}
+
+// run distributes whenever something was published.
+func (h *Hub) run() {
+	for {
+		select {
+		case <-h.wake:
+		case <-h.done:
+			return
+		}
+		h.mu.Lock()
+		h.distribute()
+		h.mu.Unlock()
+	}
+}
 
 // Distributed returns the revision up to which every event was queued for the watchers in step; the others know
 // that they are behind.
-func (h *Hub) Distributed() int64 { return 0 }
+func (h *Hub) Distributed() int64 { return h.distributed.Load() }
 
 // WaitDistributed waits until Distributed is at or above rev. It returns ErrClosed when the hub was closed and the error
 // of ctx.
-func (h *Hub) WaitDistributed(ctx context.Context, rev int64) error { return nil }
+func (h *Hub) WaitDistributed(ctx context.Context, rev int64) error {
+	for {
+		h.mu.Lock()
+		if h.Distributed() >= rev {
+			h.mu.Unlock()
+			return nil
+		}
+		if h.advanced == nil {
+			h.advanced = make(chan struct{})
+		}
+		advanced := h.advanced
+		h.mu.Unlock()
+		select {
+		case <-advanced:
+		case <-h.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
-// Close ends the hub and its streams. Publish may still be called and does nothing.
-func (h *Hub) Close() {}
+// Close ends the hub and its streams and waits for its goroutine. Publish may still be called and does nothing.
+func (h *Hub) Close() {
+	if h.closed.Swap(true) {
+		return
+	}
+	close(h.done)
+	h.ended.Wait()
+	h.in.close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.streams {
+		s.closeLocked()
+	}
+}
+
+// NewStream opens a stream. On a closed hub its Next returns ErrClosed.
+func (h *Hub) NewStream() *Stream {
+	s := &Stream{hub: h, wake: make(chan struct{}, 1), watchers: make(map[int64]*watcher), records: chunkRecordsFirst}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed.Load() {
+		s.closed = true
+		return s
+	}
+	h.streams[s] = struct{}{}
+	return s
+}
 
 // Stats are numbers for metrics.
 type Stats struct {
 	Streams  int    // open streams
-	Watchers int    // watchers of all streams, without those canceled
-	Behind   int    // watchers that read history
-	Pending  int    // events queued and not yet taken by Next
+	Watchers int    // watchers of all streams
+	Behind   int    // those of them that read history
+	Pending  int    // events queued and not yet taken by Next, counted for each watcher
 	Inbox    int    // events that wait for the hub
-	Events   uint64 // events queued or read from history for watchers since the start
+	Events   uint64 // events given to watchers by Next since the start
 	Encoded  uint64 // events encoded since the start
 }
 
-// Stats returns the numbers as they are now.
-func (h *Hub) Stats() Stats { return Stats{} }
+// Stats returns the numbers as they are now. It looks at every stream.
+func (h *Hub) Stats() Stats {
+	st := Stats{
+		Watchers: int(h.watchers.Load()), Inbox: h.in.waiting(),
+		Events: h.events.Load(), Encoded: h.encoded.Load(),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st.Streams = len(h.streams)
+	for s := range h.streams {
+		s.mu.Lock()
+		st.Behind += s.behindN
+		st.Pending += s.pendingN
+		s.mu.Unlock()
+	}
+	return st
+}
 
-// NewStream opens a stream. On a closed hub its Next returns ErrClosed.
-func (h *Hub) NewStream() *Stream { return &Stream{hub: h} }
+// wake wakes the one who waits for ch, now or when it next looks.
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

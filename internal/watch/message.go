@@ -13,11 +13,17 @@ type Message struct {
 	Fragment bool
 	// CompactRevision says why a watcher was canceled: what it needs was compacted. 0 when it was not that.
 	CompactRevision int64
-	// Reason says why a watcher was refused or canceled, empty when the client asked for it.
+	// Reason says why a watcher was refused, empty when it was not.
 	Reason string
 	// Events are the changes, in order. Each is field 11 of a WatchResponse as on the wire: tag, length and the
 	// encoded mvccpb.Event.
 	Events [][]byte
 	// Size is the sum of the lengths of Events, in bytes.
 	Size int
+}
+
+// add appends an event.
+func (m *Message) add(event []byte) {
+	m.Events = append(m.Events, event)
+	m.Size += len(event)
 }

@@ -1,0 +1,215 @@
+package watch
+
+import "github.com/ashlar-kv/ashlar/internal/mvcc"
+
+// batchEvents is how many events are matched before their watchers get them: under load a watcher's events are
+// handed over together.
+const batchEvents = 512
+
+// batch is what a distribution works with.
+type batch struct {
+	staging staging
+	n       int        // events matched
+	lists   []*watcher // memory of index.match
+	view    *mvcc.View // opened when a version before is not in the ring
+	scratch []byte     // memory of a tombstone's KeyValue
+}
+
+// distribute hands on what the inbox holds. REQUIRES: h.mu. The hub's goroutine calls it, and whoever must not be
+// ahead of what was published.
+func (h *Hub) distribute() {
+	groups, lostTo := h.in.take()
+	if lostTo > 0 {
+		h.lose(lostTo)
+	}
+	for _, g := range groups {
+		for len(g) > 0 {
+			n := 1
+			for n < len(g) && g[n].Rev.Main == g[0].Rev.Main {
+				n++
+			}
+			h.take(g[:n])
+			g = g[n:]
+		}
+	}
+	h.flush()
+	if h.batch.view != nil {
+		_ = h.batch.view.Close() // it was only read
+		h.batch.view = nil
+	}
+	h.settleMarks()
+}
+
+// take matches one revision.
+func (h *Hub) take(events []mvcc.Event) {
+	main := events[0].Rev.Main
+	if main < h.ring.next {
+		return
+	}
+	if main > h.ring.next {
+		h.lose(main - 1)
+	}
+	block := make([]event, len(events))
+	rev := revision{main: main, events: make([]*event, len(events))}
+	for i, e := range events {
+		block[i] = event{
+			encoded: encoded{rev: main}, kind: e.Kind, sub: e.Rev.Sub, prev: e.Prev, key: e.Key,
+		}
+		if kv, err := e.Load(); err == nil { // events of a Writer are loaded
+			block[i].raw = kv.Raw()
+		}
+		rev.events[i] = &block[i]
+	}
+	h.ring.add(rev)
+	for _, e := range rev.events {
+		h.match(&h.index, &h.batch.staging, e)
+	}
+	if h.batch.n += len(events); h.batch.n >= batchEvents {
+		h.flush()
+	}
+}
+
+// match stages an event of the ring for the watchers of x that want it. REQUIRES: h.mu.
+func (h *Hub) match(x *index, to *staging, e *event) {
+	h.batch.lists = x.match(e.key, h.batch.lists[:0])
+	for _, w := range h.batch.lists {
+		for ; w != nil; w = w.after {
+			if !w.wants(e.kind, e.rev) {
+				continue
+			}
+			s := to.of(w)
+			if s.cut > 0 {
+				continue
+			}
+			if !h.encode(e, w.want&wantPrev != 0) {
+				s.cut = e.rev
+				continue
+			}
+			s.events = append(s.events, &e.encoded)
+		}
+	}
+}
+
+// flush hands the staged events to their watchers and drops what is too much for the ring.
+func (h *Hub) flush() {
+	for i := range h.batch.staging.list {
+		st := &h.batch.staging.list[i]
+		st.w.stream.deliver(st)
+	}
+	h.batch.staging.reset()
+	h.batch.n = 0
+	h.ring.evict()
+	h.advance()
+}
+
+// advance publishes how far the hub has come.
+func (h *Hub) advance() {
+	if h.distributed.Load() == h.ring.next-1 {
+		return
+	}
+	h.distributed.Store(h.ring.next - 1)
+	if h.advanced != nil {
+		close(h.advanced)
+		h.advanced = nil
+	}
+}
+
+// lose makes everyone read the revisions up to rev, which the hub did not get to see.
+func (h *Hub) lose(rev int64) {
+	if rev < h.ring.next {
+		return
+	}
+	h.flush()
+	from := h.ring.next
+	h.ring.restart(rev + 1)
+	for s := range h.streams {
+		s.mu.Lock()
+		for _, w := range s.watchers {
+			if w.state == inStep && w.next <= rev {
+				s.fallBehind(w, max(from, w.next))
+			}
+		}
+		s.mu.Unlock()
+	}
+	h.advance()
+}
+
+// encode makes sure that e is encoded as wanted; false means that the version before could not be read, which the
+// watcher must find out by itself. REQUIRES: h.mu.
+func (h *Hub) encode(e *event, prev bool) bool {
+	if prev && e.withPrev == nil {
+		before, ok := h.before(e)
+		if !ok {
+			return false
+		}
+		if len(before) > 0 {
+			e.withPrev = h.encodeWith(e, before)
+			h.ring.grew(len(e.withPrev))
+			return true
+		}
+	}
+	if e.plain == nil {
+		e.plain = h.encodeWith(e, nil)
+		if e.kind == mvcc.EventPut {
+			// The event holds the same bytes, so what the writer allocated can go.
+			e.raw = e.plain[len(e.plain)-len(e.raw):]
+		}
+	}
+	if prev && e.withPrev == nil {
+		e.withPrev = e.plain
+		h.ring.grew(len(e.withPrev))
+	}
+	return true
+}
+
+func (h *Hub) encodeWith(e *event, before []byte) []byte {
+	kv := e.raw
+	if e.kind == mvcc.EventDelete {
+		h.batch.scratch = appendTombstone(h.batch.scratch[:0], e.key, e.rev)
+		kv = h.batch.scratch
+	}
+	h.encoded.Add(1)
+	return appendEvent(make([]byte, 0, eventSize(len(kv), len(before))), e.kind, kv, before)
+}
+
+// before returns the KeyValue that an event's key had at the revision before; nil means none or compacted.
+func (h *Hub) before(e *event) (raw []byte, ok bool) {
+	prev := e.prev
+	if prev.Main == e.rev {
+		// A change of what this very revision had made: what counts is the revision before, and a key that was
+		// created in this one had nothing before.
+		if isCreated(e.kind, e.raw, e.rev) {
+			return nil, true
+		}
+		for _, o := range h.ring.from(e.rev)[0].events {
+			if string(o.key) == string(e.key) {
+				prev = o.prev
+				break
+			}
+		}
+	}
+	if prev.IsZero() {
+		return nil, true
+	}
+	if p := h.ring.at(prev.Main, prev.Sub); p != nil {
+		return p.raw, true
+	}
+	if h.batch.view == nil {
+		v, err := h.o.View(0)
+		if err != nil {
+			return nil, false
+		}
+		h.batch.view = v
+	}
+	kv, _, err := h.batch.view.At(e.key, prev)
+	return kv.Raw(), err == nil
+}
+
+// isCreated tells whether a change is the put that created its key.
+func isCreated(kind mvcc.EventKind, raw []byte, rev int64) bool {
+	if kind != mvcc.EventPut {
+		return false
+	}
+	kv, err := mvcc.ParseKV(raw)
+	return err == nil && kv.CreateRevision() == rev
+}

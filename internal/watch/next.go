@@ -1,0 +1,86 @@
+package watch
+
+import "context"
+
+// Next waits for the next message to write and returns it. The work of those that are behind is done in it, a chunk
+// at a time and in turns with the messages of the others. It returns ErrClosed after Close, the error of ctx, and an
+// error of the store, after which the stream is of no more use.
+func (s *Stream) Next(ctx context.Context) (*Message, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m, work, err := s.poll()
+		if m != nil || err != nil {
+			return m, err
+		}
+		if !work {
+			select {
+			case <-s.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err := s.catchUpInTurn(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// catchUpInTurn is catchUp once there is a place for it. While there is none it returns as soon as there is a message
+// for others.
+func (s *Stream) catchUpInTurn(ctx context.Context) error {
+	select {
+	case s.hub.catching <- struct{}{}:
+	default:
+		if s.isReady() {
+			return nil
+		}
+		select {
+		case s.hub.catching <- struct{}{}:
+		case <-s.wake:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	defer func() { <-s.hub.catching }()
+	return s.catchUp(ctx)
+}
+
+func (s *Stream) isReady() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed || !s.ready.empty()
+}
+
+// poll takes the next message if there is one; work tells that a chunk should be read now.
+func (s *Stream) poll() (m *Message, work bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.closed {
+			return nil, false, ErrClosed
+		}
+		if len(s.parts) > 0 {
+			m, s.parts = s.parts[0], s.parts[1:]
+			return m, false, nil
+		}
+		switch {
+		case !s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && s.behindN == 0):
+			m = s.fromQueue(&s.ready)
+			s.chunkTurn = true
+		case !s.chunk.empty():
+			m = s.fromQueue(&s.chunk)
+			s.chunkTurn = false
+		case s.behindN > 0:
+			s.chunkTurn = false
+			return nil, true, nil
+		default:
+			return nil, false, nil
+		}
+		if m != nil {
+			return m, false, nil
+		}
+	}
+}

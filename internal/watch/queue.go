@@ -1,0 +1,158 @@
+package watch
+
+// entry is one place in a queue: a message, or a watcher whose pending events are merged when its turn comes.
+type entry struct {
+	m *Message
+	w *watcher
+}
+
+// queue is a first-in, first-out queue.
+type queue struct {
+	entries []entry
+	head    int
+}
+
+func (q *queue) empty() bool { return q.head == len(q.entries) }
+
+func (q *queue) push(e entry) { q.entries = append(q.entries, e) }
+
+func (q *queue) peek() entry { return q.entries[q.head] }
+
+func (q *queue) pop() {
+	q.entries[q.head] = entry{}
+	q.head++
+	switch {
+	case q.head < len(q.entries):
+		if q.head >= 1024 && q.head*2 >= len(q.entries) {
+			n := copy(q.entries, q.entries[q.head:])
+			clear(q.entries[n:])
+			q.entries, q.head = q.entries[:n], 0
+		}
+	case cap(q.entries) > 4096:
+		*q = queue{}
+	default:
+		q.entries, q.head = q.entries[:0], 0
+	}
+}
+
+// deliver queues what a watcher in step gets, revision by revision as far as the bound allows; at the first that
+// does not fit the watcher falls behind. An empty queue takes any revision. REQUIRES: the hub's lock.
+func (s *Stream) deliver(st *stage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := st.w
+	fits := 0
+	for fits < len(st.events) {
+		n, bytes := wholeRevision(w, st.events[fits:])
+		if s.queued > 0 && s.queued+bytes > s.hub.o.QueueBytes+s.chunkBytes {
+			st.cut = st.events[fits].rev
+			break
+		}
+		s.queued += bytes
+		fits += n
+	}
+	if cut := st.cut; cut > 0 {
+		// What came before the cut in its own revision is left out too, or the revision would be split.
+		for fits > 0 && st.events[fits-1].rev == cut {
+			fits--
+			s.queued -= w.cost(st.events[fits])
+		}
+	}
+	s.hold(w, st.events[:fits], &s.ready)
+	if st.cut > 0 {
+		s.fallBehind(w, st.cut)
+	}
+}
+
+// wholeRevision returns how many events the first revision of events has, and their cost.
+func wholeRevision(w *watcher, events []*encoded) (n, bytes int) {
+	for n < len(events) && events[n].rev == events[0].rev {
+		bytes += w.cost(events[n])
+		n++
+	}
+	return n, bytes
+}
+
+// hold appends events to a watcher's pending ones and queues it in q, unless it is queued. Their bytes are counted
+// already. REQUIRES: s.mu.
+func (s *Stream) hold(w *watcher, events []*encoded, q *queue) {
+	if len(events) == 0 {
+		return
+	}
+	w.pending = append(w.pending, events...)
+	s.pendingN += len(events)
+	if !w.queued {
+		w.queued = true
+		q.push(entry{w: w})
+	}
+	wake(s.wake)
+}
+
+// drop forgets the first n pending events of w.
+func (s *Stream) drop(w *watcher, n int) {
+	for _, e := range w.pending[:n] {
+		s.queued -= w.cost(e)
+	}
+	s.pendingN -= n
+	if n == len(w.pending) {
+		w.pending = nil
+		return
+	}
+	clear(w.pending[:n])
+	w.pending = w.pending[n:]
+}
+
+// fromQueue takes the next message from q; nil means that what stood there has gone. REQUIRES: s.mu and that q is not
+// empty. A watcher stays in front until all its pending events were taken: so a progress mark behind it comes after them.
+func (s *Stream) fromQueue(q *queue) *Message {
+	e := q.peek()
+	if e.m != nil {
+		q.pop()
+		return e.m
+	}
+	var m *Message
+	if len(e.w.pending) > 0 {
+		m = s.merge(e.w)
+	}
+	if len(e.w.pending) == 0 {
+		e.w.queued = false
+		q.pop()
+	}
+	return m
+}
+
+// merge takes as many whole revisions of w as one response may have, at least one. If the response is to be cut into
+// fragments, all but the first go to s.parts.
+func (s *Stream) merge(w *watcher) *Message {
+	prev := w.want&wantPrev != 0
+	n, size := 0, 0
+	for n < len(w.pending) {
+		events, bytes := wholeRevision(w, w.pending[n:])
+		if n > 0 && size+bytes > mergeFactor*s.hub.o.ResponseBytes {
+			break
+		}
+		n, size = n+events, size+bytes
+	}
+	m := &Message{WatchID: w.id, Revision: w.pending[n-1].rev, Events: make([][]byte, 0, n)}
+	if n == len(w.pending) {
+		// All below next was given out, even if the last events below it were not for this watcher.
+		m.Revision = max(m.Revision, w.next-1)
+	}
+	first := m
+	for _, e := range w.pending[:n] {
+		b := e.of(prev)
+		if w.want&wantFragment != 0 && m.Size > 0 && m.Size+len(b) > s.hub.o.ResponseBytes {
+			m.Fragment = true
+			m = &Message{WatchID: w.id, Revision: m.Revision}
+			s.parts = append(s.parts, m)
+		}
+		m.add(b)
+	}
+	s.drop(w, n)
+	w.told = true
+	s.hub.events.Add(uint64(n))
+	return first
+}
+
+// mergeFactor is how many times Options.ResponseBytes a response of several revisions may have.
+const mergeFactor = 4
