@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -58,3 +59,7 @@ func DecodeCompaction(scheduled, done []byte) (target, finished int64, err error
 	}
 	return target, finished, nil
 }
+
+// Hash returns the hash that HashKV gives at the view's revision with the view's compact revision, never one that a
+// compaction kept: so it follows from what the store holds alone.
+func (v *View) Hash(ctx context.Context) (uint32, error) { return v.hash(ctx) }

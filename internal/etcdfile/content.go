@@ -1,0 +1,259 @@
+package etcdfile
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/lease"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// Content is the content of a state of ours at one instant. It belongs to one goroutine; the database must stay open until
+// Close.
+type Content struct {
+	db *storage.DB
+	it *storage.Iterator
+
+	key []byte // of the last seek
+
+	recordsMax, bytesMax int // of a chunk
+
+	// Index and Term are those of the last entry applied, Revision is the store's.
+	Index, Term uint64
+	Revision    int64
+	// ClusterVersion is the cluster's version, "" while none is set. It is the level of the records, too.
+	ClusterVersion string
+}
+
+// sink takes one record. The slices are its own only until it returns.
+type sink func(bucket string, key, value []byte) error
+
+// Read opens the content of a state as it is now. The caller closes it.
+func Read(db *storage.DB) (*Content, error) {
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a view of the state: %w", err)
+	}
+	c := &Content{db: db, it: it, recordsMax: chunkRecordsMax, bytesMax: chunkBytesMax}
+	err = c.meta("applied", func(v []byte) (err error) {
+		c.Index, c.Term, c.Revision, err = mvcc.DecodeApplied(v)
+		return err
+	})
+	if err == nil {
+		err = c.meta(clusterVersion, func(v []byte) error { c.ClusterVersion = string(v); return nil })
+	}
+	if err != nil {
+		_ = it.Close() // the first error is the one to tell
+		return nil, err
+	}
+	c.Revision = max(1, c.Revision)
+	return c, nil
+}
+
+// Close gives the view back.
+func (c *Content) Close() error { return c.explain(c.it.Close()) }
+
+func (c *Content) explain(err error) error { return c.db.Explain("reading the state", err) }
+
+// at returns the value of a record, which is valid until the next read; found says whether there is one.
+func (c *Content) at(key []byte) (value []byte, found bool, err error) {
+	if !c.it.SeekGE(key) {
+		return nil, false, c.explain(c.it.Error())
+	}
+	if string(c.it.Key()) != string(key) {
+		return nil, false, nil
+	}
+	value, err = c.it.ValueAndErr()
+	return value, err == nil, c.explain(err)
+}
+
+// meta calls fn with a meta record, if it is there.
+func (c *Content) meta(name string, fn func(value []byte) error) error {
+	c.key = storage.AppendPlainKey(c.key[:0], storage.SpaceMeta, []byte(name))
+	v, found, err := c.at(c.key)
+	if err != nil || !found {
+		return err
+	}
+	if err := fn(v); err != nil {
+		return fmt.Errorf("the record %s: %w", name, err)
+	}
+	return nil
+}
+
+// each calls fn for every record of a space, with the key inside the space.
+func (c *Content) each(space byte, fn func(rest, value []byte) error) error {
+	lower, upper := storage.SpaceBounds(space)
+	for ok := c.it.SeekGE(lower); ok && storage.CompareKeys(c.it.Key(), upper) < 0; ok = c.it.Next() {
+		v, err := c.it.ValueAndErr()
+		if err != nil {
+			return c.explain(err)
+		}
+		if err := fn(storage.PlainRest(c.it.Key()), v); err != nil {
+			return err
+		}
+	}
+	return c.explain(c.it.Error())
+}
+
+// walk gives everything to put, the versions of keys last.
+func (c *Content) walk(ctx context.Context, put sink) error {
+	if err := c.small(put); err != nil {
+		return err
+	}
+	return c.versions(ctx, put)
+}
+
+// small gives everything but the versions of keys to put.
+func (c *Content) small(put sink) error {
+	for _, part := range []func(sink) error{c.alarms, c.auth, c.cluster, c.leases, c.members, c.facts} {
+		if err := part(put); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Hash returns a hash of everything but the versions of keys, of which it takes the hash, and the bucket meta, which
+// says how far this member is.
+func (c *Content) Hash(versions uint32) (uint32, error) {
+	h := crc32.New(castagnoli)
+	var n []byte
+	sum := func(bucket string, key, value []byte) error {
+		for _, part := range [][]byte{[]byte(bucket), key, value} {
+			n = binary.AppendUvarint(n[:0], uint64(len(part)))
+			_, _ = h.Write(n) // a hash takes everything
+			_, _ = h.Write(part)
+		}
+		return nil
+	}
+	for _, part := range []func(sink) error{c.alarms, c.auth, c.cluster, c.leases, c.members} {
+		if err := part(sum); err != nil {
+			return 0, err
+		}
+	}
+	_, _ = h.Write(binary.BigEndian.AppendUint32(nil, versions))
+	return h.Sum32(), nil
+}
+
+func (c *Content) alarms(put sink) error {
+	var key []byte
+	return c.each(storage.SpaceAlarms, func(rest, _ []byte) error {
+		if len(rest) != 8+4 {
+			return fmt.Errorf("%w: the alarm %x", storage.ErrCorrupt, rest)
+		}
+		key = appendAlarm(key[:0], binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:]))
+		return put(bucketAlarm, key, nil)
+	})
+}
+
+// auth gives what a cluster without users has: etcd starts to count at 1.
+func (c *Content) auth(put sink) error {
+	return put(bucketAuth, []byte(authRevision), appendNumber(nil, 1))
+}
+
+func (c *Content) cluster(put sink) error {
+	for _, name := range []string{clusterVersion, clusterTarget} {
+		err := c.meta(name, func(v []byte) error { return put(bucketCluster, []byte(name), v) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Content) leases(put sink) error {
+	var value []byte
+	return c.each(storage.SpaceLeases, func(rest, v []byte) error {
+		l, err := lease.Decode(rest, v)
+		if err != nil {
+			return err
+		}
+		value = appendLease(value[:0], l)
+		return put(bucketLease, rest, value)
+	})
+}
+
+func (c *Content) members(put sink) error {
+	name := func(rest []byte) ([]byte, error) {
+		if len(rest) != 8 {
+			return nil, fmt.Errorf("%w: the member %x", storage.ErrCorrupt, rest)
+		}
+		return memberName(binary.BigEndian.Uint64(rest)), nil
+	}
+	err := c.each(storage.SpaceMembers, func(rest, v []byte) error {
+		key, err := name(rest)
+		if err != nil {
+			return err
+		}
+		return put(bucketMembers, key, v)
+	})
+	if err != nil {
+		return err
+	}
+	return c.each(storage.SpaceRemoved, func(rest, _ []byte) error {
+		key, err := name(rest)
+		if err != nil {
+			return err
+		}
+		return put(bucketRemoved, key, []byte(removedValue))
+	})
+}
+
+// facts gives the bucket meta.
+func (c *Content) facts(put sink) error {
+	err := c.meta("confstate", func(v []byte) error {
+		cs := &raftpb.ConfState{}
+		if err := proto.Unmarshal(v, cs); err != nil {
+			return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+		}
+		b, err := encodeConfState(cs)
+		if err != nil {
+			return err
+		}
+		return put(bucketMeta, []byte(metaConfState), b)
+	})
+	if err != nil {
+		return err
+	}
+	if err := put(bucketMeta, []byte(metaIndex), appendNumber(nil, c.Index)); err != nil {
+		return err
+	}
+	if err := c.compaction(put); err != nil {
+		return err
+	}
+	if c.ClusterVersion != "" {
+		if err := put(bucketMeta, []byte(metaStorage), []byte(c.ClusterVersion)); err != nil {
+			return err
+		}
+	}
+	return put(bucketMeta, []byte(metaTerm), appendNumber(nil, c.Term))
+}
+
+// compaction says to where the state is compacted. A compaction that is under way is one that was scheduled and has
+// not finished: etcd does it again when it opens the file.
+func (c *Content) compaction(put sink) error {
+	var scheduled, done []byte
+	for name, into := range map[string]*[]byte{"compactScheduled": &scheduled, "compactDone": &done} {
+		err := c.meta(name, func(v []byte) error { *into = append([]byte{}, v...); return nil })
+		if err != nil {
+			return err
+		}
+	}
+	target, finished, err := mvcc.DecodeCompaction(scheduled, done)
+	if err != nil {
+		return err
+	}
+	if finished = min(finished, target); finished > 0 {
+		err = put(bucketMeta, []byte(metaFinished), appendRevision(nil, Revision{Main: finished}))
+	}
+	if err == nil && target > 0 {
+		err = put(bucketMeta, []byte(metaScheduled), appendRevision(nil, Revision{Main: target}))
+	}
+	return err
+}

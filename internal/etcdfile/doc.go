@@ -1,0 +1,29 @@
+// Package etcdfile knows etcd's database file: a bbolt file whose buckets hold the versions of all keys, the leases, the
+// alarms, the members and a few facts about the log (docs/format/etcd-snapshot.md).
+//
+// # Words
+//
+// A content is everything such a file holds, as records: a bucket, a key and a value. Read reads the content of a
+// state of ours; Write makes a file of it; Open reads a file, whoever wrote it.
+//
+// # Guarantees
+//
+//  1. Read gives one instant of the state: keys, leases, alarms, members and the applied index are all those after
+//     one log entry, whatever is written meanwhile.
+//  2. What etcd would have written for the same content Write writes, bucket by bucket and byte by byte. Only the pages
+//     that it lies in may differ.
+//  3. Memory is bounded, whatever the state holds: versions are read some MiB at a time, and written in transactions of
+//     some MiB. One version alone may be larger; it is as large as a request may be.
+//  4. A file that is damaged is an error that wraps ErrInvalid, or bbolt's; it is never a panic.
+//
+// # Order
+//
+// etcd's file has versions in order of their revision, while our values lie in order of the keys, and a read of a
+// single value costs a seek of some microseconds. So a run of changes is taken from history, its values are fetched in
+// order of the keys, in which seeks are short, and written in order of revision again (chunk).
+//
+// # What it refuses
+//
+// It changes no database of ours and knows no member, log or network. It never syncs a file: what is made here is sent
+// on and thrown away, or made again.
+package etcdfile
