@@ -27,6 +27,7 @@ type lab struct {
 	alarms  *cluster.Alarms
 	m       *Machine
 	last    uint64 // index of the newest entry made
+	events  []string
 }
 
 func newLab(t testing.TB) *lab {

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -79,6 +80,32 @@ func (g *group) leaseCheckpoint(raw []byte) error {
 	for _, c := range r.GetCheckpoints() {
 		if err := g.leases().Checkpoint(c.GetID(), c.GetRemaining_TTL()); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkLeases checks, in builds that do, that after the group's last entry its keys hang where their newest versions say,
+// and nowhere else.
+func (g *group) checkLeases() error {
+	if !invariant.Enabled || g.leaseChange == nil {
+		return nil
+	}
+	newest := make(map[string]int64)
+	for _, e := range g.w.Events() {
+		newest[string(e.Key)] = e.Lease
+	}
+	for _, e := range g.w.Events() {
+		for _, id := range []int64{e.Lease, e.PrevLease} {
+			if id == 0 {
+				continue
+			}
+			there, err := g.leaseChange.Attached(id, e.Key)
+			if err != nil {
+				return err
+			}
+			invariant.Check(there == (newest[string(e.Key)] == id), "the key %q hangs on the lease %x: %t; its newest version on %x",
+				e.Key, uint64(id), there, uint64(newest[string(e.Key)]))
 		}
 	}
 	return nil

@@ -122,6 +122,10 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 		}
 		n++
 	}
+	if err := g.checkLeases(); err != nil {
+		g.w.Discard()
+		return 0, err
+	}
 	last := entries[n-1]
 	g.w.SetApplied(last.GetIndex(), last.GetTerm())
 	if err := g.w.Commit(); err != nil {

@@ -75,8 +75,8 @@ func TestEntriesThatStopTheMember(t *testing.T) {
 		want error
 		says string
 	}{
-		"a lease grant": {entryAt(2, Encode(Header{}, CommandLeaseGrant, nil)), ErrUnknownCommand, "lease_grant"},
-		"a new user":    {entryAt(2, Encode(Header{}, CommandAuthUserAdd, nil)), ErrUnknownCommand, "auth_user_add"},
+		"a lease grant that cannot be read": {entryAt(2, Encode(Header{}, CommandLeaseGrant, []byte{1})), ErrMalformed, "entry 2"},
+		"a new user":                        {entryAt(2, Encode(Header{}, CommandAuthUserAdd, nil)), ErrUnknownCommand, "auth_user_add"},
 		"a command that nobody knows": {
 			entryAt(2, Encode(Header{}, 4711, nil)), ErrUnknownCommand, "field 4711"},
 		"a put that cannot be read": {entryAt(2, Encode(Header{}, CommandPut, []byte{1})), ErrMalformed, "entry 2"},

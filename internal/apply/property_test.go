@@ -25,6 +25,8 @@ func (d drawn) end() []byte {
 
 func (d drawn) one(of int, label string) bool { return rapid.IntRange(1, of).Draw(d.T, label) == 1 }
 
+func (d drawn) lease() int64 { return rapid.SampledFrom([]int64{7, 8, -9}).Draw(d.T, "lease") }
+
 func (d drawn) put() *etcdserverpb.PutRequest {
 	p := &etcdserverpb.PutRequest{Key: d.key(), Value: []byte(rapid.StringN(0, 3, 8).Draw(d.T, "value")), PrevKv: d.one(2, "prev")}
 	switch rapid.IntRange(0, 9).Draw(d.T, "put") {
@@ -32,8 +34,8 @@ func (d drawn) put() *etcdserverpb.PutRequest {
 		p.IgnoreValue, p.Value = true, nil
 	case 1:
 		p.IgnoreLease = true
-	case 2:
-		p.Lease = 7
+	case 2, 3, 4:
+		p.Lease = d.lease()
 	}
 	return p
 }
@@ -102,7 +104,7 @@ func (d drawn) ops(deep int) (out []*etcdserverpb.RequestOp) {
 func (d drawn) entry(index uint64) *raftpb.Entry {
 	var cmd Command
 	var m proto.Message
-	switch x := rapid.IntRange(0, 29).Draw(d.T, "command"); {
+	switch x := rapid.IntRange(0, 39).Draw(d.T, "command"); {
 	case x < 12:
 		cmd, m = CommandPut, d.put()
 	case x < 16:
@@ -115,6 +117,12 @@ func (d drawn) entry(index uint64) *raftpb.Entry {
 		cmd, m = CommandRange, d.get()
 	case x < 29:
 		cmd, m = CommandClusterVersionSet, &membershippb.ClusterVersionSetRequest{Ver: "3.6.0"}
+	case x < 34:
+		cmd, m = CommandLeaseGrant, grant(d.lease(), rapid.Int64Range(0, 9).Draw(d.T, "ttl"))
+	case x < 37:
+		cmd, m = CommandLeaseRevoke, revoke(d.lease())
+	case x < 38:
+		cmd, m = CommandLeaseCheckpoint, checkpoint(d.lease(), rapid.Int64Range(-1, 5).Draw(d.T, "remaining"), d.lease(), 3)
 	default:
 		return entryAt(index, nil)
 	}
@@ -127,11 +135,11 @@ func (d drawn) entry(index uint64) *raftpb.Entry {
 
 // hash says in a word what a lab's state is, current and past.
 func (l *lab) hash() string {
-	hash, compact, rev, err := l.store.HashKV(context.Background(), 0)
+	hash, compact, rev, err := l.store.HashNow(context.Background(), 0)
 	l.check(err)
 	index, term := l.store.Applied()
-	return fmt.Sprintf("hash %08x at %d, compacted to %d, applied %d/%d, cluster %s: %s",
-		hash, rev, compact, term, index, l.members.Version(), l.text())
+	return fmt.Sprintf("hash %08x at %d, compacted to %d, applied %d/%d, cluster %s, leases %s: %s",
+		hash, rev, compact, term, index, l.members.Version(), l.leaseText(), l.text())
 }
 
 // Entries decide alike, however they are cut into groups, compacted, flushed, replayed after a restart or a crash, and
@@ -157,6 +165,7 @@ func TestGroupsRestartsAndWaitersChangeNothing(t *testing.T) {
 			// The one before is offered again: it must be passed over.
 			other.apply(entries[max(0, at-1):at+n], d.one(2, "waiting"), again)
 			at += n
+			other.checkAttachments()
 			switch rapid.IntRange(0, 7).Draw(rt, "event") {
 			case 0:
 				_, err := other.store.CompactStep(context.Background(), rapid.IntRange(2, 20).Draw(rt, "slice"))

@@ -231,6 +231,15 @@ func (c *Change) hung(keys [][]byte, id int64, attached []string) [][]byte {
 	return slices.CompactFunc(keys, bytes.Equal)
 }
 
+// Attached tells whether a key hangs on a lease, as the group sees it.
+func (c *Change) Attached(id int64, key []byte) (bool, error) {
+	c.buf = appendAttachmentKey(c.buf[:0], id, key)
+	if there, known := c.attachments[string(c.buf)]; known {
+		return there, nil
+	}
+	return c.t.db.Get(c.buf, func([]byte) error { return nil })
+}
+
 // Publish shows the change to readers and to the one who observes. REQUIRES: its batch is committed.
 func (c *Change) Publish() {
 	var changed Changed
