@@ -53,7 +53,7 @@ func (g *group) alarms() *cluster.AlarmChange {
 
 // alarm applies an AlarmRequest. As in etcd the answer names the alarm that was raised, again or anew, or lowered, and nothing
 // when there was none to lower; get lists those of the type asked for, of any member, and all for NONE. NONE itself
-// cannot be raised. An unknown action, which crashes etcd once it is in the log, does nothing; no member of ours proposes it.
+// cannot be raised. An unknown action does nothing; the member of etcd that proposes one ends, and no member of ours does.
 func (g *group) alarm(raw []byte) ([]byte, error) {
 	r, err := ParseAlarm(raw)
 	if err != nil {

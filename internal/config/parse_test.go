@@ -243,7 +243,7 @@ func TestFeatureGatesHaveTheirDefaultsUnlessSet(t *testing.T) {
 func TestSettingsWithoutMeaningAreNoted(t *testing.T) {
 	t.Parallel()
 	c, err := Parse("ashlar", []string{"--name=a", "--max-wals=9", "--max-snapshots=5", "--backend-batch-interval=1s"},
-		[]string{"ETCD_TYPO=1", "ETCD_QUOTA_BACKEND_BYTES=5"})
+		[]string{"ETCD_TYPO=1", "ETCD_UNSAFE_NO_FSYNC=true"})
 	if err != nil {
 		t.Fatal(err)
 	}

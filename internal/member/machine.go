@@ -22,6 +22,8 @@ func (x *machine) Apply(entries []*raftpb.Entry) error {
 			"entries", len(entries), "first", entries[0].GetIndex())
 	}
 	x.m.compactor.notify()
+	x.m.quota.notify()
+	x.m.versions.notify()
 	return nil
 }
 
@@ -33,7 +35,12 @@ func (x *machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
 }
 
 func (x *machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *raftpb.ConfState) error {
-	return x.m.gen.Load().machine.FinishConfChange(e, cc, cs, x.m.waiters.deliver)
+	g := x.m.gen.Load()
+	if err := g.machine.FinishConfChange(e, cc, cs, x.m.waiters.deliver); err != nil {
+		return err
+	}
+	x.m.departure.notice(x.m, g)
+	return nil
 }
 
 // Install swaps to the generation that was built from the received snapshot. It
@@ -48,7 +55,10 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	}
 	old := x.m.gen.Swap(g)
 	x.m.incoming.installed()
+	x.m.departure.notice(x.m, g)
 	x.m.hub.Reset()
+	x.m.lessor.reload()
+	x.m.versions.notify()
 	x.m.compactor.notify()
 	return x.m.retire(old)
 }

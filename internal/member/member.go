@@ -47,10 +47,24 @@ type Config struct {
 	RequestTimeout time.Duration
 	// MaxRequestBytes bounds the encoded log entry of one request.
 	MaxRequestBytes uint64
+	// QuotaBytes bounds what CheckSpace lets pass; 0 or less is no bound.
+	QuotaBytes int64
 	// SnapshotCatchUpEntries are kept in the log below the durable state.
 	SnapshotCatchUpEntries uint64
 	// SlowApply is how long a group of entries may take to apply before it is logged; 0 is never.
 	SlowApply time.Duration
+	// LeaseCheckpoint, LeaseCheckpointPersist and FastLeaseKeepAlive are etcd's feature gates: a leader tells the others
+	// now and then how much is left of leases; that counts after restarts, too; and a known lease is renewed before all
+	// that was committed when the request came is applied.
+	LeaseCheckpoint, LeaseCheckpointPersist, FastLeaseKeepAlive bool
+	// AutoCompaction compacts the history as time goes by.
+	AutoCompaction AutoCompaction
+	// KeepCompactHashes lets each compaction make a hash of the content, however large it is; see mvcc.Store.KeepHashes.
+	KeepCompactHashes bool
+	// MaxLearners bounds the learners of the cluster, 0 is 1. It must be the same for all members.
+	MaxLearners int
+	// StrictReconfigCheck refuses changes of the membership that could cost the quorum.
+	StrictReconfigCheck bool
 	// NoSync gives up durability (--unsafe-no-fsync).
 	NoSync bool
 
@@ -58,6 +72,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Send passes raft messages to other members; nil when there are none.
 	Send func([]*raftpb.Message)
+	// ActiveSince says since when another member is connected, zero when it is not; nil when there are no others.
+	ActiveSince func(id uint64) time.Time
 	// SendSnapshot passes a MsgSnap and the state that belongs to it on. It must
 	// read state to its end or close it, and then report to ReportSnapshot, without
 	// blocking the caller. nil when there are no other members.
@@ -82,7 +98,13 @@ type Member struct {
 	waiters   *waiters
 	compactor compactor
 	durable   durability
+	quota     quota
 	incoming  incoming
+	departure departure
+	lessor    lessor
+
+	maintenance maintenance
+	versions    versions
 
 	fatalOnce sync.Once
 	stopOnce  sync.Once
@@ -102,6 +124,8 @@ func Open(cfg Config) (*Member, error) {
 	if m.cfg.Send == nil {
 		m.cfg.Send = func([]*raftpb.Message) {}
 	}
+	m.lessor.init(m)
+	m.departure.init()
 	if err := m.openStores(); err != nil {
 		return nil, errors.Join(err, m.closeStores())
 	}
@@ -116,6 +140,9 @@ func Open(cfg Config) (*Member, error) {
 	}
 	m.ids.init(m.identity.MemberID, cfg.Clock.Now())
 	m.compactor.init(m)
+	m.maintenance.init(m)
+	m.versions.init(m)
+	m.quota.init(m)
 	return m, nil
 }
 
@@ -147,7 +174,7 @@ func (m *Member) openNode() error {
 // Start runs the member until Stop.
 func (m *Member) Start() {
 	m.node.Start()
-	for _, loop := range []func(){m.compactor.run, m.durable.run, m.sweep, m.publish} {
+	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run} {
 		m.wg.Go(loop)
 	}
 }
@@ -178,6 +205,7 @@ func (m *Member) Stop() error {
 		m.compactor.cancel()
 	})
 	m.node.Stop()
+	m.maintenance.close()
 	m.hub.Close()
 	m.wg.Wait()
 	return m.closeStores()
@@ -244,3 +272,6 @@ func (m *Member) CompactStep() (more bool, err error) {
 	m.compactor.notify()
 	return m.compactor.step()
 }
+
+// LeaseStep ends the leases that are due, and does whatever else the leader does for leases by the clock, without waiting.
+func (m *Member) LeaseStep() { m.lessor.step(m.cfg.Clock.Now()) }

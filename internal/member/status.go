@@ -8,7 +8,7 @@ type Status struct {
 	Term               uint64
 	Committed, Applied uint64
 	Revision           int64
-	// DiskBytes is what the state takes on disk, InUseBytes what is live in it.
+	// DiskBytes is what the state takes on disk, InUseBytes what of it counts against the quota: see mvcc.Store.SizeInUse.
 	DiskBytes, InUseBytes int64
 	Learner               bool
 }
@@ -26,8 +26,7 @@ func (m *Member) Status() Status {
 		x := g.db.Metrics()
 		st.Revision = g.store.Revision()
 		st.DiskBytes = int64(x.DiskBytes)
-		// What was written since the last flush is live, too.
-		st.InUseBytes = int64(x.LiveBytes + x.MemTableBytes)
+		st.InUseBytes = g.inUse()
 		return nil
 	})
 	return st

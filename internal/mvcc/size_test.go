@@ -121,3 +121,16 @@ func openSized(t *testing.T, fs vfs.FS) (*storage.DB, *Store) {
 	}
 	return db, s
 }
+
+func TestVersionBytesBoundsWhatAPutTakes(t *testing.T) {
+	t.Parallel()
+	for _, n := range [][2]int{{1, 0}, {1, 1}, {127, 128}, {128, 127}, {500, 100_000}, {100_000, 0}} {
+		f := fields{
+			key: make([]byte, n[0]), value: make([]byte, n[1]),
+			create: maxRevision, mod: maxRevision, version: maxRevision, lease: -1,
+		}
+		if got, bound := versionBytes(f.key, f.size()), VersionBytes(n[0], n[1]); got > bound || got < bound-64 {
+			t.Errorf("a key of %d and a value of %d bytes take %d, the bound is %d", n[0], n[1], got, bound)
+		}
+	}
+}

@@ -15,6 +15,10 @@ type KVMember interface {
 	// Propose puts the request message raw, as command c, into the log and waits for its result. raw is copied.
 	// A refusal is the error, too. After the context's error the request may still happen.
 	Propose(ctx context.Context, c apply.Command, raw []byte) (apply.Result, error)
+	// CheckSpace returns apply.ErrNoSpace when the quota has no room for a request that may need cost bytes.
+	CheckSpace(ctx context.Context, cost int64) error
+	// LeaseHasRoom returns an error when no more keys should hang on a lease.
+	LeaseHasRoom(id int64) error
 	// ReadBarrier returns once all that was committed when it was called can be read.
 	ReadBarrier(ctx context.Context) error
 	// View opens the state at a revision, 0 or less for the newest. The caller closes it.
@@ -32,6 +36,9 @@ type KVOptions struct {
 	// ResponseBudget bounds the bytes that all large responses hold at a time (DefaultResponseBudget). At the
 	// bound they are built one after another; a request waits for it as long as its context lets it.
 	ResponseBudget int64
+	// CutClient closes the connection from a remote address. It is called for clients that read nothing of a large
+	// response while others wait for the budget. nil lets them be waited for.
+	CutClient func(address string)
 	// DeleteKeysMax bounds the keys that one request may delete (1,000,000).
 	DeleteKeysMax int64
 }
@@ -52,9 +59,9 @@ func NewKV(m KVMember, o KVOptions) *KV {
 	if o.DeleteKeysMax <= 0 {
 		o.DeleteKeysMax = deleteKeysMax
 	}
-	return &KV{
-		member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax, budget: newBudget(o.ResponseBudget),
-	}
+	b := newBudget(o.ResponseBudget)
+	b.cut = o.CutClient
+	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax, budget: b}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.

@@ -35,11 +35,14 @@ type services struct {
 	grpc    *grpc.Server
 	http    *http.Server
 	watches *rpc.Watch
+	leases  *rpc.Lease
+	conns   *conns
 	wg      sync.WaitGroup
 }
 
 func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *services {
 	s := &services{
+		conns: newConns(),
 		grpc: rpc.NewServer(rpc.Options{
 			MaxRequestBytes:      int(cfg.MaxRequestBytes),
 			MaxConcurrentStreams: cfg.MaxConcurrentStreams,
@@ -56,22 +59,24 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 		http: &http.Server{
 			Handler: web.Handler(web.Options{
 				Versions: func() web.Versions {
-					return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: version.Cluster}
+					return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: m.Members().Version()}
 				},
-				Health: func(ctx context.Context, serializable bool) string { return health(ctx, m, serializable) },
+				Member: health(m),
 			}),
 			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real()}),
+		leases:  rpc.NewLease(m),
 	}
-	maintenance := rpc.NewMaintenance(func() rpc.Status { return status(cfg, m) })
-	maintenance.KVHash = m.HashKV
+	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
+	maintenance.Alarms = m
 	rpc.Services{
-		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps)}),
+		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), CutClient: s.conns.cut}),
 		Maintenance: maintenance,
 		Cluster:     rpc.NewCluster(m),
 		Watch:       s.watches,
+		Lease:       s.leases,
 	}.Register(s.grpc)
 	return s
 }
@@ -80,24 +85,11 @@ func status(cfg *config.Config, m *member.Member) rpc.Status {
 	st := m.Status()
 	return rpc.Status{
 		ClusterID: m.ClusterID(), MemberID: m.ID(), Term: st.Term, Revision: st.Revision,
-		EtcdVersion: version.Etcd, StorageVersion: version.Cluster,
+		EtcdVersion: version.Etcd, StorageVersion: m.Members().Version(),
 		Leader: st.Leader, CommitIndex: st.Committed, AppliedIndex: st.Applied,
 		DBSize: st.DiskBytes, InUse: st.InUseBytes, Quota: cfg.Quota(), Learner: st.Learner,
+		Errors: alarmTexts(m.Alarms().List()), Downgrade: m.Members().Downgrade(),
 	}
-}
-
-// health says why the member cannot serve: it must know a leader, and answer a read.
-func health(ctx context.Context, m *member.Member, serializable bool) string {
-	if serializable {
-		return ""
-	}
-	if !m.HasLeader() {
-		return "RAFT NO LEADER"
-	}
-	if err := m.ReadBarrier(ctx); err != nil {
-		return "RANGE ERROR:" + err.Error()
-	}
-	return ""
 }
 
 // serve serves the listeners until stop. An error that ends serving comes on the
@@ -105,7 +97,7 @@ func health(ctx context.Context, m *member.Member, serializable bool) string {
 func (s *services) serve(listeners []net.Listener) <-chan error {
 	broken := make(chan error, 2*len(listeners))
 	for _, l := range listeners {
-		forGRPC, forHTTP := web.Split(l)
+		forGRPC, forHTTP := web.Split(s.conns.listen(l))
 		s.wg.Go(func() {
 			if err := s.grpc.Serve(forGRPC); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				broken <- err
@@ -129,6 +121,7 @@ func (s *services) stop() error {
 	defer ended()
 	s.wg.Go(s.grpc.GracefulStop)
 	s.watches.Stop()
+	s.leases.Stop()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.http.Close()

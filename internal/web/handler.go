@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -18,9 +17,8 @@ type Versions struct {
 type Options struct {
 	// Versions is asked for every /version. Required.
 	Versions func() Versions
-	// Health returns why the member is not healthy, "" when it is. With serializable the member is asked alone,
-	// not its cluster. Required.
-	Health func(ctx context.Context, serializable bool) (reason string)
+	// Member is asked for the member's health. Required.
+	Member Member
 	// Origins are the origins that pages may ask from, "*" or none for all.
 	Origins []string
 }
@@ -30,30 +28,14 @@ func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/version", onlyGet(o.version))
 	mux.HandleFunc("/health", onlyGet(o.health))
+	handleChecks(mux, "/livez", &o.Member, livez)
+	handleChecks(mux, "/readyz", &o.Member, readyz)
 	return origins(o.Origins).allow(mux)
 }
 
 func (o *Options) version(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, o.Versions())
-}
-
-// healthAnswer has texts where a boolean would do, since etcd has.
-type healthAnswer struct {
-	Health string `json:"health"`
-	Reason string `json:"reason"`
-}
-
-func (o *Options) health(w http.ResponseWriter, r *http.Request) {
-	answer := healthAnswer{Health: "true"}
-	status := http.StatusOK
-	if reason := o.Health(r.Context(), r.URL.Query().Get("serializable") == "true"); reason != "" {
-		answer = healthAnswer{"false", reason}
-		status = http.StatusServiceUnavailable
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	writeJSON(w, answer)
 }
 
 // writeJSON writes v, which can be encoded. A client that has gone away needs no answer.

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -10,13 +9,8 @@ import (
 func answer(t *testing.T, o Options, method, target string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	o.Versions = func() Versions { return Versions{"3.7.1", "3.7.0", "3.7.0"} }
-	if o.Health == nil {
-		o.Health = func(_ context.Context, serializable bool) string {
-			if serializable {
-				return ""
-			}
-			return "RAFT NO LEADER"
-		}
+	if o.Member.Read == nil {
+		o.Member = well()
 	}
 	r := httptest.NewRequest(method, target, nil)
 	for i := 0; i < len(headers); i += 2 {
@@ -38,9 +32,6 @@ func TestAnswersAreThoseOfEtcd(t *testing.T) {
 		{"the versions", "GET", "/version", 200, "application/json", `{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}`},
 		{"version with a slash is no path", "GET", "/version/", 404, text, "404 page not found\n"},
 		{"version is only read", "POST", "/version", 405, text, "Method Not Allowed\n"},
-		{"health of the member alone", "GET", "/health?serializable=true", 200, text, `{"health":"true","reason":""}`},
-		{"health with a reason", "GET", "/health", 503, text, `{"health":"false","reason":"RAFT NO LEADER"}`},
-		{"health is only read", "POST", "/health", 405, text, "Method Not Allowed\n"},
 		{"OPTIONS is answered everywhere", "OPTIONS", "/nothing", 200, "", ""},
 		{"an unknown path", "GET", "/nothing", 404, text, "404 page not found\n"},
 	} {

@@ -1,0 +1,138 @@
+package member
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+)
+
+const quotaInTests = 20_000
+
+// small starts a member with a small quota.
+func small(t *testing.T) *Member {
+	t.Helper()
+	cfg := configOf(t, vfs.NewMem(), alone)
+	cfg.QuotaBytes = quotaInTests
+	m := start(t, cfg)
+	t.Cleanup(func() { stop(t, m) })
+	return m
+}
+
+// fill overwrites a key until the quota is used up, past the check that requests go through, and waits until the
+// alarm was raised.
+func fill(t *testing.T, m *Member) {
+	t.Helper()
+	for m.gen.Load().inUse() < quotaInTests {
+		put(t, m, "k", strings.Repeat("v", 1000))
+	}
+	<-m.quota.raise()
+	if got := m.Alarms().List(); len(got) != 1 || got[0] != ownAlarm(m) {
+		t.Fatalf("the alarms are %v", got)
+	}
+}
+
+func ownAlarm(m *Member) cluster.Alarm {
+	return cluster.Alarm{Member: m.self(), Type: cluster.AlarmNoSpace}
+}
+
+func propose(t *testing.T, m *Member, cmd apply.Command, raw []byte) error {
+	t.Helper()
+	_, err := m.Propose(t.Context(), cmd, raw)
+	return err
+}
+
+func lowerAlarm(t *testing.T, m *Member) {
+	t.Helper()
+	err := propose(t, m, apply.CommandAlarm, encoded(t, &etcdserverpb.AlarmRequest{
+		Action: etcdserverpb.AlarmRequest_DEACTIVATE, MemberID: m.ID(), Alarm: etcdserverpb.AlarmType_NOSPACE,
+	}))
+	if err != nil || len(m.Alarms().List()) != 0 {
+		t.Fatalf("lowering the alarm: %v, %v", m.Alarms().List(), err)
+	}
+}
+
+func TestQuotaRaisesTheAlarmAndCompactionGivesTheSpaceBack(t *testing.T) {
+	t.Parallel()
+	m := small(t)
+	fill(t, m)
+	if err := propose(t, m, apply.CommandPut, putRequest(t, "k", "")); !errors.Is(err, apply.ErrNoSpace) {
+		t.Errorf("a put with the alarm raised: %v", err)
+	}
+	if err := propose(t, m, apply.CommandDeleteRange, encoded(t, &etcdserverpb.DeleteRangeRequest{Key: []byte("k")})); err != nil {
+		t.Errorf("a delete with the alarm raised: %v", err)
+	}
+	rev := m.Store().Revision()
+	if err := propose(t, m, apply.CommandCompaction, encoded(t, &etcdserverpb.CompactionRequest{Revision: rev})); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.WaitCompacted(t.Context(), rev); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Status().InUseBytes; got > 2000 {
+		t.Errorf("%d bytes are in use after the compaction", got)
+	}
+	if err := m.CheckSpace(t.Context(), 10_000); err != nil {
+		t.Errorf("there is space again, but: %v", err)
+	}
+	if err := propose(t, m, apply.CommandPut, putRequest(t, "k", "")); !errors.Is(err, apply.ErrNoSpace) {
+		t.Errorf("a put before the alarm is lowered: %v", err)
+	}
+	lowerAlarm(t, m)
+	put(t, m, "k", "v")
+	if got := m.Alarms().List(); len(got) != 0 {
+		t.Errorf("the alarms at the end are %v", got)
+	}
+}
+
+func TestALoweredAlarmComesBackWithTheNextRequestForSpace(t *testing.T) {
+	t.Parallel()
+	m := small(t)
+	fill(t, m)
+	lowerAlarm(t, m)
+	if err := propose(t, m, apply.CommandDeleteRange, encoded(t, &etcdserverpb.DeleteRangeRequest{Key: []byte("k")})); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.CheckSpace(t.Context(), 0); err != nil || len(m.Alarms().List()) != 0 {
+		t.Errorf("a request that needs no space: %v, alarms %v", err, m.Alarms().List())
+	}
+	if err := m.CheckSpace(t.Context(), 1); !errors.Is(err, apply.ErrNoSpace) || !m.Alarms().Has(ownAlarm(m)) {
+		t.Errorf("a request that needs space: %v, alarms %v", err, m.Alarms().List())
+	}
+}
+
+func TestManyRequestsRaiseTheAlarmOnce(t *testing.T) {
+	t.Parallel()
+	m := small(t)
+	before, _ := m.Store().Applied()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if err := m.CheckSpace(t.Context(), quotaInTests); !errors.Is(err, apply.ErrNoSpace) {
+				t.Errorf("a request above the quota: %v", err)
+			}
+			if !m.Alarms().Has(ownAlarm(m)) {
+				t.Error("it was refused before the alarm was raised")
+			}
+		})
+	}
+	wg.Wait()
+	if after, _ := m.Store().Applied(); after != before+1 {
+		t.Errorf("%d entries for one alarm", after-before)
+	}
+}
+
+func TestWithoutAQuotaNothingIsRefused(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewMem(), alone))
+	defer stop(t, m)
+	if err := m.CheckSpace(t.Context(), 1<<62); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/web"
+)
+
+// health returns what the health of a member is told from.
+func health(m *member.Member) web.Member {
+	return web.Member{
+		Alarms:    func() []string { return alarmNames(m.Alarms().List()) },
+		HasLeader: m.HasLeader,
+		Read:      func(ctx context.Context, serializable bool) error { return read(ctx, m, serializable) },
+		Learner:   func() bool { return m.Status().Learner },
+	}
+}
+
+// read reads a key that is not there.
+func read(ctx context.Context, m *member.Member, serializable bool) (err error) {
+	if !serializable {
+		if err := m.ReadBarrier(ctx); err != nil {
+			return err
+		}
+	}
+	v, err := m.View(0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	_, _, err = v.Get([]byte("health"))
+	return err
+}
+
+// alarmNames returns the alarms that make a member unhealthy, each once, the worst first.
+func alarmNames(alarms []cluster.Alarm) (names []string) {
+	var has [2]bool
+	for _, a := range alarms {
+		switch a.Type {
+		case cluster.AlarmCorrupt:
+			has[0] = true
+		case cluster.AlarmNoSpace:
+			has[1] = true
+		}
+	}
+	if has[0] {
+		names = append(names, cluster.AlarmCorrupt.String())
+	}
+	if has[1] {
+		names = append(names, cluster.AlarmNoSpace.String())
+	}
+	return names
+}
+
+// alarmTexts returns the alarms as Status tells them: as etcd prints its messages.
+func alarmTexts(alarms []cluster.Alarm) []string {
+	var out []string
+	for _, a := range alarms {
+		if a.Member == 0 {
+			out = append(out, fmt.Sprintf("alarm:%s", a.Type))
+			continue
+		}
+		out = append(out, fmt.Sprintf("memberID:%d alarm:%s", uint64(a.Member), a.Type))
+	}
+	return out
+}
