@@ -61,15 +61,19 @@ func (m *Member) openGeneration(number uint64) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := loadGeneration(number, db, m.changed)
+	g, err := m.loadGeneration(number, db)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("load the state %s: %w", dir, err), db.Close())
+	}
+	g.leases.Observe(m.lessor.noticed)
+	if m.cfg.KeepCompactHashes {
+		g.store.KeepHashes()
 	}
 	return g, nil
 }
 
-// loadGeneration loads what a state has in memory. published is apply.Parts.Published.
-func loadGeneration(number uint64, db *storage.DB, published func([]mvcc.Event)) (*generation, error) {
+// loadGeneration loads what a state has in memory.
+func (m *Member) loadGeneration(number uint64, db *storage.DB) (*generation, error) {
 	g := &generation{number: number, db: db}
 	found, err := db.Get(identityKey, func(v []byte) (err error) {
 		g.identity, err = storage.DecodeIdentity(v)
@@ -94,7 +98,8 @@ func loadGeneration(number uint64, db *storage.DB, published func([]mvcc.Event))
 		return nil, err
 	}
 	g.machine = apply.New(apply.Parts{
-		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms, Published: published,
+		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms,
+		Published: m.changed, MaxLearners: m.cfg.MaxLearners,
 	})
 	return g, nil
 }

@@ -61,7 +61,7 @@ type Config struct {
 	AutoCompaction AutoCompaction
 	// KeepCompactHashes lets each compaction make a hash of the content, however large it is; see mvcc.Store.KeepHashes.
 	KeepCompactHashes bool
-	// MaxLearners bounds the learners of the cluster, 0 is 1. It must be the same for all members.
+	// MaxLearners bounds the learners of the cluster; 0 allows none. It must be the same for all members.
 	MaxLearners int
 	// StrictReconfigCheck refuses changes of the membership that could cost the quorum.
 	StrictReconfigCheck bool

@@ -70,12 +70,21 @@ func (p *Pending) Poll() (r apply.Result, ok bool) {
 }
 
 func (m *Member) begin(id uint64, data []byte, confChange bool) (*Pending, error) {
+	return m.submit(id, &consensus.Proposal{Data: data, ConfChange: confChange})
+}
+
+// beginUrgent is Begin for what goes before the requests of clients.
+func (m *Member) beginUrgent(cmd apply.Command, raw []byte) (*Pending, error) {
+	id := m.ids.next()
+	return m.submit(id, &consensus.Proposal{Data: apply.Encode(apply.Header{ID: id}, cmd, raw), Urgent: true})
+}
+
+// submit proposes p, whose request has the given id, with a waiter.
+func (m *Member) submit(id uint64, p *consensus.Proposal) (*Pending, error) {
 	w := m.waiters.register(id, m.cfg.Clock.Now().Add(m.cfg.RequestTimeout))
-	err := m.node.Propose(&consensus.Proposal{
-		Data: data, ConfChange: confChange,
-		Fail:      func(err error) { m.waiters.deliver(id, apply.Result{Err: err}) },
-		Cancelled: w.gone.Load,
-	})
+	p.Fail = func(err error) { m.waiters.deliver(id, apply.Result{Err: err}) }
+	p.Cancelled = w.gone.Load
+	err := m.node.Propose(p)
 	if err != nil {
 		m.waiters.release(w)
 		return nil, err

@@ -143,9 +143,13 @@ func (m *Member) buildGeneration(number uint64, state io.Reader) (*generation, e
 	if err := storage.SyncDir(m.cfg.FS, storage.Root(m.cfg.DataDir)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	g, err := loadGeneration(number, db, m.changed)
+	g, err := m.loadGeneration(number, db)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	g.leases.Observe(m.lessor.noticed)
+	if m.cfg.KeepCompactHashes {
+		g.store.KeepHashes()
 	}
 	return g, nil
 }

@@ -31,12 +31,22 @@ var statuses = []struct{ err, status error }{
 	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
 	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
 
+	{lease.ErrNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
+	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{member.ErrLeaseFull, status.Error(codes.ResourceExhausted, "ashlar: too many keys hang on the lease")},
+
 	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{member.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{member.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
 	{member.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
 	{member.ErrStopped, rpctypes.ErrGRPCStopped},
 	{member.ErrTimeout, rpctypes.ErrGRPCTimeout},
+
+	{member.ErrDowngradeVersion, rpctypes.ErrGRPCWrongDowngradeVersionFormat},
+	{member.ErrDowngradeTarget, rpctypes.ErrGRPCInvalidDowngradeTargetVersion},
+	{member.ErrDowngradeRunning, rpctypes.ErrGRPCDowngradeInProcess},
+	{member.ErrVersionUnknown, rpctypes.ErrGRPCClusterVersionUnavailable},
 
 	{context.Canceled, rpctypes.ErrGRPCCanceled},
 	{context.DeadlineExceeded, rpctypes.ErrGRPCDeadlineExceeded},

@@ -85,6 +85,7 @@ type Services struct {
 	Maintenance *Maintenance
 	Cluster     *Cluster
 	Watch       *Watch
+	Lease       *Lease
 }
 
 // Register adds all services to a server that NewServer has made; those that are not built answer Unimplemented to each
@@ -98,7 +99,11 @@ func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
 	} else {
 		register(r, etcdserverpb.Watch_ServiceDesc, etcdserverpb.UnimplementedWatchServer{})
 	}
-	register(r, etcdserverpb.Lease_ServiceDesc, etcdserverpb.UnimplementedLeaseServer{})
+	if s.Lease != nil {
+		s.Lease.Register(r)
+	} else {
+		register(r, etcdserverpb.Lease_ServiceDesc, etcdserverpb.UnimplementedLeaseServer{})
+	}
 	register(r, etcdserverpb.Auth_ServiceDesc, etcdserverpb.UnimplementedAuthServer{})
 	h := health.NewServer()
 	grpc_health_v1.RegisterHealthServer(r, h)

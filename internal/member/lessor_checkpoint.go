@@ -1,0 +1,86 @@
+package member
+
+import (
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/lease"
+)
+
+// A checkpoint tells the log how much of a long lease is left, so that the next primary does not begin anew. Without
+// the feature gate LeaseCheckpoint nobody proposes any.
+const (
+	// checkpointEvery is how often a lease is checkpointed; one that has less left never is.
+	checkpointEvery = 5 * time.Minute
+	// checkpointsMax is how many leases one entry holds, checkpointPause the least time between two entries.
+	checkpointsMax  = 1000
+	checkpointPause = 100 * time.Millisecond
+)
+
+// remaining is what a new primary gives to a lease. What was checkpointed counts after a restart only with the feature gate
+// LeaseCheckpointPersist, as in etcd; before one, only if it was this process that found it in the log.
+func (l *lessor) remaining(x lease.Lease) time.Duration {
+	_, fresh := l.checkpointed[x.ID]
+	if x.Remaining > 0 && l.m.cfg.LeaseCheckpoint && (fresh || l.m.cfg.LeaseCheckpointPersist) {
+		return seconds(x.Remaining)
+	}
+	return seconds(x.TTL)
+}
+
+// scheduleLocked sets when a lease that has some time left is next checkpointed.
+func (l *lessor) scheduleLocked(id int64, now, left time.Duration) {
+	switch {
+	case !l.m.cfg.LeaseCheckpoint:
+	case left > checkpointEvery:
+		l.checkpoints.Set(id, now+checkpointEvery)
+	default:
+		l.checkpoints.Remove(id)
+	}
+}
+
+// checkpoint proposes the checkpoints that are due, one entry at a time. Nobody waits for them: what is lost comes again.
+func (l *lessor) checkpoint(term uint64, now time.Duration) (wait time.Duration) {
+	if now-l.noted < checkpointPause {
+		return checkpointPause
+	}
+	due := l.dueCheckpoints(now)
+	if len(due) == 0 {
+		return lessorIdle
+	}
+	l.noted = now
+	raw, err := proto.Marshal(&etcdserverpb.LeaseCheckpointRequest{Checkpoints: due})
+	if err == nil {
+		err = l.m.node.Propose(&consensus.Proposal{
+			Data:      apply.Encode(apply.Header{ID: l.m.ids.next()}, apply.CommandLeaseCheckpoint, raw),
+			Cancelled: func() bool { return !l.leads(term) },
+		})
+	}
+	if err != nil {
+		l.m.cfg.Logger.Debug("cannot checkpoint leases now", "error", err)
+	}
+	return checkpointPause
+}
+
+// dueCheckpoints takes up to checkpointsMax of them, and schedules the next ones.
+func (l *lessor) dueCheckpoints(now time.Duration) (out []*etcdserverpb.LeaseCheckpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(out) < checkpointsMax {
+		id, at, ok := l.checkpoints.First()
+		if !ok || at > now {
+			break
+		}
+		l.checkpoints.Remove(id)
+		end, ok := l.deadlines.Get(id)
+		if left := end - now; ok && left > 0 {
+			// Rounded up: never early.
+			out = append(out, &etcdserverpb.LeaseCheckpoint{ID: id, Remaining_TTL: int64((left + time.Second - 1) / time.Second)})
+			l.scheduleLocked(id, now, left)
+		}
+	}
+	return out
+}

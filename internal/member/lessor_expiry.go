@@ -1,0 +1,140 @@
+package member
+
+import (
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+)
+
+// Bounds of what a primary proposes by itself.
+const (
+	// expiryRate is how many leases end in a second at most: 100,000 that are due at once are gone within five seconds.
+	expiryRate = 20_000
+	// expiryPause is the least time between two rounds, which is what a round is worth at that rate: 40.
+	expiryPause = 2 * time.Millisecond
+	// endingMax is how many of them may be on their way through the log.
+	endingMax = 1024
+)
+
+// pace says how many leases may end: time earns them, up to expirySaving.
+type pace struct {
+	last   time.Duration
+	earned time.Duration
+}
+
+const (
+	expiryCost   = time.Second / expiryRate
+	expirySaving = endingMax / 2 * expiryCost // at most
+)
+
+func (p *pace) reset(now time.Duration) { p.last, p.earned = now, expiryCost }
+
+// may returns how many may end now.
+func (p *pace) may(now time.Duration) int {
+	p.earned = min(p.earned+now-p.last, expirySaving)
+	p.last = now
+	return int(max(p.earned, 0) / expiryCost)
+}
+
+// spend notes that n have.
+func (p *pace) spend(n int) { p.earned -= time.Duration(n) * expiryCost }
+
+// expire proposes the end of leases that are due, in rounds, each with leadership confirmed.
+func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, sooner <-chan struct{}) {
+	next, due := l.untilDue(now)
+	if !due {
+		l.asked = nil // an answer from before the next lease is due is worth nothing
+		return next, nil
+	}
+	if now < l.hold || l.m.node.SyncStalled() {
+		l.asked = nil
+		return lessorRetry, nil
+	}
+	may := l.pace.may(now)
+	if may == 0 {
+		return expiryPause, nil
+	}
+	ok, answer := l.confirm(term, false)
+	switch {
+	case answer != nil:
+		return lessorIdle, answer
+	case !ok:
+		return lessorRetry, nil
+	}
+	begun := l.beginEnding(now, may)
+	l.pace.spend(len(begun))
+	for i, x := range begun {
+		if err := l.proposeEnd(term, x); err != nil {
+			for _, y := range begun[i:] {
+				l.failEnding(term, y.id, y.ending)
+			}
+			return lessorRetry, nil
+		}
+	}
+	return expiryPause, nil
+}
+
+// untilDue says whether a lease is due, and otherwise how long to wait for one.
+func (l *lessor) untilDue(now time.Duration) (wait time.Duration, due bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, at, ok := l.deadlines.First()
+	if !ok {
+		return lessorIdle, false
+	}
+	return min(at-now, lessorIdle), at <= now
+}
+
+// begun is a lease that is about to end.
+type begun struct {
+	id int64
+	*ending
+}
+
+// beginEnding takes those that are due first from the deadlines, most of them at most.
+func (l *lessor) beginEnding(now time.Duration, most int) (out []begun) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(out) < most && len(l.ending) < endingMax {
+		id, at, ok := l.deadlines.First()
+		if !ok || at > now {
+			break
+		}
+		l.deadlines.Remove(id)
+		l.checkpoints.Remove(id)
+		e := &ending{at: at, done: make(chan struct{})}
+		l.ending[id] = e
+		out = append(out, begun{id, e})
+	}
+	return out
+}
+
+func (l *lessor) proposeEnd(term uint64, x begun) error {
+	raw, err := proto.Marshal(&etcdserverpb.LeaseRevokeRequest{ID: x.id})
+	if err != nil {
+		return err
+	}
+	return l.m.node.Propose(&consensus.Proposal{
+		Data:   apply.Encode(apply.Header{ID: l.m.ids.next()}, apply.CommandLeaseRevoke, raw),
+		Urgent: true,
+		Fail:   func(error) { l.failEnding(term, x.id, x.ending) },
+		// Nothing that this primary decided goes into the log of a later term.
+		Cancelled: func() bool { return !l.leads(term) },
+	})
+}
+
+// failEnding gives a lease its deadline back: the next round tries again.
+func (l *lessor) failEnding(term uint64, id int64, e *ending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term != term || l.ending[id] != e {
+		return
+	}
+	delete(l.ending, id)
+	close(e.done)
+	l.deadlines.Set(id, e.at)
+}

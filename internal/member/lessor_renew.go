@@ -1,0 +1,164 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/lease"
+)
+
+// ErrNotPrimary is returned by Renewal.Poll where this member does not watch over the leases: it is not the leader, or has
+// only just become it. The leader is to be asked.
+var ErrNotPrimary = errors.New("member: this member is not the leader that watches over the leases")
+
+// Renewal is the renewal of one lease under way. It belongs to one goroutine.
+type Renewal struct {
+	l    *lessor
+	id   int64
+	term uint64
+	read *consensus.ReadBatch
+	// fast says that the renewal may go ahead before what was committed when it came is applied: a lease that is known is
+	// there. One that is not known may have been granted just before.
+	fast bool
+
+	ttl   int64 // once decided
+	clear bool  // a checkpoint is to be taken back
+	err   error
+}
+
+// BeginLeaseRenew begins to renew a lease, for callers that step the member themselves.
+func (m *Member) BeginLeaseRenew(id int64) *Renewal {
+	r := &Renewal{l: &m.lessor, id: id, fast: m.cfg.FastLeaseKeepAlive}
+	term, leads := m.node.Leads()
+	if !leads || !m.lessor.primary(term) {
+		r.err = ErrNotPrimary
+		return r
+	}
+	r.term, r.read = term, m.node.BeginRead()
+	return r
+}
+
+// Poll returns the outcome if there is one by now: the time to live in seconds, or lease.ErrNotFound, ErrNotPrimary, or an
+// error of ReadBarrier. Without one, wait is what to wait for.
+func (r *Renewal) Poll() (ttl int64, err error, wait <-chan struct{}) {
+	for r.err == nil && r.ttl == 0 {
+		wait := r.read.Done()
+		if r.fast {
+			wait = r.read.Confirmed()
+		}
+		select {
+		case <-wait:
+		default:
+			return 0, nil, wait
+		}
+		if wait := r.decide(); wait != nil {
+			return 0, nil, wait
+		}
+	}
+	return r.ttl, r.err, nil
+}
+
+// decide is called when a quorum has answered; it returns what else to wait for.
+func (r *Renewal) decide() (wait <-chan struct{}) {
+	if r.err = r.read.Failed(); r.err != nil {
+		return nil
+	}
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x, found := l.m.leases().Get(r.id)
+	e := l.ending[r.id]
+	switch {
+	case l.term != r.term || !l.leads(r.term):
+		r.err = ErrNotPrimary
+	case !found && r.fast:
+		r.fast = false // it may be among what is not applied yet
+	case !found:
+		r.err = lease.ErrNotFound
+	case e != nil:
+		return e.done // the end of it is in the log, if that succeeds
+	default:
+		l.setLocked(r.id, l.now(), seconds(x.TTL))
+		r.ttl, r.clear = x.TTL, x.Remaining > 0
+	}
+	return nil
+}
+
+// LeaseRenew gives a lease its full time to live again and returns that, in seconds. It passes by whatever clients have
+// proposed and wait for. The error is lease.ErrNotFound, ErrTimeout, the context's, or one of ReadBarrier.
+func (m *Member) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error) {
+	err = m.asPrimary(ctx, func(uint64) error {
+		r := m.BeginLeaseRenew(id)
+		if err := r.wait(ctx); err != nil {
+			return err
+		}
+		ttl = r.ttl
+		if !r.clear {
+			return nil
+		}
+		// Before the answer: the next primary must not go by the old checkpoint.
+		return m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
+			LeaseCheckpoint: &etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}},
+		})
+	})
+	return ttl, err
+}
+
+func (r *Renewal) wait(ctx context.Context) error {
+	for {
+		_, err, wait := r.Poll()
+		if wait == nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.l.m.node.Done():
+			return ErrStopped
+		}
+	}
+}
+
+// asPrimary calls f when this member is the primary of a term, and again when it was another one's before f was done, until
+// RequestTimeout has passed. f returns ErrNotPrimary for that.
+func (m *Member) asPrimary(ctx context.Context, f func(term uint64) error) error {
+	var timeout <-chan time.Time
+	for {
+		term, changed := m.lessor.state()
+		if term != 0 {
+			if err := f(term); !errors.Is(err, ErrNotPrimary) {
+				return err
+			}
+		}
+		if timeout == nil {
+			timer := m.cfg.Clock.NewTimer(m.cfg.RequestTimeout)
+			defer timer.Stop()
+			timeout = timer.C()
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return ErrTimeout
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.node.Done():
+			return ErrStopped
+		}
+	}
+}
+
+// state returns the term in which this member is the primary and has all deadlines, 0 when it is not, and a channel closed
+// when that changes.
+func (l *lessor) state() (term uint64, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone != nil {
+		return 0, l.changed
+	}
+	return l.term, l.changed
+}

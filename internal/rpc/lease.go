@@ -1,0 +1,138 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/ashlar-kv/ashlar/internal/lease"
+	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+// LeaseMember is what the Lease service needs of a member. All methods are called from many goroutines.
+type LeaseMember interface {
+	// LeaseGrant grants a lease, with an id of the member's choice for 0, and returns it with the revision.
+	LeaseGrant(ctx context.Context, id, ttl int64) (lease.Lease, int64, error)
+	// LeaseRevoke ends a lease and returns the revision.
+	LeaseRevoke(ctx context.Context, id int64) (int64, error)
+	// LeaseRenew gives a lease its time to live again, and returns that.
+	LeaseRenew(ctx context.Context, id int64) (ttl int64, err error)
+	// LeaseTimeToLive tells what is left of a lease, and its keys if they are wanted.
+	LeaseTimeToLive(ctx context.Context, id int64, keys bool) (member.LeaseStatus, error)
+	// Leases returns all ids, the one that ends first in front.
+	Leases(ctx context.Context) ([]int64, error)
+	// Header is as in KVMember.
+	Header() (clusterID, memberID, term uint64)
+	// Store gives the present revision.
+	Store() *mvcc.Store
+}
+
+// LeaseAccess is what a client wants to do with the keys on a lease.
+type LeaseAccess uint8
+
+// What a client may want.
+const (
+	// LeaseKeysRead is to be told which they are.
+	LeaseKeysRead LeaseAccess = iota
+	// LeaseKeysWrite is to decide when they are deleted: to revoke the lease, or to keep it alive.
+	LeaseKeysWrite
+)
+
+// Lease is the service etcdserverpb.Lease.
+type Lease struct {
+	etcdserverpb.UnimplementedLeaseServer
+	member LeaseMember
+
+	// Permit says whether the client of ctx may do something with the keys on a lease. It is asked before anything
+	// is changed. Set before Register; nil allows everyone everything.
+	Permit func(ctx context.Context, id int64, a LeaseAccess) error
+
+	stopOnce sync.Once
+	stopped  chan struct{}
+}
+
+// NewLease returns the service on a member.
+func NewLease(m LeaseMember) *Lease { return &Lease{member: m, stopped: make(chan struct{})} }
+
+// Register adds the service to a server.
+func (s *Lease) Register(r grpc.ServiceRegistrar) { register(r, etcdserverpb.Lease_ServiceDesc, s) }
+
+// Stop ends all streams of keep-alives, which do not end by themselves, with the error that lets clients go on at another
+// member.
+func (s *Lease) Stop() { s.stopOnce.Do(func() { close(s.stopped) }) }
+
+func (s *Lease) permit(ctx context.Context, id int64, a LeaseAccess) error {
+	if s.Permit == nil {
+		return nil
+	}
+	return s.Permit(ctx, id, a)
+}
+
+// header returns the header of a response at a revision, at the newest one for 0.
+func (s *Lease) header(rev int64) *etcdserverpb.ResponseHeader {
+	if rev == 0 {
+		rev = s.member.Store().Revision()
+	}
+	clusterID, memberID, term := s.member.Header()
+	return &etcdserverpb.ResponseHeader{ClusterId: clusterID, MemberId: memberID, Revision: rev, RaftTerm: term}
+}
+
+// LeaseGrant implements etcdserverpb.LeaseServer.
+func (s *Lease) LeaseGrant(ctx context.Context, r *etcdserverpb.LeaseGrantRequest) (*etcdserverpb.LeaseGrantResponse, error) {
+	l, rev, err := s.member.LeaseGrant(ctx, r.GetID(), r.GetTTL())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &etcdserverpb.LeaseGrantResponse{Header: s.header(rev), ID: l.ID, TTL: l.TTL}, nil
+}
+
+// LeaseRevoke implements etcdserverpb.LeaseServer.
+func (s *Lease) LeaseRevoke(ctx context.Context, r *etcdserverpb.LeaseRevokeRequest) (*etcdserverpb.LeaseRevokeResponse, error) {
+	if err := s.permit(ctx, r.GetID(), LeaseKeysWrite); err != nil {
+		return nil, toStatus(err)
+	}
+	rev, err := s.member.LeaseRevoke(ctx, r.GetID())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &etcdserverpb.LeaseRevokeResponse{Header: s.header(rev)}, nil
+}
+
+// LeaseTimeToLive implements etcdserverpb.LeaseServer. A lease that is not there has -1 seconds left.
+func (s *Lease) LeaseTimeToLive(ctx context.Context, r *etcdserverpb.LeaseTimeToLiveRequest) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
+	if r.GetKeys() {
+		if err := s.permit(ctx, r.GetID(), LeaseKeysRead); err != nil {
+			return nil, toStatus(err)
+		}
+	}
+	st, err := s.member.LeaseTimeToLive(ctx, r.GetID(), r.GetKeys())
+	if errors.Is(err, lease.ErrNotFound) {
+		return &etcdserverpb.LeaseTimeToLiveResponse{Header: s.header(0), ID: r.GetID(), TTL: -1}, nil
+	}
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &etcdserverpb.LeaseTimeToLiveResponse{
+		Header: s.header(0), ID: st.ID, TTL: st.Remaining, GrantedTTL: st.Granted, Keys: st.Keys,
+	}, nil
+}
+
+// LeaseLeases implements etcdserverpb.LeaseServer.
+func (s *Lease) LeaseLeases(ctx context.Context, _ *etcdserverpb.LeaseLeasesRequest) (*etcdserverpb.LeaseLeasesResponse, error) {
+	ids, err := s.member.Leases(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	out := &etcdserverpb.LeaseLeasesResponse{Header: s.header(0), Leases: make([]*etcdserverpb.LeaseStatus, 0, len(ids))}
+	for _, id := range ids {
+		if err := s.permit(ctx, id, LeaseKeysRead); err != nil {
+			return nil, toStatus(err)
+		}
+		out.Leases = append(out.Leases, &etcdserverpb.LeaseStatus{ID: id})
+	}
+	return out, nil
+}
