@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -70,6 +71,17 @@ func TestWaitCompactedReturnsWhenTheRecordsAreGone(t *testing.T) {
 		}
 		if got := get(t, m, "k"); got != fmt.Sprint(versions-1) {
 			t.Errorf("k is %q", got)
+		}
+	}
+}
+
+func TestTheCompactorRestsMoreThanItWorks(t *testing.T) {
+	t.Parallel()
+	for slice, want := range map[time.Duration]time.Duration{
+		0: 0, 300 * time.Microsecond: 700 * time.Microsecond, 3 * time.Millisecond: 7 * time.Millisecond, time.Minute: restMax,
+	} {
+		if got := restAfter(slice); got != want {
+			t.Errorf("after %v: %v, want %v", slice, got, want)
 		}
 	}
 }

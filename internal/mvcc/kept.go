@@ -40,6 +40,14 @@ func (s *Store) KeepHashes() {
 	s.kept.mu.Unlock()
 }
 
+// ForgetHashes drops the hashes that compactions were yet to make, as a start does after it applied its log anew: etcd
+// forgets hashes when it stops.
+func (s *Store) ForgetHashes() {
+	s.kept.mu.Lock()
+	s.kept.pending = nil
+	s.kept.mu.Unlock()
+}
+
 // CompactHashes returns the hashes that the last compactions made, the newest first. The slice is the caller's.
 func (s *Store) CompactHashes() []Hash {
 	s.kept.mu.Lock()
