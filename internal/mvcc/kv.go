@@ -67,10 +67,11 @@ func (kv KV) Version() int64 { return kv.fields().version }
 // Lease returns the id of the lease the key hangs on, 0 for none.
 func (kv KV) Lease() int64 { return kv.fields().lease }
 
-// AppendWithoutValue appends the encoding of kv without its value to dst.
+// AppendWithoutValue appends the encoding of kv without its value to dst, and without its lease: etcd answers requests for
+// keys alone from its index, which does not know that either.
 func (kv KV) AppendWithoutValue(dst []byte) []byte {
 	f := kv.fields()
-	f.value = nil
+	f.value, f.lease = nil, 0
 	return f.append(dst)
 }
 

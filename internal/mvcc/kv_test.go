@@ -38,7 +38,7 @@ func TestKeyValueIsEncodedAsProtobufDoes(t *testing.T) {
 				kv.Version() != m.Version || kv.Lease() != m.Lease {
 				t.Fatalf("parsed %s (%v), want %v", kvText(kv), err, m)
 			}
-			f.value = nil
+			f.value, f.lease = nil, 0
 			if short := kv.AppendWithoutValue([]byte("x")); !bytes.Equal(short[1:], f.append(nil)) {
 				t.Fatalf("without value %x", short)
 			}
