@@ -8,8 +8,6 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
 // publishRetry is how long a publication that failed waits before it is tried
@@ -32,6 +30,7 @@ func (m *Member) publish() {
 	if !m.waitReplayed(ctx) {
 		return
 	}
+	m.Store().ForgetHashes()
 	for {
 		changed := m.node.LeaderChanged()
 		err := m.publishOnce(ctx)
@@ -72,12 +71,7 @@ func (m *Member) publishOnce(ctx context.Context) error {
 			return err
 		}
 	}
-	if m.node.IsLeader() && m.Members().Version() != version.Cluster {
-		return m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
-			ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: version.Cluster},
-		})
-	}
-	return nil
+	return m.versions.step(ctx)
 }
 
 // published says whether the membership has all that this member waits for.

@@ -34,6 +34,9 @@ func (m *Member) openStores() (err error) {
 	if m.lock, err = storage.LockDir(m.cfg.FS, dir); err != nil {
 		return err
 	}
+	if err := m.removeExports(); err != nil {
+		return err
+	}
 	identity, known, err := storage.ReadIdentityFile(m.cfg.FS, dir)
 	if err != nil {
 		return err
@@ -163,6 +166,9 @@ func (m *Member) openState() error {
 	case applied < mark.Index:
 		return fmt.Errorf("%w: the state %s has applied entry %d, but the log %s begins at %d: the state is older or damaged",
 			ErrRefused, dir, applied, logDir, mark.Index+1)
+	}
+	if g.members.IsRemoved(m.self()) {
+		return fmt.Errorf("%w: the data directory %s must be removed", ErrRemoved, m.cfg.DataDir)
 	}
 	// Only now is it sure that no other generation will be missed.
 	return m.removeGenerations(mark.Generation)

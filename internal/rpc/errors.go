@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -48,9 +49,26 @@ var statuses = []struct{ err, status error }{
 	{member.ErrDowngradeRunning, rpctypes.ErrGRPCDowngradeInProcess},
 	{member.ErrVersionUnknown, rpctypes.ErrGRPCClusterVersionUnavailable},
 
+	{cluster.ErrIDRemoved, rpctypes.ErrGRPCMemberNotFound},
+	{cluster.ErrIDNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{cluster.ErrIDExists, rpctypes.ErrGRPCMemberExist},
+	{cluster.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{cluster.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
+	{cluster.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{cluster.ErrLastVoter, errNotEnoughStarted},
+	{member.ErrNotEnoughStarted, errNotEnoughStarted},
+	{member.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	{member.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
+	{member.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{member.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
+	{member.ErrTransferTimeout, status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
+
 	{context.Canceled, rpctypes.ErrGRPCCanceled},
 	{context.DeadlineExceeded, rpctypes.ErrGRPCDeadlineExceeded},
 }
+
+// errNotEnoughStarted has etcd's text and, as there, no code.
+var errNotEnoughStarted = status.Error(codes.Unknown, rpctypes.ErrorDesc(rpctypes.ErrGRPCMemberNotEnoughStarted))
 
 // toStatus returns the error that a client is told. One that is a status already stays; one that no table knows has
 // the code Unknown and its text, as in etcd.

@@ -59,8 +59,6 @@ func TestServicesThatAreNotBuiltSaySo(t *testing.T) {
 	ctx := context.Background()
 	_, err := etcdserverpb.NewLeaseClient(conn).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{})
 	wantStatus(t, err, status.Error(codes.Unimplemented, "method LeaseGrant not implemented"))
-	_, err = etcdserverpb.NewMaintenanceClient(conn).Defragment(ctx, &etcdserverpb.DefragmentRequest{})
-	wantStatus(t, err, status.Error(codes.Unimplemented, "method Defragment not implemented"))
 	_, err = etcdserverpb.NewAuthClient(conn).AuthEnable(ctx, &etcdserverpb.AuthEnableRequest{})
 	wantStatus(t, err, status.Error(codes.Unimplemented, "method AuthEnable not implemented"))
 	w, err := etcdserverpb.NewWatchClient(conn).Watch(ctx)
@@ -91,22 +89,6 @@ func TestStatusMembersAndHealth(t *testing.T) {
 	if err != nil || h.Status != grpc_health_v1.HealthCheckResponse_SERVING {
 		t.Errorf("health %v, %v", h, err)
 	}
-}
-
-func TestHashKV(t *testing.T) {
-	t.Parallel()
-	s := newSolo(t)
-	m := NewMaintenance(func() Status { return Status{Revision: 7} })
-	ctx := context.Background()
-	_, err := m.HashKV(ctx, &etcdserverpb.HashKVRequest{})
-	wantStatus(t, err, status.Error(codes.Unimplemented, "method HashKV not implemented"))
-	m.KVHash = s.Store().HashKV
-	h, err := m.HashKV(ctx, &etcdserverpb.HashKVRequest{})
-	if err != nil || h.CompactRevision != -1 || h.HashRevision != 1 || h.Header.Revision != 7 || h.Hash == 0 {
-		t.Errorf("got %v, %v", h, err)
-	}
-	_, err = m.HashKV(ctx, &etcdserverpb.HashKVRequest{Revision: 9})
-	wantStatus(t, err, rpctypes.ErrGRPCFutureRev)
 }
 
 func TestClientsThatDemandALeader(t *testing.T) {

@@ -116,6 +116,12 @@ func marshal(t testing.TB, m proto.Message) []byte {
 // serve runs a server on s and returns a connection to it.
 func serve(t testing.TB, s *solo, o Options, kv KVOptions) *grpc.ClientConn {
 	t.Helper()
+	return serveServices(t, s, o, func(services *Services) { services.KV = NewKV(s, kv) })
+}
+
+// serveServices runs a server on s with what change makes of its services.
+func serveServices(t testing.TB, s *solo, o Options, change func(*Services)) *grpc.ClientConn {
+	t.Helper()
 	if o.MaxRequestBytes == 0 {
 		o.MaxRequestBytes = soloMax
 	}
@@ -126,11 +132,13 @@ func serve(t testing.TB, s *solo, o Options, kv KVOptions) *grpc.ClientConn {
 		o.Logger = discard()
 	}
 	srv := NewServer(o)
-	Services{
-		KV:          NewKV(s, kv),
-		Maintenance: NewMaintenance(func() Status { return Status{ClusterID: s.ClusterID(), EtcdVersion: "3.7.1"} }),
+	services := Services{
+		KV:          NewKV(s, KVOptions{}),
+		Maintenance: NewMaintenance(nil, func() Status { return Status{ClusterID: s.ClusterID(), EtcdVersion: "3.7.1"} }),
 		Cluster:     NewCluster(s),
-	}.Register(srv)
+	}
+	change(&services)
+	services.Register(srv)
 	lis := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(lis) }()
