@@ -334,3 +334,63 @@ func TestASoleVoterReadsNothingBeforeItsOwnTermHasCommitted(t *testing.T) {
 		t.Errorf("decided %v, error %v", decided(b), b.Err())
 	}
 }
+
+func TestUrgentProposalsGoFirstAndAreNotRefusedForOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	f.run()
+	for range proposalsMax {
+		f.propose("client")
+	}
+	if err := f.Propose(&Proposal{Data: []byte("client")}); !errors.Is(err, ErrTooManyRequests) {
+		t.Fatalf("one more than the bound: %v", err)
+	}
+	for range urgentMax {
+		if err := f.Propose(&Proposal{Data: []byte("urgent"), Urgent: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Propose(&Proposal{Data: []byte("urgent"), Urgent: true}); !errors.Is(err, ErrTooManyRequests) {
+		t.Fatalf("one more than the bound of urgent ones: %v", err)
+	}
+	f.run()
+	for i, d := range f.sm.data {
+		if urgent := i < urgentMax; (d == "urgent") != urgent {
+			t.Fatalf("entry %d is %s", i, d)
+		}
+	}
+	if n := len(f.sm.data); n != urgentMax+proposalsMax {
+		t.Errorf("%d entries", n)
+	}
+}
+
+func TestAReadIsConfirmedBeforeItsIndexIsApplied(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	f.run()
+	f.propose("a")
+	for range 3 {
+		f.Turn()
+		f.AppendTurn()
+	}
+	b := f.BeginRead()
+	f.Turn()
+	select {
+	case <-b.Confirmed():
+	default:
+		t.Error("the leader has not answered")
+	}
+	if decided(b) || b.Failed() != nil {
+		t.Error("it is decided before the entry is applied")
+	}
+	f.run()
+	if !decided(b) || b.Err() != nil {
+		t.Errorf("in the end: %v", b.Err())
+	}
+	b = f.BeginRead()
+	f.Stop()
+	<-b.Confirmed()
+	if !errors.Is(b.Failed(), ErrStopped) {
+		t.Errorf("after the end: %v", b.Failed())
+	}
+}

@@ -44,7 +44,7 @@ func (m *Member) BeginLeaseRenew(id int64) *Renewal {
 
 // Poll returns the outcome if there is one by now: the time to live in seconds, or lease.ErrNotFound, ErrNotPrimary, or an
 // error of ReadBarrier. Without one, wait is what to wait for.
-func (r *Renewal) Poll() (ttl int64, err error, wait <-chan struct{}) {
+func (r *Renewal) Poll() (ttl int64, wait <-chan struct{}, err error) {
 	for r.err == nil && r.ttl == 0 {
 		wait := r.read.Done()
 		if r.fast {
@@ -53,13 +53,13 @@ func (r *Renewal) Poll() (ttl int64, err error, wait <-chan struct{}) {
 		select {
 		case <-wait:
 		default:
-			return 0, nil, wait
+			return 0, wait, nil
 		}
 		if wait := r.decide(); wait != nil {
-			return 0, nil, wait
+			return 0, wait, nil
 		}
 	}
-	return r.ttl, r.err, nil
+	return r.ttl, nil, r.err
 }
 
 // decide is called when a quorum has answered; it returns what else to wait for.
@@ -110,7 +110,7 @@ func (m *Member) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error
 
 func (r *Renewal) wait(ctx context.Context) error {
 	for {
-		_, err, wait := r.Poll()
+		_, wait, err := r.Poll()
 		if wait == nil {
 			return err
 		}
