@@ -67,11 +67,14 @@ func (kv KV) Version() int64 { return kv.fields().version }
 // Lease returns the id of the lease the key hangs on, 0 for none.
 func (kv KV) Lease() int64 { return kv.fields().lease }
 
-// AppendWithoutValue appends the encoding of kv without its value to dst, and without its lease: etcd answers requests for
-// keys alone from its index, which does not know that either.
-func (kv KV) AppendWithoutValue(dst []byte) []byte {
+// AppendWithoutValue appends the encoding of kv without its value to dst. Without the lease, too, it is what etcd answers
+// from its index, which knows neither.
+func (kv KV) AppendWithoutValue(dst []byte, withLease bool) []byte {
 	f := kv.fields()
-	f.value, f.lease = nil, 0
+	f.value = nil
+	if !withLease {
+		f.lease = 0
+	}
 	return f.append(dst)
 }
 

@@ -38,9 +38,13 @@ func TestKeyValueIsEncodedAsProtobufDoes(t *testing.T) {
 				kv.Version() != m.Version || kv.Lease() != m.Lease {
 				t.Fatalf("parsed %s (%v), want %v", kvText(kv), err, m)
 			}
-			f.value, f.lease = nil, 0
-			if short := kv.AppendWithoutValue([]byte("x")); !bytes.Equal(short[1:], f.append(nil)) {
+			f.value = nil
+			if short := kv.AppendWithoutValue([]byte("x"), true); !bytes.Equal(short[1:], f.append(nil)) {
 				t.Fatalf("without value %x", short)
+			}
+			f.lease = 0
+			if short := kv.AppendWithoutValue([]byte("x"), false); !bytes.Equal(short[1:], f.append(nil)) {
+				t.Fatalf("without value and lease %x", short)
 			}
 		})
 	}

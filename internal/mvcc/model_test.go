@@ -151,7 +151,10 @@ func (m *model) read(o RangeOptions) (string, error) {
 	var b bytes.Buffer
 	for _, v := range all {
 		if o.KeysOnly {
-			v.value, v.lease = "", 0
+			v.value = ""
+			if o.Target != SortByValue {
+				v.lease = 0
+			}
 		}
 		b.WriteString(v.String() + " ")
 	}

@@ -37,7 +37,7 @@ type RangeOptions struct {
 	// Order and Target say how the result is sorted; equal keys of a sort stay in the order of their keys.
 	Order  SortOrder
 	Target SortTarget
-	// KeysOnly gives out key-values without their values and leases.
+	// KeysOnly gives out key-values without their values and, unless Target is SortByValue, without their leases.
 	KeysOnly bool
 	// CountOnly gives out nothing and only counts.
 	CountOnly bool

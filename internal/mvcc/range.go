@@ -105,7 +105,8 @@ func (q *query) give(raw []byte) error {
 	q.given++
 	kv := KV{raw}
 	if q.o.KeysOnly {
-		q.buf = kv.AppendWithoutValue(q.buf[:0])
+		// What is sorted by values is read from the versions in etcd, and these name their leases.
+		q.buf = kv.AppendWithoutValue(q.buf[:0], q.o.Target == SortByValue)
 		kv = KV{q.buf}
 	}
 	return q.emit(kv)
