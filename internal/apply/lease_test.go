@@ -26,7 +26,9 @@ func grant(id, ttl int64) *etcdserverpb.LeaseGrantRequest {
 	return &etcdserverpb.LeaseGrantRequest{ID: id, TTL: ttl}
 }
 
-func revoke(id int64) *etcdserverpb.LeaseRevokeRequest { return &etcdserverpb.LeaseRevokeRequest{ID: id} }
+func revoke(id int64) *etcdserverpb.LeaseRevokeRequest {
+	return &etcdserverpb.LeaseRevokeRequest{ID: id}
+}
 
 func checkpoint(pairs ...int64) *etcdserverpb.LeaseCheckpointRequest {
 	r := &etcdserverpb.LeaseCheckpointRequest{}
