@@ -44,7 +44,7 @@ type Parts struct {
 	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
 	// must not block. nil when nobody wants them.
 	Published func([]mvcc.Event)
-	// MaxLearners is --max-learners, 0 is 1. As in etcd it decides at apply, so it must be the same for all members.
+	// MaxLearners is --max-learners. As in etcd it decides at apply, so it must be the same for all members.
 	MaxLearners int
 }
 
@@ -52,9 +52,6 @@ type Parts struct {
 func New(p Parts) *Machine {
 	if p.Published == nil {
 		p.Published = func([]mvcc.Event) {}
-	}
-	if p.MaxLearners == 0 {
-		p.MaxLearners = 1
 	}
 	return &Machine{
 		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, published: p.Published, learnersMax: p.MaxLearners,

@@ -73,6 +73,10 @@ type Config struct {
 	InitialCluster string
 	// InitialClusterState is "new" or "existing". It matters only to a data directory not yet initialised.
 	InitialClusterState string
+	// StrictReconfigCheck refuses changes of the membership that could cost the quorum.
+	StrictReconfigCheck bool
+	// MaxLearners is the most learners that the cluster may have.
+	MaxLearners int
 	// InitialClusterToken goes into the cluster id, so that clusters made from equal URLs differ.
 	InitialClusterToken string
 

@@ -37,6 +37,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	}
 	failed := make(chan error, 1)
 	m, err := openMember(&cfg, log, failed)
+	if errors.Is(err, member.ErrRemoved) {
+		tellRemoved(&cfg, log)
+		return closeAll(listeners)
+	}
 	if err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
@@ -50,6 +54,9 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		"version", version.Ashlar, "etcd-level", version.Etcd)
 	select {
 	case <-m.Ready():
+	case <-m.Removed():
+		tellRemoved(&cfg, log)
+		return closeAll(listeners)
 	case err := <-failed:
 		return errors.Join(err, closeAll(listeners))
 	case <-ctx.Done():
@@ -64,10 +71,33 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		return err
 	case err := <-broken:
 		return fmt.Errorf("serve clients: %w", err)
+	case <-m.Removed():
+		linger(ctx)
+		tellRemoved(&cfg, log)
+		return nil
 	case <-ctx.Done():
 		log.Info("stopping")
 		return nil
 	}
+}
+
+// removedLinger is how long a member goes on after it was removed, as in etcd: who asked for it wants an answer, and the
+// others may yet have to learn from this member that it is decided.
+const removedLinger = time.Second
+
+func linger(ctx context.Context) {
+	timer := time.NewTimer(removedLinger)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// tellRemoved logs the end of a member that was removed. It is no failure: whoever starts members again should leave it be.
+func tellRemoved(cfg *config.Config, log *slog.Logger) {
+	log.Warn("this member ends", "reason", member.ErrRemoved.Error())
+	log.Warn("the data directory of a removed member must be removed before the member can be added anew", "data-dir", cfg.DataDir)
 }
 
 // openMember opens the member that cfg describes. Its first fatal error comes on
@@ -85,9 +115,10 @@ func openMember(cfg *config.Config, log *slog.Logger, failed chan<- error) (*mem
 		InitialCluster: initial, Token: cfg.InitialClusterToken,
 		ClientURLs:   cfg.AdvertiseClientURLs.Strings(),
 		TickInterval: cfg.HeartbeatInterval, ElectionTicks: cfg.ElectionTicks(), HeartbeatTicks: 1,
-		PreVote:                cfg.PreVote,
-		RequestTimeout:         requestTimeoutBase + 2*cfg.ElectionTimeout,
-		MaxRequestBytes:        uint64(cfg.MaxRequestBytes),
+		PreVote:         cfg.PreVote,
+		RequestTimeout:  requestTimeoutBase + 2*cfg.ElectionTimeout,
+		MaxRequestBytes: uint64(cfg.MaxRequestBytes),
+		MaxLearners:     cfg.MaxLearners, StrictReconfigCheck: cfg.StrictReconfigCheck,
 		QuotaBytes:             cfg.Quota(),
 		SnapshotCatchUpEntries: cfg.SnapshotCatchupEntries,
 		SlowApply:              cfg.WarningApplyDuration,
