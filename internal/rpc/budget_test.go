@@ -3,8 +3,16 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc/peer"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
 // grower starts to grow a share and tells when it has grown.
@@ -41,9 +49,9 @@ func mustGrow(t *testing.T, done <-chan error) {
 }
 
 // written gives n bytes back as gRPC does.
-func (b *budget) written(n int) {
+func (s *share) written(n int) {
 	p := make([]byte, n)
-	b.Put(&p)
+	s.Put(&p)
 }
 
 func TestTheBudgetMakesResponsesWait(t *testing.T) {
@@ -56,10 +64,10 @@ func TestTheBudgetMakesResponsesWait(t *testing.T) {
 	waits(t, b, later)
 	first.finish() // it is being written: that still counts
 	waits(t, b, later)
-	b.written(6)
+	first.written(6)
 	mustGrow(t, later)
 	second.finish()
-	b.written(6)
+	second.written(6)
 	if b.building != 0 || b.writing != 0 || len(b.order) != 0 {
 		t.Errorf("left: %d %d %d", b.building, b.writing, len(b.order))
 	}
@@ -77,14 +85,14 @@ func TestTheOldestResponseGoesOverTheBudgetAlone(t *testing.T) {
 
 	more := grower(ctx, old, 100)
 	waits(t, b, more) // as long as something will become free by itself
-	b.written(2)
+	writing.written(2)
 	mustGrow(t, more)
 
 	other := grower(ctx, young, 4)
 	waits(t, b, other)
 	old.finish()
 	waits(t, b, other)
-	b.written(104)
+	old.written(104)
 	mustGrow(t, other)
 }
 
@@ -106,8 +114,50 @@ func TestWaitingForTheBudgetEndsWithTheContext(t *testing.T) {
 	done = grower(context.Background(), last, 1)
 	waits(t, b, done)
 	holder.finish()
-	b.written(10)
+	holder.written(10)
 	mustGrow(t, done)
+}
+
+func TestAClientThatHoldsOthersUpIsCutOff(t *testing.T) {
+	t.Parallel()
+	manual := clock.NewManual(time.Unix(0, 0))
+	b := newBudget(10)
+	b.clock, b.conns = manual, NewConns()
+	closed := make(map[int]net.Conn)
+	for port := range 4 {
+		client, server := net.Pipe()
+		b.conns.open[fmt.Sprintf("127.0.0.1:%d", port)] = server
+		closed[port] = client
+	}
+	of := func(port int) context.Context {
+		return peer.NewContext(context.Background(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}})
+	}
+	slow, reader, late := &share{b: b}, &share{b: b}, &share{b: b}
+	mustGrow(t, grower(of(1), slow, 6))
+	slow.finish()
+	mustGrow(t, grower(of(2), reader, 4))
+	reader.finish()
+
+	manual.Advance(stallAfter) // nobody waits: it may take its time
+	done := grower(of(3), late, 8)
+	manual.WaitPending(1)
+	manual.Advance(stallAfter - 1)
+	reader.written(2) // makes the one that waits look again, and no more
+	waits(t, b, done)
+	manual.Advance(1)
+	if _, err := closed[1].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the slow client read: %v", err)
+	}
+	b.gone("127.0.0.1:1")
+	mustGrow(t, done)
+	slow.written(6) // late: it is not counted twice
+	b.gone("127.0.0.1:3")
+	delete(b.conns.open, "127.0.0.1:3")
+	late.finish() // its client has gone while it was built
+	reader.written(2)
+	if b.building != 0 || b.writing != 0 || len(b.handed) != 0 {
+		t.Errorf("left: %d %d %d", b.building, b.writing, len(b.handed))
+	}
 }
 
 func TestASlowClientDoesNotLetMemoryGrow(t *testing.T) {

@@ -36,9 +36,9 @@ type KVOptions struct {
 	// ResponseBudget bounds the bytes that all large responses hold at a time (DefaultResponseBudget). At the
 	// bound they are built one after another; a request waits for it as long as its context lets it.
 	ResponseBudget int64
-	// CutClient closes the connection from a remote address. It is called for clients that read nothing of a large
-	// response while others wait for the budget. nil lets them be waited for.
-	CutClient func(address string)
+	// Conns are the connections that requests come from. A client that reads nothing of a large response while others
+	// wait for the budget is cut off. nil lets it be waited for, and is for tests alone.
+	Conns *Conns
 	// DeleteKeysMax bounds the keys that one request may delete (1,000,000).
 	DeleteKeysMax int64
 }
@@ -60,7 +60,9 @@ func NewKV(m KVMember, o KVOptions) *KV {
 		o.DeleteKeysMax = deleteKeysMax
 	}
 	b := newBudget(o.ResponseBudget)
-	b.cut = o.CutClient
+	if o.Conns != nil {
+		b.conns, o.Conns.gone = o.Conns, b.gone
+	}
 	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax, budget: b}
 }
 

@@ -158,7 +158,7 @@ func (r *Response) seal() {
 	}
 	*r.loan = r.cur
 	if r.counted {
-		r.append(mem.NewBuffer(r.loan, r.share.b))
+		r.append(mem.NewBuffer(r.loan, &r.share))
 	} else {
 		r.append(mem.NewBuffer(r.loan, chunkPool))
 	}

@@ -36,13 +36,13 @@ type services struct {
 	http    *http.Server
 	watches *rpc.Watch
 	leases  *rpc.Lease
-	conns   *conns
+	conns   *rpc.Conns
 	wg      sync.WaitGroup
 }
 
 func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *services {
 	s := &services{
-		conns: newConns(),
+		conns: rpc.NewConns(),
 		grpc: rpc.NewServer(rpc.Options{
 			MaxRequestBytes:      int(cfg.MaxRequestBytes),
 			MaxConcurrentStreams: cfg.MaxConcurrentStreams,
@@ -72,7 +72,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms = m
 	rpc.Services{
-		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), CutClient: s.conns.cut}),
+		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns}),
 		Maintenance: maintenance,
 		Cluster:     rpc.NewCluster(m),
 		Watch:       s.watches,
@@ -97,7 +97,7 @@ func status(cfg *config.Config, m *member.Member) rpc.Status {
 func (s *services) serve(listeners []net.Listener) <-chan error {
 	broken := make(chan error, 2*len(listeners))
 	for _, l := range listeners {
-		forGRPC, forHTTP := web.Split(s.conns.listen(l))
+		forGRPC, forHTTP := web.Split(s.conns.Listen(l))
 		s.wg.Go(func() {
 			if err := s.grpc.Serve(forGRPC); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				broken <- err
