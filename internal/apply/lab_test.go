@@ -68,7 +68,7 @@ func (l *lab) open() {
 	l.check(err)
 	l.alarms, err = cluster.LoadAlarms(l.db)
 	l.check(err)
-	l.m = New(Parts{Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms})
+	l.m = New(Parts{Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms, MaxLearners: 1})
 }
 
 // reopen ends the machine and starts it anew; after a crash with what was durable.

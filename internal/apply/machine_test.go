@@ -163,6 +163,7 @@ func TestConfigurationChanges(t *testing.T) {
 	}{
 		{"the first member", add, 1, member(1, "http://a", false), nil},
 		{"a learner", learn, 2, member(2, "http://b", true), nil},
+		{"one learner too many", learn, 3, member(3, "http://e", true), cluster.ErrTooManyLearners},
 		{"an id that is taken", add, 2, member(2, "http://c", false), cluster.ErrIDExists},
 		{"a URL that is taken", add, 3, member(3, "http://a", false), cluster.ErrPeerURLExists},
 		{"promoting a voter", add, 1, cluster.ConfChangeContext{Member: cluster.Member{ID: 1}, IsPromote: true}, cluster.ErrNotLearner},
@@ -170,6 +171,7 @@ func TestConfigurationChanges(t *testing.T) {
 		{"other URLs", update, 2, member(2, "http://b2", false), nil},
 		{"removing nobody", remove, 9, nil, cluster.ErrIDNotFound},
 		{"removing a member", remove, 2, nil, nil},
+		{"removing the only voter", remove, 1, nil, cluster.ErrLastVoter},
 		{"its id again", add, 2, member(2, "http://d", false), cluster.ErrIDRemoved},
 	}
 	for i, s := range steps {
