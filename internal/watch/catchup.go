@@ -134,9 +134,9 @@ func (s *Stream) settle(all bool) {
 			st.w.next = st.cut
 		}
 	}
-	to := &s.chunk
+	to := inChunk
 	if all {
-		to = &s.ready // so that progress marks come after it
+		to = inReady // so that progress marks come after it
 	}
 	for i := range r.staging.list {
 		st := &r.staging.list[i]

@@ -25,7 +25,7 @@
 //     a key has none, and neither has an event at or below the compact revision that is read from history.
 //  8. Filters are exact: nothing else comes.
 //
-// After Stream.Cancel a watcher's events that were not taken yet are dropped.
+// What was queued for a watcher before Stream.Cancel may still come, but nothing after the message that it was canceled.
 //
 // # How
 //

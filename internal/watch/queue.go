@@ -58,7 +58,7 @@ func (s *Stream) deliver(st *stage) {
 			s.queued -= w.cost(st.events[fits])
 		}
 	}
-	s.hold(w, st.events[:fits], &s.ready)
+	s.hold(w, st.events[:fits], inReady)
 	if st.cut > 0 {
 		s.fallBehind(w, st.cut)
 	}
@@ -73,17 +73,21 @@ func wholeRevision(w *watcher, events []*encoded) (n, bytes int) {
 	return n, bytes
 }
 
-// hold appends events to a watcher's pending ones and queues it in q, unless it is queued. Their bytes are counted
+// hold appends events to a watcher's pending ones and queues it, unless it is queued. Their bytes are counted
 // already. REQUIRES: s.mu.
-func (s *Stream) hold(w *watcher, events []*encoded, q *queue) {
+func (s *Stream) hold(w *watcher, events []*encoded, in place) {
 	if len(events) == 0 {
 		return
 	}
 	w.pending = append(w.pending, events...)
 	s.pendingN += len(events)
-	if !w.queued {
-		w.queued = true
-		q.push(entry{w: w})
+	if w.queued == nowhere {
+		w.queued = in
+		if in == inReady {
+			s.ready.push(entry{w: w})
+		} else {
+			s.chunk.push(entry{w: w})
+		}
 	}
 	wake(s.wake)
 }
@@ -115,7 +119,7 @@ func (s *Stream) fromQueue(q *queue) *Message {
 		m = s.merge(e.w)
 	}
 	if len(e.w.pending) == 0 {
-		e.w.queued = false
+		e.w.queued = nowhere
 		q.pop()
 	}
 	return m

@@ -162,7 +162,8 @@ func (s *Stream) refuse(reason string, current int64) {
 	wake(s.wake)
 }
 
-// Cancel ends a watcher, which gets no event any more, and queues the message of it. That of an unknown id is silent.
+// Cancel ends a watcher and queues the message of it, after which it gets no event any more. That of an unknown id is
+// silent.
 func (s *Stream) Cancel(id int64) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
@@ -191,7 +192,10 @@ func (s *Stream) remove(w *watcher) {
 	delete(s.watchers, w.id)
 	delete(s.notify, w)
 	delete(s.future, w)
-	s.drop(w, len(w.pending))
+	if w.queued != inReady {
+		// What is in the other queue goes unnoticed. Here a progress mark may stand behind it.
+		s.drop(w, len(w.pending))
+	}
 	s.hub.watchers.Add(-1)
 }
 
@@ -233,7 +237,7 @@ func (s *Stream) closeLocked() {
 	for _, w := range s.watchers {
 		s.remove(w)
 	}
-	s.closed = true
+	s.closed, s.pendingN, s.queued = true, 0, 0
 	s.ready, s.chunk, s.parts, s.arrivals = queue{}, queue{}, nil, nil
 	delete(s.hub.streams, s)
 	wake(s.wake)

@@ -42,9 +42,18 @@ type watcher struct {
 
 	want   want
 	state  state
-	queued bool // in a queue of the stream
+	queued place
 	told   bool // got something since the last NotifyProgress
 }
+
+// place is the queue of its stream in which a watcher stands.
+type place uint8
+
+const (
+	nowhere place = iota
+	inReady
+	inChunk
+)
 
 // wants tells whether a change is for w, its key aside.
 func (w *watcher) wants(kind mvcc.EventKind, rev int64) bool {
