@@ -32,6 +32,8 @@ func TestErrorsBecomeEtcdsStatuses(t *testing.T) {
 		{lease.ErrExists, codes.FailedPrecondition, deep + "lease already exists"},
 		{lease.ErrTTLTooLarge, codes.OutOfRange, deep + "too large lease TTL"},
 		{apply.ErrEmptyKey, codes.InvalidArgument, deep + "key is not provided"},
+		{apply.ErrNoSpace, codes.ResourceExhausted, deep + "mvcc: database space exceeded"},
+		{apply.ErrCorrupt, codes.DataLoss, deep + "corrupt cluster"},
 		{apply.ErrTooLarge, codes.ResourceExhausted, "ashlar: the response is larger than 2147483647 bytes: ask for less with limit or keys_only, or use RangeStream"},
 		{member.ErrRequestTooLarge, codes.InvalidArgument, deep + "request is too large"},
 		{member.ErrTooManyRequests, codes.ResourceExhausted, deep + "too many requests"},
