@@ -45,6 +45,26 @@ func BenchmarkRevoke(b *testing.B) {
 	}
 }
 
+// BenchmarkRevokeOne ends one lease with many keys: an operation is one key, all are one entry.
+//
+//	go test ./internal/apply -run '^$' -bench RevokeOne -benchtime 1000000x
+func BenchmarkRevokeOne(b *testing.B) {
+	l := newLab(b)
+	l.applyAll(l.entries(1, func(int) (Command, proto.Message) { return CommandLeaseGrant, grant(1, 60) }))
+	l.applyAll(l.entries(b.N, func(i int) (Command, proto.Message) {
+		return CommandPut, on(1, put(fmt.Sprintf("/registry/events/default/%08d", i), "value"))
+	}))
+	l.check(l.db.Flush())
+	revokes := l.entries(1, func(int) (Command, proto.Message) { return CommandLeaseRevoke, revoke(1) })
+	b.ReportAllocs()
+	b.ResetTimer()
+	l.applyAll(revokes)
+	b.StopTimer()
+	if l.leases.Len() != 0 || l.text() != "" {
+		b.Fatalf("keys are left: %.1000s", l.text())
+	}
+}
+
 // BenchmarkGrant grants leases.
 func BenchmarkGrant(b *testing.B) {
 	l := newLab(b)

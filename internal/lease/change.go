@@ -126,6 +126,7 @@ func (c *Change) Attach(id int64, key []byte) error {
 	invariant.Check(x.exists, "the key %q is hung on the lease %x, which is not there", key, uint64(id))
 	c.mark(id, key, true)
 	x.now.keys++
+	x.now.keyBytes += int64(len(key))
 	x.attached = append(x.attached, string(key))
 	if err := c.b.Set(c.buf, nil, nil); err != nil {
 		return fmt.Errorf("hang a key on the lease %x: %w", uint64(id), err)
@@ -138,6 +139,7 @@ func (c *Change) Detach(id int64, key []byte) error {
 	x := c.touch(id)
 	c.mark(id, key, false)
 	x.now.keys--
+	x.now.keyBytes -= int64(len(key))
 	invariant.Check(x.now.keys >= 0, "%q was taken off the lease %x, which has none", key, uint64(id))
 	if err := c.b.Delete(c.buf, nil); err != nil {
 		return fmt.Errorf("take a key off the lease %x: %w", uint64(id), err)
@@ -261,16 +263,16 @@ func (c *Change) Publish() {
 }
 
 // add notes what became of one lease.
-func (d *Changed) add(id int64, x *touched) {
+func (c *Changed) add(id int64, x *touched) {
 	if x.existed && x.revoked {
-		d.Revoked = append(d.Revoked, id)
+		c.Revoked = append(c.Revoked, id)
 	}
 	switch {
 	case !x.exists:
 	case !x.existed || x.revoked:
-		d.Granted = append(d.Granted, x.now.lease(id))
+		c.Granted = append(c.Granted, x.now.lease(id))
 	case x.before.remaining != x.now.remaining:
-		d.Checkpointed = append(d.Checkpointed, x.now.lease(id))
+		c.Checkpointed = append(c.Checkpointed, x.now.lease(id))
 	}
 }
 

@@ -10,7 +10,7 @@
 // # Invariants
 //
 //  1. The leases in memory are those on disk, once a group was published; attachments are on disk alone, only their
-//     number is kept for each lease.
+//     number and length are kept for each lease.
 //  2. Each attachment belongs to a lease that exists. A lease is removed by an entry that also takes off all its keys.
 //  3. A key hangs on one lease at most, the one that its newest version names. Package apply sees to that: it
 //     derives every attachment from the changes of keys.
@@ -28,5 +28,5 @@
 // # What it refuses
 //
 // It knows no clock, no deadline and no client. It does not delete keys, and it does not bound their number: the
-// proposer does, with KeyCount.
+// proposer does, with KeyCount and KeyBytes.
 package lease

@@ -101,6 +101,13 @@ func (l *lab) text() string {
 		if n := l.table.KeyCount(x.ID); n != int64(len(keys)) {
 			l.Errorf("lease %d has %d keys and counts %d", x.ID, len(keys), n)
 		}
+		size := 0
+		for _, k := range keys {
+			size += len(k)
+		}
+		if n := l.table.KeyBytes(x.ID); n != int64(size) {
+			l.Errorf("lease %d has keys of %d bytes and counts %d", x.ID, size, n)
+		}
 		s += fmt.Sprintf("%d:%d/%d[%s] ", x.ID, x.Remaining, x.TTL, join(keys))
 	}
 	return strings.TrimSpace(s)

@@ -89,8 +89,7 @@ func (t *Table) loadLeases() error {
 
 // countKeys counts the attachments of each lease. Those of one lease stand together.
 func (t *Table) countKeys() error {
-	var at int64
-	var n int64
+	var at, n, size int64
 	flush := func() error {
 		if n == 0 {
 			return nil
@@ -99,13 +98,13 @@ func (t *Table) countKeys() error {
 		if !ok {
 			return storage.Corruptf(t.db.Dir(), "%d keys hang on the lease %x, which is not there", n, uint64(at))
 		}
-		s.keys = n
+		s.keys, s.keyBytes = n, size
 		t.leases[at] = s
 		return nil
 	}
 	lower, upper := storage.SpaceBounds(storage.SpaceAttachments)
 	err := each(t.db, lower, upper, func(it *storage.Iterator) error {
-		id, _, ok := splitAttachmentKey(it.Key())
+		id, key, ok := splitAttachmentKey(it.Key())
 		if !ok {
 			return storage.Corruptf(t.db.Dir(), "the attachment %x cannot be read", it.Key())
 		}
@@ -113,9 +112,10 @@ func (t *Table) countKeys() error {
 			if err := flush(); err != nil {
 				return err
 			}
-			at, n = id, 0
+			at, n, size = id, 0, 0
 		}
 		n++
+		size += int64(len(key))
 		return nil
 	})
 	if err != nil {

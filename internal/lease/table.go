@@ -37,7 +37,7 @@ type Lease struct {
 // state is what is kept of each lease, beside its id.
 type state struct {
 	ttl, remaining int64
-	keys           int64 // how many hang on it
+	keys, keyBytes int64 // how many hang on it, and their length together
 }
 
 func (s state) lease(id int64) Lease { return Lease{ID: id, TTL: s.ttl, Remaining: s.remaining} }
@@ -92,6 +92,13 @@ func (t *Table) Len() int {
 func (t *Table) KeyCount(id int64) int64 {
 	s, _ := t.get(id)
 	return s.keys
+}
+
+// KeyBytes returns the length of the keys that hang on a lease, together. To revoke it takes four times as much in one batch,
+// and about 90 bytes for each key.
+func (t *Table) KeyBytes(id int64) int64 {
+	s, _ := t.get(id)
+	return s.keyBytes
 }
 
 // List returns all leases as they are at one moment, sorted by id. They are the caller's.

@@ -20,15 +20,19 @@ import (
 // that are under way at the same time may pass it by their number.
 const leaseKeysMax = 1_000_000
 
+// leaseKeyBytesMax is the same for the length of the keys together: a revoke writes it four times, in one batch of 4 GiB
+// at most.
+const leaseKeyBytesMax = 512 << 20
+
 // leaseCost is what the quota must have room for when a lease is granted, in bytes.
 const leaseCost = 64
 
-// ErrLeaseFull is returned for a put on a lease that has leaseKeysMax keys. It had no effect.
+// ErrLeaseFull is returned for a put on a lease that has leaseKeysMax keys, or leaseKeyBytesMax of them. It had no effect.
 var ErrLeaseFull = errors.New("member: the lease has too many keys")
 
 // LeaseHasRoom returns ErrLeaseFull when no more keys should be hung on a lease, and nil when there is no such lease.
 func (m *Member) LeaseHasRoom(id int64) error {
-	if m.leases().KeyCount(id) >= leaseKeysMax {
+	if t := m.leases(); t.KeyCount(id) >= leaseKeysMax || t.KeyBytes(id) >= leaseKeyBytesMax {
 		return ErrLeaseFull
 	}
 	return nil
