@@ -48,7 +48,7 @@
 // # Bounds
 //
 // Beside its watchers a stream holds at most QueueBytes and one chunk (some 20 MiB of values; a revision is never split,
-// so one of more than that exceeds it), the hub RingBytes and the inbox as much again. An inbox that is full is
+// so one of more than that exceeds it), the hub RingBytes and the inbox as much again (at least 1 MiB). An inbox that is full is
 // dropped: all watchers read those revisions from history. A watcher costs about 200 bytes beside its key and
 // range. The number of watchers is not bounded here.
 //

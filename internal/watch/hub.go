@@ -20,6 +20,8 @@ const (
 	DefaultResponseBytes = 1<<20 + 1<<19 + 512<<10
 )
 
+const inboxBytesMin = 1 << 20
+
 // Options are what a Hub needs. Zero sizes are replaced by the defaults.
 type Options struct {
 	// View opens a view of the store, as mvcc.Store.View. mvcc.ErrRetired makes the stream that reads try again at
@@ -29,8 +31,8 @@ type Options struct {
 	Revision func() int64
 	// Compacted returns the store's compact revision.
 	Compacted func() int64
-	// RingBytes bounds the newest revisions kept in memory for those that are a little behind, and once more
-	// the events that wait for the hub.
+	// RingBytes bounds the newest revisions kept in memory for those that are a little behind, and once more, but
+	// not below 1 MiB, the events that wait for the hub.
 	RingBytes int
 	// QueueBytes bounds what waits in a stream for its client, beside one chunk of history.
 	QueueBytes int
@@ -87,7 +89,7 @@ type Hub struct {
 func NewHub(o Options) *Hub {
 	o = o.withDefaults()
 	h := &Hub{
-		o: o, in: inbox{bytesMax: o.RingBytes}, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		o: o, in: inbox{bytesMax: max(o.RingBytes, inboxBytesMin)}, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		catching: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		ring:     ring{bytesMax: o.RingBytes}, streams: make(map[*Stream]struct{}),
 	}

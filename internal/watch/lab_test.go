@@ -2,7 +2,6 @@ package watch
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -510,9 +509,23 @@ func text(m *Message) string {
 func (c *client) expect(want ...string) {
 	c.l.t.Helper()
 	for _, w := range want {
-		if got := text(c.next()); cmp.Compare(got, w) != 0 {
+		if got := text(c.next()); got != w {
 			c.l.t.Fatalf("got %q, want %q", got, w)
 		}
+	}
+}
+
+// expectAll is expect for messages of several watchers, whose order among each other is open.
+func (c *client) expectAll(want ...string) {
+	c.l.t.Helper()
+	var got []string
+	for range want {
+		got = append(got, text(c.next()))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		c.l.t.Fatalf("got %q, want %q", got, want)
 	}
 }
 

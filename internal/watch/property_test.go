@@ -16,7 +16,9 @@ func TestTheModelOfPromises(t *testing.T) {
 			QueueBytes:    rapid.SampledFrom([]int{1, 300, 3000, 1 << 20}).Draw(rt, "queue"),
 			ResponseBytes: rapid.SampledFrom([]int{20, 500, 1 << 20}).Draw(rt, "response"),
 		}
+		inbox := rapid.SampledFrom([]int{1000, 1 << 20}).Draw(rt, "inbox")
 		r := &run{rt: rt, l: newLab(rt, o), o: o}
+		r.l.hub.in.bytesMax = inbox
 		rt.Repeat(map[string]func(*rapid.T){
 			"write":    r.write,
 			"write 2":  r.write,

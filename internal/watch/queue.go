@@ -98,6 +98,9 @@ func (s *Stream) drop(w *watcher, n int) {
 		s.queued -= w.cost(e)
 	}
 	s.pendingN -= n
+	if s.pendingN == 0 {
+		s.chunkBytes = 0
+	}
 	if n == len(w.pending) {
 		w.pending = nil
 		return
