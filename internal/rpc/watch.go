@@ -54,6 +54,7 @@ type WatchOptions struct {
 type Watch struct {
 	member WatchMember
 	o      WatchOptions
+	pace   *pace
 
 	mu      sync.Mutex
 	streams map[*watching]context.CancelCauseFunc
@@ -66,7 +67,7 @@ func NewWatch(m WatchMember, o WatchOptions) *Watch {
 		o.ProgressInterval = DefaultProgressInterval
 	}
 	o.ProgressInterval = max(o.ProgressInterval, progressIntervalMin)
-	return &Watch{member: m, o: o, streams: make(map[*watching]context.CancelCauseFunc)}
+	return &Watch{member: m, o: o, pace: newPace(o.Clock), streams: make(map[*watching]context.CancelCauseFunc)}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.
@@ -119,12 +120,17 @@ var watchDesc = grpc.ServiceDesc{
 	Metadata: etcdserverpb.Watch_ServiceDesc.Metadata,
 }
 
+// unansweredMax is how many create requests of a stream may wait for their answers to be written. Above it, no more of the
+// client's requests are read.
+const unansweredMax = 4096
+
 // watching is one stream of a client.
 type watching struct {
-	service  *Watch
-	stream   grpc.ServerStream
-	events   *watch.Stream
-	progress progress
+	service    *Watch
+	stream     grpc.ServerStream
+	events     *watch.Stream
+	progress   progress
+	unanswered chan struct{} // holds a token for each create request whose answer is not written
 }
 
 // serve answers a stream until the client is gone, a request cannot be read, or the member stops. That the client closes
@@ -132,7 +138,7 @@ type watching struct {
 func (s *Watch) serve(stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	w := &watching{service: s, stream: stream, events: s.member.Hub().NewStream()}
+	w := &watching{service: s, stream: stream, events: s.member.Hub().NewStream(), unanswered: make(chan struct{}, unansweredMax)}
 	defer w.events.Close()
 	defer w.progress.stop()
 	s.enter(w, cancel)
@@ -182,6 +188,11 @@ func (w *watching) handle(ctx context.Context, req *etcdserverpb.WatchRequest) {
 }
 
 func (w *watching) create(ctx context.Context, r *etcdserverpb.WatchCreateRequest) {
+	select {
+	case w.unanswered <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
 	spec := watchSpec(r)
 	if authorize := w.service.o.Authorize; authorize != nil {
 		if err := authorize(ctx, spec.Key, spec.End); err != nil {
@@ -227,19 +238,24 @@ func refusal(err error) string {
 
 // send writes messages until the stream ends, and returns why.
 func (w *watching) send(ctx context.Context) error {
+	var r round
 	for {
 		m, err := w.events.Next(ctx)
 		if err != nil {
 			return w.reason(ctx, err)
 		}
 		cluster, member, term := w.service.member.Header()
-		r, err := newWatchResponse(header{cluster, member, m.Revision, term}, m)
+		response, err := newWatchResponse(header{cluster, member, m.Revision, term}, m)
 		if err != nil {
 			return err
 		}
-		if err := w.stream.SendMsg(r); err != nil {
+		if err := w.stream.SendMsg(response); err != nil {
 			return w.reason(ctx, err)
 		}
+		if m.Created {
+			<-w.unanswered
+		}
+		r.pause(ctx, w.service.pace, m)
 	}
 }
 

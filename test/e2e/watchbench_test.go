@@ -173,7 +173,6 @@ func BenchmarkWatchCatchUp(b *testing.B) {
 	c := m.connect(b)
 	first := writeHistory(b, c, *revisionsFlag)
 	quiet := startWriter(b, c).after(5 * time.Second)
-	report(b, "quiet", quiet)
 	var took time.Duration
 	var got int64
 	cpu := serverCPU(b, s)
@@ -190,6 +189,7 @@ func BenchmarkWatchCatchUp(b *testing.B) {
 		got += cr.events.Load()
 	}
 	b.StopTimer()
+	report(b, "quiet", quiet)
 	report(b, "beside", w.after(0))
 	b.ReportMetric(float64(got)/took.Seconds(), "events/s")
 	cpu(b.N)

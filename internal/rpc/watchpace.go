@@ -1,0 +1,84 @@
+package rpc
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/watch"
+)
+
+const (
+	// paceMessages is how many messages a second all watch streams together write for each processor before they
+	// pause: at about a microsecond each, less than a tenth of it.
+	paceMessages = 75_000
+	// paceBurst is how many more they may write after a time with fewer.
+	paceBurst = 20_000
+	// pacePause is the longest pause of a stream.
+	pacePause = 20 * time.Millisecond
+	// paceSlack is the shortest, so that it is worth a timer.
+	paceSlack = time.Millisecond
+	// paceRound is the most messages of a stream between two looks at the clock.
+	paceRound = 4096
+)
+
+// pace leaves the processors to writers when their writes have very many watchers. A message to a watcher costs about the
+// same, however many events are in it: so a stream that writes to the same watchers again and again pauses between two
+// rounds, and finds more events for each of them when it goes on. Within a round a pause would save nothing, and below
+// the rate nobody pauses. Beyond it events are late by pacePause at most.
+type pace struct {
+	clock    clock.Clock
+	interval int64 // nanoseconds between two messages at the rate
+	// ahead is the time, in nanoseconds since 1970, for which the messages written so far last at the rate. It is
+	// between a burst before and a pause after the present.
+	ahead atomic.Int64
+}
+
+func newPace(c clock.Clock) *pace {
+	return &pace{clock: c, interval: int64(time.Second) / int64(paceMessages*runtime.GOMAXPROCS(0))}
+}
+
+// spend counts n messages and returns for how long their stream should pause.
+func (p *pace) spend(n int) time.Duration {
+	now := p.clock.Now().UnixNano()
+	for {
+		old := p.ahead.Load()
+		ahead := min(max(old, now-paceBurst*p.interval)+int64(n)*p.interval, now+int64(pacePause))
+		if p.ahead.CompareAndSwap(old, ahead) {
+			return time.Duration(ahead - now)
+		}
+	}
+}
+
+// round tells when a stream begins to write to the same watchers again.
+type round struct {
+	first int64 // the watcher it began with
+	n     int   // messages so far
+}
+
+// pause pauses the stream that has written m if a round ended with it.
+func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) {
+	if len(m.Events) == 0 {
+		return
+	}
+	if r.n == 0 {
+		r.first = m.WatchID
+	}
+	r.n++
+	if r.n == 1 || r.first != m.WatchID && r.n < paceRound {
+		return
+	}
+	d := p.spend(r.n)
+	r.n = 0
+	if d < paceSlack {
+		return
+	}
+	timer := p.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+	case <-ctx.Done():
+	}
+}
