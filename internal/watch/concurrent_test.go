@@ -173,7 +173,7 @@ func TestCatchingUpAndNewEventsAlternate(t *testing.T) {
 		l.write(put("new", fmt.Sprint(i)))
 		l.settled()
 		for n := 0; c.watchers[2].events <= i; n++ {
-			if c.next(); n > 3 {
+			if c.next(); n > 4 {
 				t.Fatalf("%d new events and %d old ones", c.watchers[2].events, c.watchers[1].events)
 			}
 		}

@@ -8,17 +8,26 @@ type entry struct {
 
 // queue is a first-in, first-out queue.
 type queue struct {
-	entries []entry
-	head    int
+	entries  []entry
+	head     int
+	messages int // entries that are messages
 }
 
 func (q *queue) empty() bool { return q.head == len(q.entries) }
 
-func (q *queue) push(e entry) { q.entries = append(q.entries, e) }
+func (q *queue) push(e entry) {
+	q.entries = append(q.entries, e)
+	if e.m != nil {
+		q.messages++
+	}
+}
 
 func (q *queue) peek() entry { return q.entries[q.head] }
 
 func (q *queue) pop() {
+	if q.entries[q.head].m != nil {
+		q.messages--
+	}
 	q.entries[q.head] = entry{}
 	q.head++
 	switch {
@@ -29,7 +38,7 @@ func (q *queue) pop() {
 			q.entries, q.head = q.entries[:n], 0
 		}
 	case cap(q.entries) > 4096:
-		*q = queue{}
+		*q = queue{} // and no message is left
 	default:
 		q.entries, q.head = q.entries[:0], 0
 	}
@@ -110,7 +119,8 @@ func (s *Stream) drop(w *watcher, n int) {
 }
 
 // fromQueue takes the next message from q; nil means that what stood there has gone. REQUIRES: s.mu and that q is not
-// empty. A watcher stays in front until all its pending events were taken: so a progress mark behind it comes after them.
+// empty. While messages wait, a watcher stays in front until all its pending events were taken, so that a progress mark
+// behind it comes after them; otherwise the next watcher has its turn.
 func (s *Stream) fromQueue(q *queue) *Message {
 	e := q.peek()
 	if e.m != nil {
@@ -121,9 +131,13 @@ func (s *Stream) fromQueue(q *queue) *Message {
 	if len(e.w.pending) > 0 {
 		m = s.merge(e.w)
 	}
-	if len(e.w.pending) == 0 {
+	switch {
+	case len(e.w.pending) == 0:
 		e.w.queued = nowhere
 		q.pop()
+	case q.messages == 0:
+		q.pop()
+		q.push(e)
 	}
 	return m
 }
