@@ -15,8 +15,8 @@ import (
 
 // Bounds of what is read at a time, unless a test has others.
 const (
-	chunkRecordsMax = 16 << 10
-	chunkBytesMax   = 8 << 20
+	chunkRecordsMax = 64 << 10
+	chunkBytesMax   = 32 << 20
 )
 
 // errFull is returned when the values of a chunk are more than it may hold.

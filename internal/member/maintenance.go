@@ -25,6 +25,24 @@ func (x *maintenance) init(m *Member) {
 	x.ctx, x.end = context.WithCancel(context.Background())
 }
 
+// begin enters a piece of work that Stop waits for, which end ends; it returns ErrStopped when it is too late. The context
+// ends with ctx and when the member stops.
+func (x *maintenance) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended {
+		return nil, nil, ErrStopped
+	}
+	x.work.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(x.ctx, cancel)
+	return ctx, func() {
+		unhook()
+		cancel()
+		x.work.Done()
+	}, nil
+}
+
 // close ends what is under way and waits for it.
 func (x *maintenance) close() {
 	x.mu.Lock()

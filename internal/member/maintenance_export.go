@@ -48,8 +48,16 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 			release()
 		}
 	}()
+	ctx, end, err := x.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	e := &Export{release: release}
 	path, err := m.exportTo(ctx, e)
+	if err != nil && x.ctx.Err() != nil {
+		err = ErrStopped
+	}
 	if err != nil {
 		return nil, fmt.Errorf("export the state: %w", err)
 	}
