@@ -105,6 +105,7 @@ func (s *Stream) fromRing(from int64) {
 		}
 		upto, seen = rev.main, seen+len(rev.events)
 	}
+	s.hub.closeView()
 	s.reach(upto)
 	s.settle(upto == s.hub.ring.next-1)
 }

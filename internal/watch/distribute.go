@@ -33,11 +33,17 @@ func (h *Hub) distribute() {
 		}
 	}
 	h.flush()
+	h.closeView()
+	h.settleMarks()
+}
+
+// closeView ends the use of the view. Whoever matches must do so before giving up the hub's lock: a later revision needs a
+// later view.
+func (h *Hub) closeView() {
 	if h.batch.view != nil {
 		_ = h.batch.view.Close() // it was only read
 		h.batch.view = nil
 	}
-	h.settleMarks()
 }
 
 // take matches one revision.
