@@ -30,11 +30,13 @@ func (m *Member) publish() {
 	if !m.waitReplayed(ctx) {
 		return
 	}
-	m.Store().ForgetHashes()
 	for {
 		changed := m.node.LeaderChanged()
 		err := m.publishOnce(ctx)
 		if err == nil && m.published() {
+			// A barrier has passed: all that was in the log is applied, also what the commit index on the disk did not
+			// cover yet.
+			m.Store().ForgetHashes()
 			close(m.ready)
 			return
 		}
