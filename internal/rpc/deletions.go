@@ -11,8 +11,13 @@ import (
 )
 
 // deleteKeysMax is the default of KVOptions.DeleteKeysMax. A deleted key takes three times its own length and about 70
-// bytes in the one batch of its entry: a million of them are far from the 4 GiB at which the storage ends.
-const deleteKeysMax = 1_000_000
+// bytes in the one batch of its entry, and the storage ends at 4 GiB: so the lengths of all of them together are bounded,
+// too. So few as deleteKeysFew are within that bound, however long they are.
+const (
+	deleteKeysMax  = 1_000_000
+	deleteBytesMax = 1 << 30
+	deleteKeysFew  = 500
+)
 
 // checkDeletion refuses a transaction, or a deletion by itself, that would delete too many keys. It looks at the store as
 // it is here and now; the bound leaves room for what is written before the request is applied.
@@ -28,9 +33,9 @@ func (s *KV) checkDeletion(ctx context.Context, ranges ...*apply.DeleteRange) er
 }
 
 func (s *KV) countDeleted(ctx context.Context, v *mvcc.View, ranges []*apply.DeleteRange) error {
-	// All keys are counted without looking at any: so it ends here in all but large stores.
+	// Keys are counted without looking at any: so it ends here in all but large stores.
 	all, err := countKeys(v, nil, []byte{0})
-	if err != nil || all <= s.deleteKeysMax {
+	if err != nil || all <= min(deleteKeysFew, s.deleteKeysMax) {
 		return err
 	}
 	sum := int64(0)
@@ -45,6 +50,28 @@ func (s *KV) countDeleted(ctx context.Context, v *mvcc.View, ranges []*apply.Del
 		if sum += n; sum > s.deleteKeysMax {
 			return status.Errorf(codes.ResourceExhausted,
 				"ashlar: one request may delete up to %d keys, this one would delete more: delete smaller ranges", s.deleteKeysMax)
+		}
+	}
+	if sum <= deleteKeysFew {
+		return nil
+	}
+	return s.measureDeleted(ctx, v, ranges)
+}
+
+// measureDeleted refuses what deletes keys that are too long together.
+func (s *KV) measureDeleted(ctx context.Context, v *mvcc.View, ranges []*apply.DeleteRange) error {
+	left := s.deleteBytesMax
+	for _, d := range ranges {
+		_, err := v.Range(mvcc.RangeOptions{Key: d.Key, End: d.RangeEnd, KeysOnly: true, SkipCount: true}, func(kv mvcc.KV) error {
+			if left -= int64(len(kv.Key())); left < 0 {
+				return status.Errorf(codes.ResourceExhausted,
+					"ashlar: one request may delete keys of up to %d bytes together, this one would delete more: delete smaller ranges",
+					s.deleteBytesMax)
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

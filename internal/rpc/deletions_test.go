@@ -8,6 +8,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
 )
 
 func TestHowManyKeysOneRequestMayDelete(t *testing.T) {
@@ -48,6 +50,28 @@ func TestHowManyKeysOneRequestMayDelete(t *testing.T) {
 		if _, err := kv.DeleteRange(ctx, &etcdserverpb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: []byte(end)}); err != nil {
 			t.Errorf("a range up to %s: %v", end, err)
 		}
+	}
+}
+
+func TestHowLongTheKeysMayBeThatOneRequestDeletes(t *testing.T) {
+	t.Parallel()
+	m := newSolo(t)
+	for i := range deleteKeysFew + 1 {
+		put(t, m, fmt.Sprintf("k%04d", i), "v")
+	}
+	s := NewKV(m, KVOptions{})
+	s.deleteBytesMax = 5 * deleteKeysFew
+	all := &apply.DeleteRange{Key: []byte("k"), RangeEnd: []byte("l")}
+	if err := s.checkDeletion(t.Context(), all); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("keys that are too long together: %v", err)
+	}
+	few := &apply.DeleteRange{Key: []byte("k"), RangeEnd: []byte("k0400")}
+	if err := s.checkDeletion(t.Context(), few); err != nil {
+		t.Errorf("few keys: %v", err)
+	}
+	s.deleteBytesMax += 5
+	if err := s.checkDeletion(t.Context(), all); err != nil {
+		t.Errorf("keys that are just short enough: %v", err)
 	}
 }
 

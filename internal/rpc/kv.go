@@ -45,10 +45,11 @@ type KVOptions struct {
 
 // KV is the service etcdserverpb.KV.
 type KV struct {
-	member        KVMember
-	txnOpsMax     int
-	deleteKeysMax int64
-	budget        *budget
+	member         KVMember
+	txnOpsMax      int
+	deleteKeysMax  int64
+	deleteBytesMax int64
+	budget         *budget
 }
 
 // NewKV returns the service on a member.
@@ -63,7 +64,8 @@ func NewKV(m KVMember, o KVOptions) *KV {
 	if o.Conns != nil {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}
-	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax, budget: b}
+	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax,
+		deleteBytesMax: deleteBytesMax, budget: b}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.
