@@ -17,6 +17,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -260,6 +261,9 @@ func (m *Member) Log() *raftlog.Log { return m.log }
 
 // Store returns the present generation's store.
 func (m *Member) Store() *mvcc.Store { return m.gen.Load().store }
+
+// LeaseTable returns the present generation's leases, for reading.
+func (m *Member) LeaseTable() *lease.Table { return m.leases() }
 
 // Flush makes everything applied so far durable in the state.
 func (m *Member) Flush() error { return m.held(func(g *generation) error { return g.db.Flush() }) }

@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
@@ -62,6 +61,10 @@ func (w *World) CheckStates() {
 		}
 		w.checkRevisions(h, current)
 		w.checkHash(h)
+		if h.m.Node().Applied() == w.history.applied {
+			w.checkLeases(h)
+			w.checkMembers(h)
+		}
 	}
 }
 
@@ -77,7 +80,7 @@ func (w *World) openView(h *host, rev int64) *mvcc.View {
 func (w *World) compareView(h *host, v *mvcc.View, rev int64) {
 	var got []string
 	res, err := v.Range(mvcc.RangeOptions{Key: []byte{0}, End: []byte{0}, Rev: rev}, func(kv mvcc.KV) error {
-		got = append(got, fmt.Sprintf("%s=%s@%d", kv.Key(), kv.Value(), kv.ModRevision()))
+		got = append(got, stored(kv.Key(), kv.Value(), kv.ModRevision(), kv.CreateRevision(), kv.Version(), kv.Lease()))
 		return nil
 	})
 	if err != nil {

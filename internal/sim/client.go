@@ -3,18 +3,21 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
-// request is what one client waits for. A write has pending, a read has read.
+// request is what one client waits for. A write and a change of the membership have pending, a read has read.
 type request struct {
+	change  bool
 	h       *host
 	pending *member.Pending
 	write   *write
@@ -76,8 +79,8 @@ type write struct {
 func (w *World) randomWrite() *write {
 	k := key(w.rng.Intn(keys))
 	value := fmt.Appendf(nil, "v%d", w.rng.Int63())
-	put := &etcdserverpb.PutRequest{Key: k, Value: value}
-	switch x := w.rng.Intn(20); {
+	put := &etcdserverpb.PutRequest{Key: k, Value: value, Lease: w.randomLease()}
+	switch x := w.rng.Intn(22); {
 	case x < 11:
 		return &write{apply.CommandPut, put}
 	case x < 14:
@@ -94,9 +97,11 @@ func (w *World) randomWrite() *write {
 				Key: k, Target: etcdserverpb.Compare_MOD, Result: etcdserverpb.Compare_LESS,
 				TargetUnion: &etcdserverpb.Compare_ModRevision{ModRevision: 1 + w.rng.Int63n(w.history.acknowledged+2)},
 			}},
-			Success: []*etcdserverpb.RequestOp{putOp([]byte("pair/a"), value), putOp([]byte("pair/b"), value)},
-			Failure: []*etcdserverpb.RequestOp{putOp(k, value)},
+			Success: []*etcdserverpb.RequestOp{putOp([]byte("pair/a"), value, put.Lease), putOp([]byte("pair/b"), value, 0)},
+			Failure: []*etcdserverpb.RequestOp{putOp(k, value, 0)},
 		}}
+	case x < 21:
+		return w.randomLeaseWrite()
 	default:
 		return &write{apply.CommandCompaction, &etcdserverpb.CompactionRequest{
 			Revision: max(1, w.history.acknowledged-w.rng.Int63n(40)),
@@ -104,9 +109,9 @@ func (w *World) randomWrite() *write {
 	}
 }
 
-func putOp(key, value []byte) *etcdserverpb.RequestOp {
+func putOp(key, value []byte, lease int64) *etcdserverpb.RequestOp {
 	return &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestPut{
-		RequestPut: &etcdserverpb.PutRequest{Key: key, Value: value},
+		RequestPut: &etcdserverpb.PutRequest{Key: key, Value: value, Lease: lease},
 	}}
 }
 
@@ -120,13 +125,17 @@ func (w *World) stepAnswers() {
 	}
 	clear(w.clients[len(kept):])
 	w.clients = kept
+	w.renewals = slices.DeleteFunc(w.renewals, w.renewed)
 }
 
 // answer reports whether the request is over.
 func (w *World) answer(r *request) bool {
 	if r.pending != nil {
 		res, ok := r.pending.Poll()
-		if ok {
+		switch {
+		case ok && r.change:
+			w.changed(r, res)
+		case ok:
 			w.written(r, res)
 		}
 		// A proposal may have got lost with a leader: its client gives up.
@@ -148,6 +157,7 @@ func (w *World) written(r *request, res apply.Result) {
 	case res.Err == nil:
 		w.history.acknowledge(w, res)
 	case errors.Is(res.Err, mvcc.ErrCompacted), errors.Is(res.Err, mvcc.ErrFutureRevision),
+		errors.Is(res.Err, lease.ErrNotFound),
 		errors.Is(res.Err, consensus.ErrDropped), errors.Is(res.Err, consensus.ErrTooManyRequests),
 		errors.Is(res.Err, member.ErrTimeout):
 	default:
@@ -173,6 +183,8 @@ func (w *World) readAll(r *request) {
 // forget drops the clients of a member that is gone: they never learn what became
 // of their requests.
 func (w *World) forget(h *host) {
+	w.renewals = slices.DeleteFunc(w.renewals, func(x renewal) bool { return x.h == h })
+	w.lose(h)
 	kept := w.clients[:0]
 	for _, r := range w.clients {
 		if r.h != h {

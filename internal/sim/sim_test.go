@@ -43,7 +43,14 @@ func TestSeeds(t *testing.T) {
 			}
 			w.Settle()
 			w.CheckStates()
-			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received", w.history.applied, w.history.model.revision, w.history.model.compacted, w.network.received)
+			w.CheckWatchers()
+			w.ExpireLeases()
+			w.Settle()
+			w.CheckStates()
+			w.CheckWatchers()
+			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received, %d leases renewed and %d expired, %d events",
+				w.history.applied, w.history.model.revision, w.history.model.compacted, w.network.received,
+				w.terms.renewed, w.terms.expired, w.events())
 			if w.history.model.revision < 3 {
 				t.Errorf("only %d revisions were written: the run shows nothing", w.history.model.revision)
 			}

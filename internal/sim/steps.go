@@ -28,6 +28,10 @@ var steps = []step{
 	{"isolate", 2, (*World).stepIsolate},
 	{"heal", 5, func(w *World) { w.network.heal() }},
 	{"transfer", 1, (*World).stepTransfer},
+	{"renew", 60, (*World).stepRenew},
+	{"watch", 20, (*World).stepWatch},
+	{"listen", 150, (*World).stepListen},
+	{"reconfigure", 8, (*World).stepReconfigure},
 }
 
 var stepWeights = func() (sum int) {
@@ -48,6 +52,7 @@ func (w *World) Run(n int) {
 			}
 		}
 		w.check()
+		w.dismiss(false)
 	}
 }
 
@@ -94,6 +99,7 @@ func (w *World) stepTick() {
 			h.m.Node().Tick()
 		}
 	}
+	w.stepLessor()
 }
 
 func (w *World) stepFlush() {
@@ -138,7 +144,7 @@ func (w *World) stepBlackout() {
 }
 
 func (w *World) stepRestart() {
-	if h := w.pick(func(h *host) bool { return h.m == nil }); h != nil {
+	if h := w.pick(func(h *host) bool { return h.m == nil && !h.dismissed }); h != nil {
 		w.note("member %d starts", h.n)
 		h.start()
 	}
@@ -175,8 +181,9 @@ func (w *World) stepTransfer() {
 // nothing waits. It fails the test when that does not happen.
 func (w *World) Settle() {
 	w.network.heal()
+	w.dismiss(true)
 	for _, h := range w.hosts {
-		if h.m == nil {
+		if h.m == nil && !h.dismissed {
 			h.start()
 		}
 		h.paused = false
@@ -186,18 +193,7 @@ func (w *World) Settle() {
 		if round%10 == 0 {
 			w.stepTick()
 		}
-		for _, h := range w.hosts {
-			for loop := range 3 {
-				for h.failed == nil && h.turn(loop) {
-					w.check()
-				}
-			}
-		}
-		for range 1 + len(w.network.queue) {
-			w.network.deliver()
-		}
-		w.stepAnswers()
-		w.check()
+		w.round()
 		if round%10 == 9 && w.settled() {
 			return
 		}
@@ -205,19 +201,41 @@ func (w *World) Settle() {
 	w.fail("the cluster did not settle:%s", w.describe())
 }
 
-func (w *World) settled() bool {
-	first := w.hosts[0].m
+// round lets all members do what they can, and the network deliver.
+func (w *World) round() {
 	for _, h := range w.hosts {
+		for loop := range 3 {
+			for h.m != nil && h.failed == nil && h.turn(loop) {
+				w.check()
+			}
+		}
+	}
+	for range 1 + len(w.network.queue) {
+		w.network.deliver()
+	}
+	w.stepAnswers()
+	w.check()
+	w.dismiss(true)
+}
+
+func (w *World) settled() bool {
+	for _, h := range w.hosts {
+		if h.dismissed {
+			continue
+		}
 		n := h.m.Node()
-		if n.Leader() == 0 || n.Applied() != first.Node().Applied() || n.Applied() < n.Committed() {
+		if n.Leader() == 0 || n.Applied() != w.history.applied || n.Applied() < n.Committed() {
 			return false
 		}
 	}
-	return len(w.clients) == 0
+	return len(w.clients) == 0 && len(w.renewals) == 0
 }
 
 func (w *World) describe() (s string) {
 	for _, h := range w.hosts {
+		if h.m == nil {
+			continue
+		}
 		n := h.m.Node()
 		s += fmt.Sprintf("\n  member %d: leader %x term %d committed %d applied %d, waiting %d",
 			h.n, n.Leader(), n.Term(), n.Committed(), n.Applied(), len(w.clients))

@@ -21,26 +21,34 @@ const tick = 100 * time.Millisecond
 
 // World is a simulated cluster. It is used by one goroutine.
 type World struct {
-	t       testing.TB
-	rng     *rand.Rand
-	clock   *clock.Manual
-	hosts   []*host
-	network network
-	clients []*request
-	history history
-	trace   []string // the newest steps, for a failure's report
+	t        testing.TB
+	rng      *rand.Rand
+	clock    *clock.Manual
+	hosts    []*host
+	network  network
+	clients  []*request
+	renewals []renewal
+	terms    terms
+	audience []*audience
+
+	mayLose      bool // a member may yet be removed
+	voteless     int  // how many voters that never start may yet be added
+	ghosts, urls int  // ids and URLs given to such members so far
+	history      history
+	trace        []string // the newest steps, for a failure's report
 }
 
 // host is the machine a member runs on: its disk survives the member.
 type host struct {
-	w      *World
-	n      int
-	hostID uint64 // the member's id, known after its first start
-	fs     *vfs.MemFS
-	m      *member.Member // nil while down
-	paused bool
-	failed error // from Config.Fatal
-	power  powerCut
+	w         *World
+	n         int
+	hostID    uint64 // the member's id, known after its first start
+	fs        *vfs.MemFS
+	m         *member.Member // nil while down
+	paused    bool
+	failed    error // from Config.Fatal
+	dismissed bool  // it was removed from the cluster
+	power     powerCut
 
 	checked uint64 // entries up to here were compared with the history
 }
@@ -56,6 +64,15 @@ func New(t testing.TB, seed int64, n int) *World {
 	}
 	w.network.init(w, n)
 	w.history.init()
+	w.terms.init()
+	switch seed % 8 {
+	case 1, 5:
+		w.mayLose = n == 3
+	case 2:
+		if n == 3 {
+			w.voteless = 2
+		}
+	}
 	for i := range n {
 		w.hosts = append(w.hosts, &host{w: w, n: i, fs: vfs.NewCrashableMem()})
 	}
@@ -98,12 +115,12 @@ func (h *host) start() {
 		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
 		TickInterval: tick, ElectionTicks: 10, HeartbeatTicks: 1, PreVote: true,
 		RequestTimeout: 7 * time.Second, MaxRequestBytes: 1 << 20,
-		SnapshotCatchUpEntries: 4,
-		Clock:                  h.w.clock,
-		Logger:                 slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Send:                   func(ms []*message) { h.w.network.send(h, ms) },
-		SendSnapshot:           func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
-		Fatal:                  func(err error) { h.failed = err },
+		SnapshotCatchUpEntries: 4, MaxLearners: learnersMax,
+		Clock:        h.w.clock,
+		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Send:         func(ms []*message) { h.w.network.send(h, ms) },
+		SendSnapshot: func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
+		Fatal:        func(err error) { h.failed = err },
 	})
 	if err != nil {
 		h.w.fail("member %d does not start: %v", h.n, err)
