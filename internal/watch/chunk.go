@@ -179,13 +179,14 @@ func (c *chunk) match(x *index, e mvcc.Event) {
 func (c *chunk) load(v *mvcc.View) error {
 	c.plan()
 	c.values = c.values[:0]
+	versions := v.Versions()
 	for i := range c.loads {
 		l := &c.loads[i]
 		if i > 0 && c.sameVersion(l, &c.loads[i-1]) {
 			l.from, l.upto = c.loads[i-1].from, c.loads[i-1].upto
 			continue
 		}
-		kv, found, err := v.At(c.records[l.record].key, l.rev)
+		kv, found, err := versions.At(c.records[l.record].key, l.rev)
 		if err != nil {
 			return err
 		}
