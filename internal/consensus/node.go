@@ -104,7 +104,7 @@ const (
 	proposalsMax     = 20_000
 	proposalBytesMax = 64 << 20
 	// urgentMax bounds the urgent ones among them, which are counted apart.
-	urgentMax = 4_096
+	urgentMax = 8_192
 	// messagesMax bounds messages from peers that wait for the raft loop; further
 	// ones are dropped, as a network may.
 	messagesMax = 4_096

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 
 	"go.etcd.io/raft/v3"
@@ -102,7 +103,7 @@ type raftLogger struct{ l *slog.Logger }
 func (r raftLogger) Debug(v ...any)                 { r.l.Debug(fmt.Sprint(v...)) }
 func (r raftLogger) Debugf(format string, v ...any) { r.debugf(format, v...) }
 func (r raftLogger) Info(v ...any)                  { r.l.Info(fmt.Sprint(v...)) }
-func (r raftLogger) Infof(format string, v ...any)  { r.l.Info(fmt.Sprintf(format, v...)) }
+func (r raftLogger) Infof(format string, v ...any)  { r.infof(format, v...) }
 func (r raftLogger) Warning(v ...any)               { r.l.Warn(fmt.Sprint(v...)) }
 func (r raftLogger) Warningf(f string, v ...any)    { r.l.Warn(fmt.Sprintf(f, v...)) }
 func (r raftLogger) Error(v ...any)                 { r.l.Error(fmt.Sprint(v...)) }
@@ -111,6 +112,16 @@ func (r raftLogger) Fatal(v ...any)                 { panic(fmt.Sprint(v...)) }
 func (r raftLogger) Fatalf(f string, v ...any)      { panic(fmt.Sprintf(f, v...)) }
 func (r raftLogger) Panic(v ...any)                 { panic(fmt.Sprint(v...)) }
 func (r raftLogger) Panicf(f string, v ...any)      { panic(fmt.Sprintf(f, v...)) }
+
+// infof logs what raft is informed of. One thing it wonders at is usual with AsyncStorageWrites: of two writes that were
+// under way together, the first may have answered for both.
+func (r raftLogger) infof(format string, v ...any) {
+	if strings.HasPrefix(format, "entry at index") {
+		r.debugf(format, v...)
+		return
+	}
+	r.l.Info(fmt.Sprintf(format, v...))
+}
 
 // debugf formats only when the line would be written: raft logs in its hot path.
 func (r raftLogger) debugf(format string, v ...any) {

@@ -201,7 +201,7 @@ func (l *lessor) promote(term uint64) (wait time.Duration, sooner <-chan struct{
 	n := l.deadlines.Len()
 	l.tellLocked()
 	l.mu.Unlock()
-	l.pace.reset(now)
+	l.pace.rest()
 	if n > 0 {
 		l.m.cfg.Logger.Info("this member watches over the leases now", "leases", n, "term", term)
 	}

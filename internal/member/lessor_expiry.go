@@ -12,32 +12,42 @@ import (
 
 // Bounds of what a primary proposes by itself.
 const (
-	// expiryRate is how many leases end in a second at most: 100,000 that are due at once are gone within five seconds.
-	expiryRate = 20_000
-	// expiryPause is the least time between two rounds, which is what a round is worth at that rate: 40.
-	expiryPause = 2 * time.Millisecond
-	// endingMax is how many of them may be on their way through the log.
-	endingMax = 1024
+	// expiryRate is how many leases end in a second at most: 100,000 that are due at once are gone in a little over six
+	// seconds.
+	expiryRate = 16_000
+	// expiryPause is the least time between two rounds. A round delays the puts that meet it by about a sync of the log:
+	// rounds that are few and large cost clients less.
+	expiryPause = 8 * time.Millisecond
+	// endingMax is how many may be on their way through the log: enough for the rate when overload makes that way an
+	// eighth of a second long. Puts may have to wait for all of them.
+	endingMax = 2048
+	// savedMax is how much of the rate a round may make up for when it comes late.
+	savedMax = 40 * time.Millisecond
+	// burstMax is how many end at once when none was due before.
+	burstMax = expiryRate * int(expiryPause) / int(time.Second)
 )
 
-// pace says how many leases may end: time earns them, up to expirySaving.
+// pace says how many leases may end: time earns them, up to savedMax of it.
 type pace struct {
 	last   time.Duration
 	earned time.Duration
+	busy   bool // some were due when it was last asked
 }
 
-const (
-	expiryCost   = time.Second / expiryRate
-	expirySaving = endingMax / 2 * expiryCost // at most
-)
+// expiryCost is the time that earns one.
+const expiryCost = time.Second / expiryRate
 
-func (p *pace) reset(now time.Duration) { p.last, p.earned = now, expiryCost }
+// rest notes that none is due.
+func (p *pace) rest() { p.busy = false }
 
 // may returns how many may end now.
 func (p *pace) may(now time.Duration) int {
-	p.earned = min(p.earned+now-p.last, expirySaving)
+	if !p.busy {
+		*p = pace{last: now, earned: time.Duration(burstMax) * expiryCost, busy: true}
+	}
+	p.earned = min(p.earned+now-p.last, savedMax)
 	p.last = now
-	return int(max(p.earned, 0) / expiryCost)
+	return int(p.earned / expiryCost)
 }
 
 // spend notes that n have.
@@ -47,6 +57,7 @@ func (p *pace) spend(n int) { p.earned -= time.Duration(n) * expiryCost }
 func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, sooner <-chan struct{}) {
 	next, due := l.untilDue(now)
 	if !due {
+		l.pace.rest()
 		l.asked = nil // an answer from before the next lease is due is worth nothing
 		return next, nil
 	}

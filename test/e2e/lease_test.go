@@ -13,7 +13,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-var leasesFlag = flag.Int("leases", 2_000, "leases in the tests and benchmarks of leases; the goals are for 100000 due at once and 1000000 altogether")
+var (
+	leasesFlag  = flag.Int("leases", 2_000, "leases in the tests and benchmarks of leases; the goals are for 100000 due at once and 1000000 altogether")
+	writersFlag = flag.Int("writers", 64, "clients that write while leases end")
+)
 
 const (
 	// goneWithin is how long the leases that are due at once may take, keys and all.
@@ -47,7 +50,7 @@ func TestLeasesThatAreDueAtOnceEndWhileWritesGoOn(t *testing.T) {
 	var writers sync.WaitGroup
 	defer writers.Wait()
 	defer stop()
-	for i := range 64 {
+	for i := range *writersFlag {
 		writers.Go(func() {
 			for n := i; ctx.Err() == nil; n++ {
 				if _, err := c.Put(ctx, loadKey(n%10_000), loadValue(n)); err == nil {
@@ -61,7 +64,8 @@ func TestLeasesThatAreDueAtOnceEndWhileWritesGoOn(t *testing.T) {
 	ended := waitBelow(t, c, 1)
 	took := ended.Sub(begun)
 	rate := float64(puts.Load()-before) / took.Seconds()
-	t.Logf("%d leases with a key each: gone after %v; puts: %.0f/s before, %.0f/s meanwhile", *leasesFlag, took, usual, rate)
+	t.Logf("%d leases with a key each: gone after %v; puts of %d clients: %.0f/s before, %.0f/s meanwhile",
+		*leasesFlag, took, *writersFlag, usual, rate)
 	if took > goneWithin {
 		t.Errorf("the leases took %v to end, want %v at most", took, goneWithin)
 	}
