@@ -15,6 +15,13 @@
 // malformed, and encoded again without what is unknown. What goes into the log is therefore
 // always in the order of field numbers, each field once.
 //
+// # The way of a watch
+//
+// Each stream of a client is a watch.Stream of the member's hub: one goroutine turns requests into calls, another writes what
+// comes from it (watch.go). The hub has encoded the events, once for all watchers; a response is a head before them, small
+// events copied, large ones shared (watchresponse.go). Streams that have very much to write leave the processors to
+// others now and then (watchpace.go).
+//
 // # Words
 //
 //   - shape: what the checks need to know of a request; its slices alias the request's bytes.
@@ -30,5 +37,5 @@
 //     of ours, and a member that goes on after one may answer wrongly.
 //
 // The package opens no listeners, reads no configuration and holds no state of the cluster. What it needs
-// of a member it declares as small interfaces (kv.go, maintenance.go, cluster.go).
+// of a member it declares as small interfaces (kv.go, maintenance.go, cluster.go, watch.go).
 package rpc

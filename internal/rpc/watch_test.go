@@ -94,6 +94,11 @@ func serveWatch(t testing.TB, s *solo, o WatchOptions, server Options) (*Watch, 
 	if o.Clock == nil {
 		o.Clock = clock.Real()
 	}
+	t.Cleanup(func() { // after the server has ended
+		if st := s.Hub().Stats(); st.Streams != 0 || st.Watchers != 0 {
+			t.Errorf("left behind: %+v", st)
+		}
+	})
 	w := NewWatch(s, o)
 	conn := serveServices(t, s, server, func(services *Services) { services.Watch = w })
 	return w, etcdserverpb.NewWatchClient(conn)
