@@ -16,11 +16,9 @@ import (
 
 var (
 	revisionsFlag = flag.Int("revisions", 20_000, "revisions of history in the benchmarks of catching up and compaction; the goals are for 500000 and 1000000")
+	rateFlag      = flag.Int("rate", 2000, "puts a second of the writer beside catching up and compaction")
 	watchersFlag  = flag.Int("watchers", 10_000, "idle watchers in the benchmark of their memory; the goal is for 1000000")
 )
-
-// pacedRate is the writes a second of the writer beside catching up and compaction.
-const pacedRate = 2000
 
 // everything is the range of all keys of the benchmarks.
 func everything() *etcdserverpb.WatchCreateRequest {
@@ -166,7 +164,7 @@ func BenchmarkWatchedWriter(b *testing.B) {
 	}
 }
 
-// BenchmarkWatchCatchUp is a watcher that starts -revisions behind, beside a writer held at 2,000 puts a second.
+// BenchmarkWatchCatchUp is a watcher that starts -revisions behind, beside a writer held at -rate.
 func BenchmarkWatchCatchUp(b *testing.B) {
 	m := newMember(b)
 	s := m.start(b)
@@ -214,7 +212,7 @@ func BenchmarkIdleWatchers(b *testing.B) {
 	}
 }
 
-// BenchmarkPutDuringCompaction is a writer held at 2,000 puts a second before and during the compaction of -revisions.
+// BenchmarkPutDuringCompaction is a writer held at -rate before and during the compaction of -revisions.
 func BenchmarkPutDuringCompaction(b *testing.B) {
 	m := newMember(b)
 	m.start(b)
@@ -273,7 +271,7 @@ func startWriter(b *testing.B, c *clientv3.Client) *pacedWriter {
 	value := loadValue(3)
 	for i := range writers {
 		w.writers.Go(func() {
-			due := w.begin.Add(time.Duration(i) * time.Second / pacedRate)
+			due := w.begin.Add(time.Duration(i) * time.Second / time.Duration(*rateFlag))
 			timer := time.NewTimer(time.Until(due))
 			defer timer.Stop()
 			for n := i; ; n += writers {
@@ -289,7 +287,7 @@ func startWriter(b *testing.B, c *clientv3.Client) *pacedWriter {
 				w.mu.Lock()
 				w.took = append(w.took, time.Since(due))
 				w.mu.Unlock()
-				due = due.Add(writers * time.Second / pacedRate)
+				due = due.Add(writers * time.Second / time.Duration(*rateFlag))
 				timer.Reset(time.Until(due))
 			}
 		})
