@@ -106,6 +106,10 @@ func (g *group) full() bool { return g.answers > groupEffectMax || g.w.Batch().L
 func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) (n int, err error) {
 	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0]}
 	defer g.closeLeases()
+	if err := g.readAhead(entries, wanted); err != nil {
+		g.w.Discard()
+		return 0, fmt.Errorf("read ahead: %w", err)
+	}
 	next, _ := m.store.Applied()
 	for n < len(entries) && !g.full() {
 		e := entries[n]

@@ -121,15 +121,31 @@ func million(b *testing.B) *Store {
 	return benchStores.single.open(b, "single", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
 }
 
-func benchPut(b *testing.B, groupSize int) {
+// benchPut updates random keys as apply does: what a group puts is told beforehand.
+func benchPut(b *testing.B, groupSize int, wantPrevious bool) {
 	s := benchStores.updated.open(b, "updated", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
 	val := value(256)
 	r := rand.New(rand.NewPCG(3, 4))
-	for i := 0; i < b.N; {
+	keys := make([][]byte, 0, groupSize)
+	for i := 0; i < b.N; i += len(keys) {
 		w := s.NewWriter()
-		for end := min(b.N, i+groupSize); i < end; i++ {
+		keys = keys[:0]
+		for range min(groupSize, b.N-i) {
+			keys = append(keys, benchKey(r.IntN(benchKeys)))
+			w.Expect(keys[len(keys)-1], wantPrevious)
+		}
+		if err := w.ReadAhead(); err != nil {
+			b.Fatal(err)
+		}
+		for _, key := range keys {
 			w.Begin()
-			if _, _, err := w.Put(benchKey(r.IntN(benchKeys)), val, 0); err != nil {
+			var err error
+			if wantPrevious {
+				_, _, err = w.Put(key, val, 0)
+			} else {
+				err = w.PutBlind(key, val, 0)
+			}
+			if err != nil {
 				b.Fatal(err)
 			}
 			w.End()
@@ -140,8 +156,11 @@ func benchPut(b *testing.B, groupSize int) {
 	}
 }
 
-func BenchmarkPutUpdateOneAGroup(b *testing.B)     { benchPut(b, 1) }
-func BenchmarkPutUpdateHundredAGroup(b *testing.B) { benchPut(b, 100) }
+// A plain put of a client is blind; one with prev_kv wants the previous version.
+func BenchmarkPutUpdateOneAGroup(b *testing.B)       { benchPut(b, 1, false) }
+func BenchmarkPutUpdateHundredAGroup(b *testing.B)   { benchPut(b, 100, false) }
+func BenchmarkPutPreviousOneAGroup(b *testing.B)     { benchPut(b, 1, true) }
+func BenchmarkPutPreviousHundredAGroup(b *testing.B) { benchPut(b, 100, true) }
 
 func BenchmarkPutCreate(b *testing.B) {
 	var bs benchStore

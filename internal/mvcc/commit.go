@@ -24,6 +24,7 @@ func (w *Writer) Discard() {
 }
 
 func (w *Writer) end() error {
+	w.ahead.stop()
 	err := w.base.close()
 	if w.batch != nil {
 		if cerr := w.batch.Close(); err == nil {

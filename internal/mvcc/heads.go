@@ -1,5 +1,10 @@
 package mvcc
 
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
 // head is what a put needs to know of a key's newest version. The zero value says that the key is not there.
 type head struct {
 	at              Revision // zero when not live
@@ -8,42 +13,168 @@ type head struct {
 	lease           int64
 }
 
-// headsMax bounds each of the two halves of heads, in keys; longer keys than headKeyMax are left out, so that it bounds
-// the memory too.
+// Sizes of heads. A record of a key of 32 bytes takes 45 to 50 bytes, so some 500,000 keys are remembered. Longer keys
+// than headKeyMax are left out.
 const (
-	headsMax   = 32 << 10
-	headKeyMax = 512
+	headKeyMax    = 512
+	headRecordMax = headKeyMax + 2 + 6*binary.MaxVarintLen64
+	headChunk     = 256 << 10
+	headChunks    = 96
+	headRing      = headChunk * headChunks
+	headWays      = 4
+	headSetsMin   = 1 << 8
+	headSetsMax   = 1 << 17
 )
 
-// heads remembers the newest versions of keys that were written lately, so that a put to one of them reads nothing:
-// most stores write few of their keys most of the time. It holds committed state only and belongs to the one who
-// holds the Writer. When the young half is full it becomes the old one, and what was in the old one is forgotten.
+// heads remembers the newest versions of keys that were written lately, so that a put to one of them reads nothing. It
+// holds committed state only and belongs to the one who holds the Writer.
+//
+// Records (key and head) are written one after another into a ring of chunks; the oldest ones are written over. A
+// table of sets says where a key's newest record is. There are no pointers in either: what is remembered costs the
+// garbage collector nothing, and there is nothing to allocate once the ring is full.
 type heads struct {
-	young, old map[string]head
+	chunks [headChunks][]byte // made when first written to
+	end    uint64             // where the next record may begin, counted through all rounds of the ring
+
+	// table holds sets of headWays slots. A slot is 16 bits of the key's hash above the place of its record plus one;
+	// 0 is empty. A place that the ring has passed since is as good as empty.
+	table []uint64
+	used  int // slots that are not empty
 }
 
+const headPlaceBits = 48
+
+// get returns the head of key, if it is remembered.
 func (h *heads) get(key []byte) (head, bool) {
-	if x, ok := h.young[string(key)]; ok {
-		return x, true
+	if len(h.table) == 0 {
+		return head{}, false
 	}
-	x, ok := h.old[string(key)]
-	return x, ok
+	set, tag := h.set(key)
+	for _, slot := range set {
+		if b, ok := h.record(slot, tag, key); ok {
+			return decodeHead(b), true
+		}
+	}
+	return head{}, false
 }
 
-func (h *heads) set(key []byte, x head) {
-	if _, ok := h.young[string(key)]; !ok && len(h.young) >= headsMax || h.young == nil {
-		h.old, h.young = h.young, make(map[string]head)
+// set returns the slots that may hold key, and its tag in them.
+func (h *heads) set(key []byte) (slots []uint64, tag uint64) {
+	hash := crc32.Checksum(key, castagnoli)
+	at := int(hash) & (len(h.table)/headWays - 1) * headWays
+	return h.table[at : at+headWays : at+headWays], uint64(hash>>16) << headPlaceBits
+}
+
+// record returns what stands behind the key of the record that a slot names, if that is there still and is key's.
+func (h *heads) record(slot, tag uint64, key []byte) (rest []byte, ok bool) {
+	if slot == 0 || slot>>headPlaceBits<<headPlaceBits != tag || !h.there(slot) {
+		return nil, false
 	}
-	h.young[string(key)] = x
+	own, rest := h.split(slot)
+	return rest, string(own) == string(key)
+}
+
+// place is where a slot's record begins.
+func place(slot uint64) uint64 { return slot&(1<<headPlaceBits-1) - 1 }
+
+// there tells whether the ring still holds the record of a slot that is not empty.
+func (h *heads) there(slot uint64) bool { return h.end-place(slot) <= headRing }
+
+// split returns the key of a record, and what is behind it. REQUIRES: it is there.
+func (h *heads) split(slot uint64) (key, rest []byte) {
+	at := place(slot)
+	b := h.chunks[at/headChunk%headChunks][at%headChunk:]
+	n := int(binary.LittleEndian.Uint16(b))
+	return b[2 : 2+n], b[2+n:]
+}
+
+// put remembers x as the head of key.
+func (h *heads) put(key []byte, x head) {
+	if len(key) > headKeyMax {
+		return
+	}
+	h.grow()
+	set, tag := h.set(key)
+	victim, oldest := 0, uint64(1<<headPlaceBits)
+	for i, slot := range set {
+		if _, ok := h.record(slot, tag, key); ok {
+			victim = i
+			break
+		}
+		age := slot & (1<<headPlaceBits - 1) // 0 when empty
+		if age < oldest {
+			victim, oldest = i, age
+		}
+	}
+	if set[victim] == 0 {
+		h.used++
+	}
+	set[victim] = tag | (h.append(key, x) + 1)
+}
+
+// append writes a record and returns its place.
+func (h *heads) append(key []byte, x head) uint64 {
+	if headChunk-h.end%headChunk < headRecordMax {
+		h.end += headChunk - h.end%headChunk
+	}
+	c := &h.chunks[h.end/headChunk%headChunks]
+	if *c == nil {
+		*c = make([]byte, headChunk)
+	}
+	at := h.end
+	start := at % headChunk
+	b := binary.LittleEndian.AppendUint16((*c)[start:start], uint16(len(key)))
+	b = append(b, key...)
+	for _, n := range [...]uint64{
+		uint64(x.at.Main), uint64(x.at.Sub), uint64(x.create), uint64(x.version), uint64(x.size), uint64(x.lease),
+	} {
+		b = binary.AppendUvarint(b, n)
+	}
+	h.end += uint64(len(b))
+	return at
+}
+
+func decodeHead(b []byte) head {
+	var n [6]uint64
+	for i := range n {
+		v, w := binary.Uvarint(b)
+		n[i], b = v, b[w:]
+	}
+	return head{
+		at: Revision{int64(n[0]), uint32(n[1])}, create: int64(n[2]), version: int64(n[3]), size: int(n[4]), lease: int64(n[5]),
+	}
+}
+
+// grow makes the table larger when half of it is used, until it has its full size.
+func (h *heads) grow() {
+	if 2*h.used < len(h.table) || len(h.table) == headSetsMax*headWays {
+		return
+	}
+	old := h.table
+	h.table = make([]uint64, max(headSetsMin*headWays, min(8*len(old), headSetsMax*headWays)))
+	h.used = 0
+	for _, slot := range old {
+		if slot == 0 || !h.there(slot) {
+			continue
+		}
+		key, _ := h.split(slot)
+		set, _ := h.set(key)
+		for i := range set {
+			if set[i] == 0 {
+				set[i] = slot
+				h.used++
+				break
+			}
+		}
+	}
 }
 
 // learn takes in what a committed group wrote.
 func (h *heads) learn(o *overlay) {
-	for _, t := range o.byKey {
-		if len(t.key) > headKeyMax {
-			continue
+	for _, part := range [][]*touched{o.sorted, o.fresh} {
+		for _, t := range part {
+			h.put(t.key, headOf(t.newest.raw, t.newest.rev))
 		}
-		h.set(t.key, headOf(t.newest.raw, t.newest.rev))
 	}
 }
 

@@ -3,29 +3,73 @@ package mvcc
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 )
 
-func TestHeadsForgetTheOldestHalf(t *testing.T) {
+func headOfKey(i int) ([]byte, head) {
+	return fmt.Appendf(nil, "key-%d", i), head{
+		at: Revision{Main: int64(i + 1), Sub: uint32(i % 3)}, create: int64(i), version: 1 << (i % 63), size: i * 7, lease: int64(-i),
+	}
+}
+
+func TestHeadsForgetTheOldest(t *testing.T) {
 	t.Parallel()
 	var h heads
-	key := func(i int) []byte { return fmt.Appendf(nil, "key-%d", i) }
-	for i := range 3 * headsMax {
-		h.set(key(i), head{at: Revision{Main: int64(i + 1)}})
-		if n := len(h.young) + len(h.old); n > 2*headsMax {
-			t.Fatalf("%d keys are remembered", n)
+	n := 0
+	for ; h.end < headRing+headRing/2; n++ {
+		h.put(headOfKey(n))
+	}
+	if key, _ := headOfKey(0); true {
+		if _, ok := h.get(key); ok {
+			t.Error("the first key is still remembered")
 		}
 	}
-	if _, ok := h.get(key(0)); ok {
-		t.Error("the first key is still remembered")
+	found := 0
+	for i := range n {
+		key, want := headOfKey(i)
+		got, ok := h.get(key)
+		if ok && got != want {
+			t.Fatalf("%s is remembered as %+v, want %+v", key, got, want)
+		}
+		if ok {
+			found++
+		}
 	}
-	x, ok := h.get(key(3*headsMax - 1))
-	if !ok || x.at.Main != 3*headsMax {
-		t.Errorf("the last key: %v, %v", x, ok)
+	// Two thirds are in the ring; sets that are full forget some of them sooner.
+	if found < n/3 || found > n*2/3+1 {
+		t.Errorf("%d of %d keys are remembered", found, n)
 	}
-	h.set(key(2*headsMax), head{at: Revision{Main: 9}})
-	if x, _ := h.get(key(2 * headsMax)); x.at.Main != 9 {
-		t.Errorf("an older entry hides a newer one: %v", x)
+}
+
+func TestTheNewestHeadOfAKeyCounts(t *testing.T) {
+	t.Parallel()
+	var h heads
+	want := map[int]head{}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 200_000 {
+		n := r.IntN(20_000)
+		key, x := headOfKey(n)
+		if x.at.Main = int64(i + 1); r.IntN(5) == 0 {
+			x = head{} // deleted
+		}
+		h.put(key, x)
+		want[n] = x
+		n = r.IntN(20_000)
+		key, _ = headOfKey(n)
+		if got, ok := h.get(key); ok && got != want[n] {
+			t.Fatalf("%s is remembered as %+v, want %+v", key, got, want[n])
+		}
+	}
+	found := 0
+	for n := range want {
+		key, _ := headOfKey(n)
+		if _, ok := h.get(key); ok {
+			found++
+		}
+	}
+	if found < len(want)*9/10 {
+		t.Errorf("%d of %d keys are remembered, and the ring was never full", found, len(want))
 	}
 }
 

@@ -87,6 +87,12 @@ func (x *machine) group(t *rapid.T) {
 	x.t = t
 	w := x.s.NewWriter()
 	before, promised := x.m.clone(), x.promised
+	if rapid.Bool().Draw(t, "ahead") {
+		for range 3 * aheadMin {
+			w.Expect([]byte(keyGen.Draw(t, "expected")), rapid.Bool().Draw(t, "previous"))
+		}
+		x.must(w.ReadAhead(), "reading ahead")
+	}
 	for range rapid.IntRange(1, 4).Draw(t, "entries") {
 		x.entry(t, w)
 	}

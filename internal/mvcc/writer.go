@@ -20,6 +20,7 @@ type Writer struct {
 	batch *storage.Batch
 	over  overlay
 	heap  heap
+	ahead ahead
 
 	begun       bool
 	sub         uint32 // changes of the entry so far
@@ -100,6 +101,9 @@ func (w *Writer) head(key []byte) (raw []byte, at Revision, t *touched, err erro
 	if t = w.over.get(key); t != nil {
 		return t.newest.raw, t.newest.rev, t, nil
 	}
+	if k := w.ahead.find(key); k != nil && k.whole {
+		return k.raw, k.head.at, nil, nil
+	}
 	if err := w.open(); err != nil {
 		return nil, Revision{}, nil, err
 	}
@@ -134,6 +138,9 @@ func (w *Writer) PutBlind(key, value []byte, lease int64) error {
 	if w.over.get(key) == nil {
 		if old, ok := w.store.heads.get(key); ok {
 			return w.put(key, value, lease, old, nil)
+		}
+		if k := w.ahead.find(key); k != nil {
+			return w.put(key, value, lease, k.head, nil)
 		}
 	}
 	_, _, err := w.Put(key, value, lease)
