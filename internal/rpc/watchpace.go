@@ -17,7 +17,7 @@ const (
 	// paceBurst is how many more they may write after a time with fewer.
 	paceBurst = 20_000
 	// pacePause is the longest pause of a stream.
-	pacePause = 20 * time.Millisecond
+	pacePause = 15 * time.Millisecond
 	// paceSlack is the shortest, so that it is worth a timer.
 	paceSlack = time.Millisecond
 	// paceRound is the most messages of a stream between two looks at the clock.
