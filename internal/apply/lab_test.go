@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -25,6 +26,7 @@ type lab struct {
 	members *cluster.Membership
 	leases  *lease.Table
 	alarms  *cluster.Alarms
+	users   *auth.Table
 	m       *Machine
 	last    uint64 // index of the newest entry made
 	events  []string
@@ -68,7 +70,11 @@ func (l *lab) open() {
 	l.check(err)
 	l.alarms, err = cluster.LoadAlarms(l.db)
 	l.check(err)
-	l.m = New(Parts{Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms, MaxLearners: 1})
+	l.users, err = auth.Load(l.db)
+	l.check(err)
+	l.m = New(Parts{
+		Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms, Accounts: l.users, MaxLearners: 1,
+	})
 }
 
 // reopen ends the machine and starts it anew; after a crash with what was durable.

@@ -130,7 +130,7 @@ func TestAGrantIsAnsweredWithWhatIsStored(t *testing.T) {
 func TestLeasesWithinOneGroup(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.m = New(Parts{Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms, Published: func(events []mvcc.Event) {
+	l.m = New(Parts{Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms, Accounts: l.users, Published: func(events []mvcc.Event) {
 		for _, e := range events {
 			l.events = append(l.events, fmt.Sprintf("%d/%d %d %s %d<-%d", e.Rev.Main, e.Rev.Sub, e.Kind, e.Key, e.Lease, e.PrevLease))
 		}

@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/invariant"
 	"github.com/ashlar-kv/ashlar/internal/lease"
@@ -27,6 +28,7 @@ type Machine struct {
 	members   *cluster.Membership
 	leases    *lease.Table
 	alarms    *cluster.Alarms
+	accounts  *auth.Table
 	published func([]mvcc.Event)
 	// learnersMax bounds the learners of the cluster.
 	learnersMax int
@@ -41,6 +43,8 @@ type Parts struct {
 	Members *cluster.Membership
 	Leases  *lease.Table
 	Alarms  *cluster.Alarms
+	// Accounts are the users, roles and permissions.
+	Accounts *auth.Table
 	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
 	// must not block. nil when nobody wants them.
 	Published func([]mvcc.Event)
@@ -54,7 +58,8 @@ func New(p Parts) *Machine {
 		p.Published = func([]mvcc.Event) {}
 	}
 	return &Machine{
-		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, published: p.Published, learnersMax: p.MaxLearners,
+		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, accounts: p.Accounts,
+		published: p.Published, learnersMax: p.MaxLearners,
 	}
 }
 
@@ -89,6 +94,7 @@ type group struct {
 	members     *cluster.Change      // nil until an entry changes the membership
 	leaseChange *lease.Change        // nil until an entry asks for a lease or changes one
 	alarmChange *cluster.AlarmChange // nil until an entry is looked at
+	authChange  *auth.Change         // nil until an entry is looked at
 	results     []waiting
 	answers     int   // bytes in results
 	unread      error // the present entry did its writes, but could not answer all it was asked
@@ -152,6 +158,9 @@ func (g *group) publish() {
 	if g.alarmChange != nil {
 		g.alarmChange.Publish()
 	}
+	if g.authChange != nil {
+		g.authChange.Publish()
+	}
 	if events := g.w.Events(); len(events) > 0 {
 		g.m.published(events)
 	}
@@ -170,7 +179,7 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 	g.unread = nil
 	g.w.Begin()
 	before := len(g.w.Events())
-	r, err := g.run(cmd, raw, want)
+	r, err := g.runAs(header, e.GetIndex(), cmd, raw, want)
 	if err != nil {
 		return err
 	}
@@ -190,13 +199,24 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 	return nil
 }
 
-// run is the switch over all commands. A refusal is in the result.
-func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
+// runAs carries a command out unless an alarm or what its user lacks forbids it. A refusal is in the result.
+func (g *group) runAs(h Header, index uint64, cmd Command, raw []byte, want bool) (Result, error) {
 	if err := g.alarmed(cmd, raw); err != nil {
 		return Result{Err: err}, nil
 	}
+	err := g.permitted(h, cmd, raw)
 	var body []byte
-	var err error
+	if err == nil {
+		body, err = g.run(index, cmd, raw, want)
+	}
+	if refused(err) {
+		return Result{Err: err}, nil
+	}
+	return Result{Body: body}, err
+}
+
+// run is the switch over all commands.
+func (g *group) run(index uint64, cmd Command, raw []byte, want bool) (body []byte, err error) {
 	switch cmd {
 	case CommandPut:
 		body, err = g.put(raw, want)
@@ -224,12 +244,12 @@ func (g *group) run(cmd Command, raw []byte, want bool) (Result, error) {
 		CommandAuthRoleList, CommandAuthRoleGet, CommandDowngradeVersionTest:
 		// etcd logs some reads; they change nothing.
 	default:
-		return Result{}, fmt.Errorf("%w: %s", ErrUnknownCommand, cmd)
+		var known bool
+		if body, known, err = g.auth(cmd, raw, index); !known {
+			return nil, fmt.Errorf("%w: %s", ErrUnknownCommand, cmd)
+		}
 	}
-	if refused(err) {
-		return Result{Err: err}, nil
-	}
-	return Result{Body: body}, err
+	return body, err
 }
 
 // refused says whether an error is a command's result and not the machine's end.
@@ -242,7 +262,7 @@ func refused(err error) bool {
 			return true
 		}
 	}
-	return false
+	return auth.IsRefusal(err)
 }
 
 func (g *group) compact(raw []byte) error {

@@ -76,7 +76,9 @@ func TestEntriesThatStopTheMember(t *testing.T) {
 		says string
 	}{
 		"a lease grant that cannot be read": {entryAt(2, Encode(Header{}, CommandLeaseGrant, []byte{1})), ErrMalformed, "entry 2"},
-		"a new user":                        {entryAt(2, Encode(Header{}, CommandAuthUserAdd, nil)), ErrUnknownCommand, "auth_user_add"},
+		"a password without its hash": {
+			entryAt(2, Encode(Header{}, CommandAuthUserAdd, raw(&etcdserverpb.AuthUserAddRequest{Name: "u", Password: "p"}))),
+			ErrPlainPassword, "etcd before 3.5"},
 		"a command that nobody knows": {
 			entryAt(2, Encode(Header{}, 4711, nil)), ErrUnknownCommand, "field 4711"},
 		"a put that cannot be read": {entryAt(2, Encode(Header{}, CommandPut, []byte{1})), ErrMalformed, "entry 2"},

@@ -21,6 +21,9 @@ var (
 	// ErrClusterVersion is wrapped by Apply's error when the cluster has moved to a
 	// version that this release does not speak.
 	ErrClusterVersion = errors.New("apply: the cluster version is above this release's")
+	// ErrPlainPassword is wrapped by Apply's error when an entry holds a password instead of a hash, as those of etcd
+	// before 3.5 do: each of its members made a hash of its own from it.
+	ErrPlainPassword = errors.New("apply: an entry of etcd before 3.5 holds a password without its hash")
 	// ErrMalformed is wrapped by errors about bytes that are no encoded request.
 	ErrMalformed = errors.New("apply: malformed request")
 	// ErrGap is wrapped by Apply's error when an entry is not the one after the last
@@ -38,7 +41,7 @@ type Result struct {
 	// receiver's. nil for responses that have nothing else.
 	Body []byte
 	// Err says why the command was refused: one of this package's errors, or
-	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster or lease. The command had
+	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster, lease or auth. The command had
 	// no effect then; only with ErrTooLarge and mvcc.ErrTooLarge, when what a transaction reads
 	// did not fit into memory, its writes have happened.
 	Err error

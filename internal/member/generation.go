@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -22,6 +23,7 @@ type generation struct {
 	members  *cluster.Membership
 	leases   *lease.Table
 	alarms   *cluster.Alarms
+	accounts *auth.Table
 	machine  *apply.Machine
 }
 
@@ -97,8 +99,11 @@ func (m *Member) loadGeneration(number uint64, db *storage.DB) (*generation, err
 	if g.alarms, err = cluster.LoadAlarms(db); err != nil {
 		return nil, err
 	}
+	if g.accounts, err = auth.Load(db); err != nil {
+		return nil, err
+	}
 	g.machine = apply.New(apply.Parts{
-		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms,
+		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms, Accounts: g.accounts,
 		Published: m.changed, MaxLearners: m.cfg.MaxLearners,
 	})
 	return g, nil
