@@ -20,6 +20,6 @@
 //  4. The log is cut only below what is durable in the state, and only by the
 //     durability loop.
 //
-// Each background task (compaction, durability, publication of attributes) is a
+// Each background task (compaction, durability, the end of leases, publication of attributes) is a
 // type in a file of its own, with a step method that the simulator calls instead.
 package member
