@@ -12,7 +12,7 @@ type step struct {
 // steps is the world's vocabulary. Later features add theirs here.
 var steps = []step{
 	{"turn", 3_000, (*World).stepTurn},
-	{"deliver", 1_600, func(w *World) { w.network.deliver() }},
+	{"deliver", 3_000, func(w *World) { w.network.deliver() }},
 	{"tick", 300, (*World).stepTick},
 	{"request", 400, (*World).stepRequest},
 	{"answers", 300, (*World).stepAnswers},
