@@ -15,6 +15,12 @@
 // compaction (CompactStep) may run beside it. Any number of goroutines read through Views, each of which sees
 // the store as it was when it was opened, never waits for a writer and never makes one wait.
 //
+// A put needs the newest version of its key. The Writer remembers those of keys written lately (heads.go), and a group that
+// tells its keys beforehand (Writer.Expect) lets a few goroutines read the others meanwhile (ahead.go); both read
+// committed state only, which the group does not change, so they change no result.
+//
+// A compaction keeps a hash of the content, as etcd does (kept.go); it is made by the compaction's first slice.
+//
 // # Invariants
 //
 //  1. The published state (revision, compact revision, runs) is one immutable value behind one atomic pointer. It
