@@ -84,6 +84,9 @@ type Config struct {
 	Fatal func(error)
 }
 
+// watchOverhead is what a watch response may have over MaxRequestBytes before it is cut into fragments.
+const watchOverhead = 512 << 10
+
 // Member is one member. Its methods may be called from any goroutine unless
 // they say otherwise.
 type Member struct {
@@ -134,6 +137,8 @@ func Open(cfg Config) (*Member, error) {
 		View:      m.View,
 		Revision:  func() int64 { return m.Store().Revision() },
 		Compacted: func() int64 { return m.Store().CompactRevision() },
+		// Where etcd cuts responses into fragments.
+		ResponseBytes: int(m.cfg.MaxRequestBytes) + watchOverhead,
 	})
 	if err := m.openNode(); err != nil {
 		m.hub.Close()

@@ -27,3 +27,6 @@ func (m *Message) add(event []byte) {
 	m.Events = append(m.Events, event)
 	m.Size += len(event)
 }
+
+// mark tells whether m is a progress mark that was asked for by hand.
+func (m *Message) mark() bool { return m.WatchID == refusedID && !m.Created }

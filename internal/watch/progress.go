@@ -1,5 +1,8 @@
 package watch
 
+// unreadMax is how many messages may wait for a client before progress marks are no longer added for it one by one.
+const unreadMax = 1024
+
 // RequestProgress queues a progress mark for all watchers of the stream, with id -1: no event at or below its
 // revision comes after it. It is silent, as with etcd, without watchers, and while one of them is behind,
 // starts in the future, or was canceled by a compaction and not by the client.
@@ -33,6 +36,11 @@ func (s *Stream) mark() {
 		}
 		return
 	}
+	if last := s.ready.last(); s.ready.messages >= unreadMax && last != nil && last.mark() {
+		// The client asks and does not read: one answer, and nothing lies behind it.
+		last.Revision = rev
+		return
+	}
 	s.ready.push(entry{m: &Message{WatchID: refusedID, Revision: rev}})
 	wake(s.wake)
 }
@@ -50,12 +58,15 @@ func (h *Hub) settleMarks() {
 }
 
 // NotifyProgress queues a progress mark for each watcher that asked for them, is in step and got nothing since the
-// call before.
+// call before. A client that has not read the marks of earlier calls gets no more.
 func (s *Stream) NotifyProgress() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ready.messages >= unreadMax {
+		return
+	}
 	rev := s.hub.Distributed()
 	for w := range s.notify {
 		if !w.told && s.upToDate(w, rev) {

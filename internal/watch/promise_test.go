@@ -370,3 +370,35 @@ func TestIDsAreChosenAndRefusedAsEtcdDoes(t *testing.T) {
 		t.Fatalf("refusing: %s, %v", text(m), err)
 	}
 }
+
+// A client that asks for progress over and over and reads nothing holds a bounded number of marks; the last one it gets
+// tells the newest revision all the same.
+func TestMarksThatNobodyReadsAreBounded(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	c := l.open()
+	c.create(all(Spec{ID: 1, ProgressNotify: true}))
+	for range 3 * unreadMax {
+		c.s.RequestProgress()
+		c.s.NotifyProgress()
+	}
+	l.write(put("k", "v"))
+	for range 3 * unreadMax {
+		c.s.RequestProgress()
+		c.s.NotifyProgress()
+	}
+	marks, last := 0, int64(0)
+	for {
+		m, err := c.s.Poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m == nil {
+			break
+		}
+		marks, last = marks+1, m.Revision
+	}
+	if marks > 2*unreadMax || last != l.rev {
+		t.Errorf("%d messages waited, the last of revision %d", marks, last)
+	}
+}

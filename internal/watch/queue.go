@@ -22,6 +22,14 @@ func (q *queue) push(e entry) {
 	}
 }
 
+// last returns the message at the end, nil if it is none.
+func (q *queue) last() *Message {
+	if q.empty() {
+		return nil
+	}
+	return q.entries[len(q.entries)-1].m
+}
+
 func (q *queue) peek() entry { return q.entries[q.head] }
 
 func (q *queue) pop() {
