@@ -66,10 +66,16 @@ func (r *remote) readStream(k streamKind, c *complaint) error {
 	defer r.setUp(k, false)
 	c.clear()
 	body := &heardReader{r: resp.Body, silence: silence}
-	if err := r.takeAll(r.decoder(k, bufio.NewReaderSize(body, streamBuffer))); err != nil {
-		return because(ctx, err)
+	d := r.decoder(k, bufio.NewReaderSize(body, streamBuffer))
+	for {
+		m, err := d.next()
+		if err != nil {
+			return because(ctx, err)
+		}
+		if m != nil {
+			r.t.receive(m)
+		}
 	}
-	return nil
 }
 
 func (r *remote) decoder(k streamKind, from io.Reader) decoder {
@@ -88,18 +94,6 @@ func (r *remote) accept(resp *http.Response) error {
 		return ErrClusterMismatch
 	}
 	return nil
-}
-
-func (r *remote) takeAll(d decoder) error {
-	for {
-		m, err := d.next()
-		if err != nil {
-			return err
-		}
-		if m != nil {
-			r.receive(m)
-		}
-	}
 }
 
 // because prefers the reason for which a context ended.

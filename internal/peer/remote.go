@@ -93,9 +93,6 @@ func (r *remote) send(m *raftpb.Message) {
 	r.t.raft.ReportUnreachable(r.id)
 }
 
-// receive gives a message that came from the remote to raft, if it may come from outside at all.
-func (r *remote) receive(m *raftpb.Message) { r.t.receive(m) }
-
 // receive gives a message from outside to raft. Those that only this member itself may make are thrown away, and snapshots,
 // which come by a request of their own with their state.
 func (t *Transport) receive(m *raftpb.Message) {

@@ -50,7 +50,7 @@ func TestStatusesAreThoseOfEtcd(t *testing.T) {
 		{"POST", "/raft/stream/message/1", "", same, 405, "Method Not Allowed"},
 		{"GET", "/raft", "", same, 405, "Method Not Allowed"},
 		{"POST", "/raft", "", with(headerFrom, "bad"), 403, "removed member"},
-		{"POST", "/raft", "xx", same, 400, "error unmarshalling raft message"},
+		{"POST", "/raft", "\xff", same, 400, "error unmarshalling raft message"},
 		{"GET", "/raft/snapshot", "", nil, 405, "Method Not Allowed"},
 		{"POST", "/raft/snapshot", "xx", same, 400, "failed to decode raft message (unexpected EOF)"},
 		{"GET", "/raft/foo", "", nil, 404, "404 page not found"},
