@@ -44,6 +44,6 @@ func BenchmarkLeasesEnd(b *testing.B) {
 	})
 	b.ResetTimer()
 	pipeline(b.N, func(id int64) (*Pending, error) {
-		return m.beginUrgent(apply.CommandLeaseRevoke, encoded(b, &etcdserverpb.LeaseRevokeRequest{ID: id}))
+		return m.beginUrgent(m.itself(), apply.CommandLeaseRevoke, encoded(b, &etcdserverpb.LeaseRevokeRequest{ID: id}))
 	})
 }
