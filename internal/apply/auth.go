@@ -22,6 +22,13 @@ func (g *group) accounts() *auth.Change {
 	return g.authChange
 }
 
+// closeAccounts ends the group's change of users and roles, published or not.
+func (g *group) closeAccounts() {
+	if g.authChange != nil {
+		g.authChange.Close()
+	}
+}
+
 // auth applies a command about users, roles and permissions. known is false for any other.
 func (g *group) auth(cmd Command, raw []byte, index uint64) (body []byte, known bool, err error) {
 	c := g.accounts()

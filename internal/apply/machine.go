@@ -112,6 +112,7 @@ func (g *group) full() bool { return g.answers > groupEffectMax || g.w.Batch().L
 func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) (n int, err error) {
 	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0]}
 	defer g.closeLeases()
+	defer g.closeAccounts()
 	if err := g.readAhead(entries, wanted); err != nil {
 		g.w.Discard()
 		return 0, fmt.Errorf("read ahead: %w", err)
@@ -135,6 +136,9 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 	}
 	last := entries[n-1]
 	g.w.SetApplied(last.GetIndex(), last.GetTerm())
+	if g.authChange != nil {
+		g.authChange.Announce()
+	}
 	if err := g.w.Commit(); err != nil {
 		return 0, fmt.Errorf("commit the effect of entries %d to %d: %w", entries[0].GetIndex(), last.GetIndex(), err)
 	}

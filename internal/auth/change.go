@@ -21,7 +21,8 @@ type Change struct {
 	changed bool
 }
 
-// Begin starts a group's change; its records go into b. It sees itself; readers see it after Publish.
+// Begin starts a group's change; its records go into b. It sees itself; readers see it after Publish. Close must be called
+// at the end.
 func (t *Table) Begin(b *storage.Batch) *Change {
 	return &Change{t: t, b: b, standing: *t.standing.Load()}
 }
@@ -163,12 +164,28 @@ func (c *Change) putRole(name string, r *Role) {
 	c.roles[name], c.changed, c.regranted = r, true, true
 }
 
+// Announce says that the group's batch is about to be committed, which lets Settled wait. Publish or Close must follow.
+func (c *Change) Announce() {
+	if c.changed {
+		published := make(chan struct{})
+		c.t.announced.Store(&published)
+	}
+}
+
+// Close ends the group, published or not.
+func (c *Change) Close() {
+	if published := c.t.announced.Swap(nil); published != nil {
+		close(*published)
+	}
+}
+
 // Publish makes the change visible, after its batch was committed, and tells the observer.
 func (c *Change) Publish() {
 	if !c.changed {
 		return
 	}
 	c.publish()
+	c.Close()
 	if c.t.observe != nil && len(c.events) > 0 {
 		c.t.observe(c.events)
 	}

@@ -21,6 +21,9 @@ type Judge struct {
 // Enabled tells whether authentication is on; when not, everything is allowed.
 func (j *Judge) Enabled() bool { return j.enabled }
 
+// Revision returns the auth revision by which it decides, 0 while authentication is off.
+func (j *Judge) Revision() uint64 { return j.revision }
+
 // Authenticated returns ErrUserEmpty when nobody is known to ask.
 func (j *Judge) Authenticated() error {
 	if j.enabled && j.subject.User == "" {

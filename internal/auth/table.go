@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +18,8 @@ type Table struct {
 	observe func([]Event)
 	// standing is read without the lock where nothing else is looked at; both change under it.
 	standing atomic.Pointer[standing]
+	// announced is closed when the change that is being committed is published; nil when there is none.
+	announced atomic.Pointer[chan struct{}]
 
 	mu    sync.RWMutex
 	users map[string]*account
@@ -85,6 +88,20 @@ func (t *Table) Revision() uint64 { return t.standing.Load().revision }
 func (t *Table) Status() (enabled bool, revision uint64) {
 	s := t.standing.Load()
 	return s.enabled, s.revision
+}
+
+// Settled is Status once no change is being committed: what a reader sees that has opened its view of the keys before
+// is not newer than what it returns. The error is the context's.
+func (t *Table) Settled(ctx context.Context) (enabled bool, revision uint64, err error) {
+	if published := t.announced.Load(); published != nil {
+		select {
+		case <-*published:
+		case <-ctx.Done():
+			return false, 0, ctx.Err()
+		}
+	}
+	enabled, revision = t.Status()
+	return enabled, revision, nil
 }
 
 // User returns a user.

@@ -68,6 +68,7 @@ func (m *Member) openGeneration(number uint64) (*generation, error) {
 		return nil, errors.Join(fmt.Errorf("load the state %s: %w", dir, err), db.Close())
 	}
 	g.leases.Observe(m.lessor.noticed)
+	g.accounts.Observe(m.logins.happened)
 	if m.cfg.KeepCompactHashes {
 		g.store.KeepHashes()
 	}

@@ -130,7 +130,7 @@ func (l *lessor) proposeEnd(term uint64, x begun) error {
 		return err
 	}
 	return l.m.node.Propose(&consensus.Proposal{
-		Data:   apply.Encode(apply.Header{ID: l.m.ids.next()}, apply.CommandLeaseRevoke, raw),
+		Data:   apply.Encode(headerOf(l.m.ids.next(), l.m.itself()), apply.CommandLeaseRevoke, raw),
 		Urgent: true,
 		Fail:   func(error) { l.failEnding(term, x.id, x.ending) },
 		// Nothing that this primary decided goes into the log of a later term.

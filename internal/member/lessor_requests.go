@@ -81,7 +81,7 @@ func (m *Member) LeaseRevoke(ctx context.Context, id int64) (rev int64, err erro
 	if err != nil {
 		return 0, err
 	}
-	p, err := m.beginUrgent(apply.CommandLeaseRevoke, raw)
+	p, err := m.beginUrgent(Subject(ctx), apply.CommandLeaseRevoke, raw)
 	if err != nil {
 		return 0, err
 	}

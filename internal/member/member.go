@@ -66,6 +66,12 @@ type Config struct {
 	MaxLearners int
 	// StrictReconfigCheck refuses changes of the membership that could cost the quorum.
 	StrictReconfigCheck bool
+	// AuthToken says what tokens are: "simple", also when it is empty, or "jwt," and its options as for --auth-token.
+	AuthToken string
+	// AuthTokenTTL is how long a simple token is good for that nobody uses; 0 is DefaultAuthTokenTTL.
+	AuthTokenTTL time.Duration
+	// BcryptCost is the cost of hashing a password; one that bcrypt does not have is its default.
+	BcryptCost int
 	// NoSync gives up durability (--unsafe-no-fsync).
 	NoSync bool
 
@@ -106,6 +112,7 @@ type Member struct {
 	incoming  incoming
 	departure departure
 	lessor    lessor
+	logins    logins
 
 	maintenance maintenance
 	versions    versions
@@ -130,6 +137,9 @@ func Open(cfg Config) (*Member, error) {
 	}
 	m.lessor.init(m)
 	m.departure.init()
+	if err := m.logins.init(m); err != nil {
+		return nil, err
+	}
 	if err := m.openStores(); err != nil {
 		return nil, errors.Join(err, m.closeStores())
 	}
@@ -180,7 +190,7 @@ func (m *Member) openNode() error {
 // Start runs the member until Stop.
 func (m *Member) Start() {
 	m.node.Start()
-	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run} {
+	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens} {
 		m.wg.Go(loop)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -31,11 +32,11 @@ var (
 )
 
 // Propose puts a request into the log and waits until it is applied here. raw is
-// the encoded request message that belongs to cmd; it is copied. The error is one
-// of this package's, the context's, or Result.Err.
+// the encoded request message that belongs to cmd; it is copied. Who asks is the context's
+// Subject. The error is one of this package's, the context's, or Result.Err.
 func (m *Member) Propose(ctx context.Context, cmd apply.Command, raw []byte) (apply.Result, error) {
 	id := m.ids.next()
-	data := apply.Encode(apply.Header{ID: id}, cmd, raw)
+	data := apply.Encode(headerOf(id, Subject(ctx)), cmd, raw)
 	if uint64(len(data)) > m.cfg.MaxRequestBytes {
 		return apply.Result{}, ErrRequestTooLarge
 	}
@@ -73,10 +74,14 @@ func (m *Member) begin(id uint64, data []byte, confChange bool) (*Pending, error
 	return m.submit(id, &consensus.Proposal{Data: data, ConfChange: confChange})
 }
 
-// beginUrgent is Begin for what goes before the requests of clients.
-func (m *Member) beginUrgent(cmd apply.Command, raw []byte) (*Pending, error) {
+// beginUrgent is Begin for what s asks for and goes before the requests of clients.
+func (m *Member) beginUrgent(s auth.Subject, cmd apply.Command, raw []byte) (*Pending, error) {
 	id := m.ids.next()
-	return m.submit(id, &consensus.Proposal{Data: apply.Encode(apply.Header{ID: id}, cmd, raw), Urgent: true})
+	return m.submit(id, &consensus.Proposal{Data: apply.Encode(headerOf(id, s), cmd, raw), Urgent: true})
+}
+
+func headerOf(id uint64, s auth.Subject) apply.Header {
+	return apply.Header{ID: id, Username: s.User, AuthRevision: s.Revision}
 }
 
 // submit proposes p, whose request has the given id, with a waiter.
