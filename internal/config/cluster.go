@@ -90,16 +90,7 @@ func (c *Config) CheckBootstrap(ctx context.Context) error {
 			seen[u] = true
 		}
 	}
-	if err := c.checkOwnURLs(ctx, members[own].PeerURLs); err != nil {
-		return err
-	}
-	if len(members) > 1 {
-		return &NotBuiltError{Source: fmt.Sprintf("--initial-cluster of %d members", len(members)), Waits: waitsPeers}
-	}
-	if c.InitialClusterState == "existing" {
-		return &NotBuiltError{Source: "joining a cluster with --initial-cluster-state=existing", Waits: waitsPeers}
-	}
-	return nil
+	return c.checkOwnURLs(ctx, members[own].PeerURLs)
 }
 
 // checkOwnURLs compares what the initial cluster says about this member with what it advertises.

@@ -58,7 +58,7 @@ type Config struct {
 	// PreVote turns raft's pre-vote phase on.
 	PreVote bool
 
-	// ListenPeerURLs are the addresses for traffic between members. Nothing listens there yet.
+	// ListenPeerURLs are the addresses that serve other members.
 	ListenPeerURLs URLs
 	// ListenClientURLs are the addresses that serve clients.
 	ListenClientURLs URLs
@@ -108,6 +108,15 @@ type Config struct {
 	CompactPeriod    time.Duration
 	CompactRevisions int64
 
+	// ClientTLS and PeerTLS are the TLS settings of the client addresses and of what goes on between members.
+	ClientTLS, PeerTLS TLS
+	// SelfSignedCertValidity is how many years a certificate that is made at start is valid.
+	SelfSignedCertValidity uint
+	// CipherSuites may be used below TLS 1.3, on both sides; none is Go's choice.
+	CipherSuites []uint16
+	// TLSMinVersion and TLSMaxVersion bound the version of TLS, on both sides; 0 leaves it to the library.
+	TLSMinVersion, TLSMaxVersion uint16
+
 	// WarningUnaryRequestDuration is the time of one unary request above which a warning is logged.
 	WarningUnaryRequestDuration time.Duration
 	// WarningApplyDuration is the time of applying a group of entries above which a warning is logged.
@@ -135,6 +144,9 @@ type Config struct {
 	enableLogRotation bool
 	logRotationJSON   string
 	compactionMode    string
+	cipherSuites      []string
+	tlsMinVersion     string
+	tlsMaxVersion     string
 
 	compactionRetention string
 }

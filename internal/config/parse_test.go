@@ -152,10 +152,10 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 			want: `invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error`},
 		"a flag and its variable": {args: []string{"--name=y"}, env: []string{"ETCD_NAME="}, status: other,
 			want: `conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag (either unset environment variable or disable flag)`},
-		"a flag that is not built":     {args: []string{"--cert-file=x"}, status: other, want: "flag --cert-file is not built yet: TLS"},
+		"a flag that is not built":     {args: []string{"--memory-mlock"}, status: other, want: "flag --memory-mlock is not built yet: memory locking"},
 		"a variable that is not built": {env: []string{"ETCD_AUTH_TOKEN=jwt"}, status: other, want: "variable ETCD_AUTH_TOKEN is not built yet: authentication"},
 		"an address that needs TLS": {args: []string{"--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"},
-			status: other, want: "client URL https://127.0.0.1:1 is not built yet: TLS"},
+			status: other, want: "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme"},
 		"no such file": {args: []string{"--config-file=none.yaml"}, status: other, want: "open none.yaml: no such file or directory"},
 	}
 	for name, c := range cases {
@@ -185,8 +185,8 @@ func TestBadFilesAreRefusedByKey(t *testing.T) {
 		"a duration as text":   {"grpc-keepalive-min-time: 5s\n", "grpc-keepalive-min-time: want a whole number of nanoseconds"},
 		"a bad URL":            {"listen-peer-urls: bogus\n", "listen-peer-urls: URL scheme must be http"},
 		"a section as a text":  {"socket-options: x\n", "socket-options: want sections"},
-		"what is not built":    {"client-transport-security:\n  cert-file: c.pem\n", "is not built yet: TLS"},
-		"a key without a flag": {"client-transport-security: {allowed-cn: [x]}\n", "is not built yet: TLS"},
+		"what is not built":    {"memory-mlock: true\n", "is not built yet: memory locking"},
+		"a key without a flag": {"discovery-config: {client: {max-request-bytes: 1}}\n", "is not built yet: discovery"},
 		"a gate not built yet": {"feature-gates: CompactHashCheck=true\n", "is not built yet: feature gate CompactHashCheck"},
 		"an unknown gate":      {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
 	}

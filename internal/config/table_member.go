@@ -2,7 +2,6 @@ package config
 
 // What planned settings wait for; the words are those of docs/compatibility.md.
 const (
-	waitsTLS        = "TLS"
 	waitsPeers      = "clusters of several members"
 	waitsDiscovery  = "discovery"
 	waitsMembership = "membership changes"
@@ -53,7 +52,6 @@ var memberFlags = []Flag{
 		Status: Accepted, Note: noWait, bind: spare(boolean)},
 	{Name: "listen-peer-urls", Group: Member, Key: "listen-peer-urls", Default: defaultPeerURL,
 		Usage: "Addresses for other members, separated by commas.",
-		Note:  "nothing listens there until clusters of several members are built; the addresses are checked only",
 		bind:  func(c *Config) value { return urls(&c.ListenPeerURLs) }},
 	{Name: "listen-client-urls", Group: Member, Key: "listen-client-urls", Default: defaultClientURL,
 		Usage: "Addresses for clients, separated by commas.",

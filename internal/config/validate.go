@@ -38,7 +38,7 @@ func (c *Config) Validate() error {
 	if err := c.parseCompaction(); err != nil {
 		return err
 	}
-	if err := c.refuseUnbuilt(); err != nil {
+	if err := c.parseTLS(); err != nil {
 		return err
 	}
 	c.finish()
@@ -133,17 +133,6 @@ func (c *Config) checkTimes() error {
 	return nil
 }
 
-// refuseUnbuilt refuses values of built settings that need a part which is not built.
-func (c *Config) refuseUnbuilt() error {
-	if u := c.ListenClientURLs.secure(); u != nil {
-		return &NotBuiltError{Source: "client URL " + u.String(), Waits: waitsTLS}
-	}
-	if u := c.ListenPeerURLs.secure(); u != nil {
-		return &NotBuiltError{Source: "peer URL " + u.String(), Waits: waitsTLS}
-	}
-	return nil
-}
-
 // advise adds notices about values that are allowed but probably not meant.
 func (c *Config) advise() {
 	warn := func(message string, attrs ...slog.Attr) {
@@ -156,4 +145,5 @@ func (c *Config) advise() {
 		warn("exceeded recommended request limit", slog.Uint64("max-request-bytes", uint64(c.MaxRequestBytes)),
 			slog.Int("recommended-request-bytes", requestBytesAdvised))
 	}
+	c.adviseTLS()
 }

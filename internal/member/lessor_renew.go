@@ -3,7 +3,6 @@ package member
 import (
 	"context"
 	"errors"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -92,20 +91,25 @@ func (r *Renewal) decide() (wait <-chan struct{}) {
 // proposed and wait for. The error is lease.ErrNotFound, ErrTimeout, the context's, or one of ReadBarrier.
 func (m *Member) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error) {
 	err = m.asPrimary(ctx, func(uint64) error {
-		r := m.BeginLeaseRenew(id)
-		if err := r.wait(ctx); err != nil {
-			return err
-		}
-		ttl = r.ttl
-		if !r.clear {
-			return nil
-		}
-		// Before the answer: the next primary must not go by the old checkpoint.
-		return m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
-			LeaseCheckpoint: &etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}},
-		})
+		ttl, err = m.renewHere(ctx, id)
+		return err
+	}, func(ctx context.Context, urls []string) error {
+		ttl, err = m.others.RenewLease(ctx, urls, id)
+		return err
 	})
 	return ttl, err
+}
+
+// renewHere renews a lease that this member watches over, or returns ErrNotPrimary.
+func (m *Member) renewHere(ctx context.Context, id int64) (ttl int64, err error) {
+	r := m.BeginLeaseRenew(id)
+	if err := r.wait(ctx); err != nil || !r.clear {
+		return r.ttl, err
+	}
+	// Before the answer: the next primary must not go by the old checkpoint.
+	return r.ttl, m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
+		LeaseCheckpoint: &etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}},
+	})
 }
 
 func (r *Renewal) wait(ctx context.Context) error {
@@ -119,34 +123,6 @@ func (r *Renewal) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.l.m.node.Done():
-			return ErrStopped
-		}
-	}
-}
-
-// asPrimary calls f when this member is the primary of a term, and again when it was another one's before f was done, until
-// RequestTimeout has passed. f returns ErrNotPrimary for that.
-func (m *Member) asPrimary(ctx context.Context, f func(term uint64) error) error {
-	var timeout <-chan time.Time
-	for {
-		term, changed := m.lessor.state()
-		if term != 0 {
-			if err := f(term); !errors.Is(err, ErrNotPrimary) {
-				return err
-			}
-		}
-		if timeout == nil {
-			timer := m.cfg.Clock.NewTimer(m.cfg.RequestTimeout)
-			defer timer.Stop()
-			timeout = timer.C()
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return ErrTimeout
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-m.node.Done():
 			return ErrStopped
 		}
 	}

@@ -101,31 +101,60 @@ type LeaseStatus struct {
 // LeaseTimeToLive tells the state of a lease, with its keys if they are wanted. The error is lease.ErrNotFound, ErrTimeout,
 // the context's, or one of ReadBarrier.
 func (m *Member) LeaseTimeToLive(ctx context.Context, id int64, keys bool) (st LeaseStatus, err error) {
-	err = m.asPrimary(ctx, func(term uint64) (err error) {
-		if err := m.barrierIn(ctx, term); err != nil {
-			return err
-		}
-		if st, err = m.lessor.status(term, id); err != nil || !keys {
-			return err
-		}
-		return m.held(func(g *generation) (err error) {
-			st.Keys, err = g.leases.Keys(g.db, id)
-			return err
-		})
+	err = m.asPrimary(ctx, func(term uint64) error {
+		st, err = m.statusHere(ctx, term, id, keys)
+		return err
+	}, func(ctx context.Context, urls []string) error {
+		there, err := m.others.TimeToLive(ctx, urls, id, keys)
+		st = LeaseStatus(there)
+		return err
 	})
 	return st, err
 }
 
-// Leases returns the ids of all leases, the one that ends first in front. Errors are as of LeaseTimeToLive.
+// statusHere tells the state of a lease as the primary of term, or returns ErrNotPrimary.
+func (m *Member) statusHere(ctx context.Context, term uint64, id int64, keys bool) (st LeaseStatus, err error) {
+	if err := m.barrierIn(ctx, term); err != nil {
+		return st, err
+	}
+	if st, err = m.lessor.status(term, id); err != nil || !keys {
+		return st, err
+	}
+	err = m.held(func(g *generation) (err error) {
+		st.Keys, err = g.leases.Keys(g.db, id)
+		return err
+	})
+	return st, err
+}
+
+// Leases returns the ids of all leases: at the primary the one that ends first in front, elsewhere in order of the ids.
+// Errors are as of LeaseTimeToLive.
 func (m *Member) Leases(ctx context.Context) (ids []int64, err error) {
-	err = m.asPrimary(ctx, func(term uint64) (err error) {
+	err = m.asPrimary(ctx, func(term uint64) error {
 		if err := m.barrierIn(ctx, term); err != nil {
 			return err
 		}
 		ids, err = m.lessor.inOrder(term)
 		return err
+	}, func(ctx context.Context, _ []string) error {
+		ids, err = m.leaseIDs(ctx) // all members know which there are
+		return err
 	})
 	return ids, err
+}
+
+// leaseIDs returns the ids of all leases in order.
+func (m *Member) leaseIDs(ctx context.Context) ([]int64, error) {
+	if err := m.ReadBarrier(ctx); err != nil {
+		return nil, err
+	}
+	all := m.leases().List()
+	ids := make([]int64, len(all))
+	for i, l := range all {
+		ids[i] = l.ID
+	}
+	slices.Sort(ids)
+	return ids, nil
 }
 
 // barrierIn is ReadBarrier, or ErrNotPrimary when this member does not lead in term all the time.

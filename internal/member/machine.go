@@ -39,7 +39,9 @@ func (x *machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *r
 	if err := g.machine.FinishConfChange(e, cc, cs, x.m.waiters.deliver); err != nil {
 		return err
 	}
+	x.m.tellMembers(g)
 	x.m.departure.notice(x.m, g)
+	x.m.versions.ask()
 	return nil
 }
 
@@ -55,6 +57,7 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	}
 	old := x.m.gen.Swap(g)
 	x.m.incoming.installed()
+	x.m.tellMembers(g)
 	x.m.departure.notice(x.m, g)
 	x.m.hub.Reset()
 	x.m.lessor.reload()

@@ -2,39 +2,72 @@ package member
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/membershippb"
 
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
-// versions is the loop that, on the leader, moves the cluster's version to where it should be: this release's, or the
-// target of a downgrade that is under way. apply wakes it.
+const (
+	// versionsEvery is how often the leader asks the others for their versions, as in etcd.
+	versionsEvery = 4 * time.Second
+	// versionsTimeout bounds how long one may take to answer.
+	versionsTimeout = 2 * time.Second
+	// versionUndecided is the cluster's version while not all members have told theirs, as in etcd.
+	versionUndecided = "3.0.0"
+)
+
+// versions is the loop that, on the leader, moves the cluster's version to where it should be: the lowest of the members'
+// releases, or the target of a downgrade that is under way. apply wakes it.
 type versions struct {
 	m    *Member
 	wake chan struct{}
+	// common is the version that all members can work at, "" while not all have told theirs.
+	common atomic.Pointer[string]
 }
 
-func (v *versions) init(m *Member) { v.m, v.wake = m, make(chan struct{}, 1) }
+func (v *versions) init(m *Member) {
+	v.m, v.wake = m, make(chan struct{}, 1)
+	v.common.Store(new(string))
+}
 
 // notify tells the loop that a downgrade may have begun or ended. Apply calls it after each group.
 func (v *versions) notify() {
 	if v.settled() {
 		return
 	}
+	v.ask()
+}
+
+// ask makes the loop look again.
+func (v *versions) ask() {
 	select {
 	case v.wake <- struct{}{}:
 	default:
 	}
 }
 
-// wanted returns the version that the cluster should have.
+// wanted returns the version that the cluster should have: it only rises, but for a downgrade.
 func (v *versions) wanted() string {
 	if d := v.m.Members().Downgrade(); d.Enabled {
 		return d.TargetVersion
 	}
-	return version.Cluster
+	now, common := v.m.Members().Version(), *v.common.Load()
+	switch {
+	case common == "" && now == "":
+		return versionUndecided
+	case common == now:
+		return now
+	case common == "" || now != "" && semver.New(common).LessThan(*semver.New(now)):
+		return now
+	}
+	return common
 }
 
 // settled says whether the cluster has it.
@@ -42,12 +75,70 @@ func (v *versions) settled() bool { return v.m.Members().Version() == v.wanted()
 
 // step proposes the version, if this member leads and it is another.
 func (v *versions) step(ctx context.Context) error {
-	if !v.m.node.IsLeader() || v.settled() {
+	if !v.m.node.IsLeader() {
+		return nil
+	}
+	v.poll(ctx)
+	if v.settled() {
 		return nil
 	}
 	return v.m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
 		ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: v.wanted()},
 	})
+}
+
+// poll asks all members for their versions.
+func (v *versions) poll(ctx context.Context) {
+	all := v.m.Members().Members()
+	told := make([]*semver.Version, len(all))
+	ctx, cancel := context.WithTimeout(ctx, versionsTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, x := range all {
+		if x.ID == v.m.self() {
+			told[i] = semver.New(version.Etcd)
+			continue
+		}
+		wg.Go(func() { told[i] = v.versionOf(ctx, x) })
+	}
+	wg.Wait()
+	lowest := ""
+	if len(told) > 0 {
+		lowest = lowestMinor(told)
+	}
+	v.common.Store(&lowest)
+}
+
+// versionOf asks a member, and returns nil when it does not say.
+func (v *versions) versionOf(ctx context.Context, x cluster.Member) *semver.Version {
+	if v.m.others == nil {
+		return semver.New(version.Etcd) // nobody can be asked; only tests and the simulator have such members
+	}
+	told, err := v.m.others.Versions(ctx, x.PeerURLs)
+	if err != nil {
+		v.m.cfg.Logger.Debug("cannot get a member's version", "member", x.ID.String(), "error", err)
+		return nil
+	}
+	at, err := semver.NewVersion(told.Server)
+	if err != nil {
+		v.m.cfg.Logger.Warn("a member tells a version that is none", "member", x.ID.String(), "version", told.Server)
+		return nil
+	}
+	return at
+}
+
+// lowestMinor returns the lowest version without its patch level, at most this release's, and "" when one is not known.
+func lowestMinor(all []*semver.Version) string {
+	low := semver.New(version.Cluster)
+	for _, v := range all {
+		if v == nil {
+			return ""
+		}
+		if at := (semver.Version{Major: v.Major, Minor: v.Minor}); at.LessThan(*low) {
+			low = &at
+		}
+	}
+	return low.String()
 }
 
 // run goes on where publish ends: until the member is ready, that sets the version.
@@ -57,6 +148,8 @@ func (v *versions) run() {
 	case <-v.m.stop:
 		return
 	}
+	ticker := v.m.cfg.Clock.NewTicker(versionsEvery)
+	defer ticker.Stop()
 	for {
 		changed := v.m.node.LeaderChanged()
 		if err := v.step(v.m.maintenance.ctx); err != nil {
@@ -69,10 +162,19 @@ func (v *versions) run() {
 		select {
 		case <-v.wake:
 		case <-changed:
+		case <-v.ticks(ticker.C()):
 		case <-v.m.stop:
 			return
 		}
 	}
+}
+
+// ticks returns the ticker's channel, or none while there is nobody to ask.
+func (v *versions) ticks(c <-chan time.Time) <-chan time.Time {
+	if v.m.others == nil || v.m.Members().Len() < 2 {
+		return nil
+	}
+	return c
 }
 
 // pause waits a little; false when the member stops first.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 	"github.com/ashlar-kv/ashlar/internal/watch"
@@ -36,6 +38,9 @@ type Config struct {
 	// member is bootstrapped.
 	InitialCluster cluster.InitialCluster
 	Token          string
+	// Joining makes the member one of a cluster that runs, in place of InitialCluster. It is looked at only when the member
+	// is bootstrapped.
+	Joining *Joining
 	// ClientURLs are published to the other members.
 	ClientURLs []string
 
@@ -85,6 +90,11 @@ type Config struct {
 	// read state to its end or close it, and then report to ReportSnapshot, without
 	// blocking the caller. nil when there are no other members.
 	SendSnapshot func(m *raftpb.Message, state io.ReadCloser)
+	// MembersChanged is told, from the apply loop and once by Start, that the membership may have changed; it must not wait
+	// for anything. nil when there is no transport.
+	MembersChanged func(*cluster.Membership)
+	// HTTP is how other members are asked what only they know; nil when there are none.
+	HTTP http.RoundTripper
 	// Fatal is told, at most once, why the member cannot go on. Nothing is
 	// acknowledged after it.
 	Fatal func(error)
@@ -103,6 +113,7 @@ type Member struct {
 	node     *consensus.Node
 	hub      *watch.Hub
 	identity storage.Identity
+	others   *peer.Client // nil when there are none
 
 	ids       idSource
 	waiters   *waiters
@@ -154,6 +165,9 @@ func Open(cfg Config) (*Member, error) {
 		m.hub.Close()
 		return nil, errors.Join(err, m.closeStores())
 	}
+	if cfg.HTTP != nil {
+		m.others = &peer.Client{HTTP: cfg.HTTP, Cluster: m.identity.ClusterID}
+	}
 	m.ids.init(m.identity.MemberID, cfg.Clock.Now())
 	m.compactor.init(m)
 	m.maintenance.init(m)
@@ -189,6 +203,7 @@ func (m *Member) openNode() error {
 
 // Start runs the member until Stop.
 func (m *Member) Start() {
+	m.tellMembers(m.gen.Load())
 	m.node.Start()
 	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens} {
 		m.wg.Go(loop)

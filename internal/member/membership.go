@@ -61,9 +61,18 @@ func (m *Member) UpdateMember(ctx context.Context, id cluster.ID, peerURLs []str
 }
 
 // PromoteMember makes a voter of a learner that has caught up. Only the leader knows
-// whether it has. Errors are ErrNoLeader, ErrNotLeader, ErrLearnerNotReady and as with
+// whether it has: another member passes the request on. Errors are ErrNoLeader, ErrNotLeader, ErrLearnerNotReady and as with
 // AddMember.
 func (m *Member) PromoteMember(ctx context.Context, id cluster.ID) error {
+	err := m.promoteHere(ctx, id)
+	if errors.Is(err, ErrNotLeader) && m.others != nil {
+		return m.promoteThere(ctx, id)
+	}
+	return err
+}
+
+// promoteHere is PromoteMember at the leader, or returns ErrNotLeader.
+func (m *Member) promoteHere(ctx context.Context, id cluster.ID) error {
 	if err := m.waitLeader(ctx); err != nil {
 		return err
 	}

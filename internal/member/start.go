@@ -7,7 +7,6 @@ import (
 	"path"
 	"time"
 
-	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -86,15 +85,11 @@ func (m *Member) stateOptions() storage.Options {
 // bootstrap founds the member: the state first, then the log's one batch, which
 // is the commit point.
 func (m *Member) bootstrap() error {
-	founding, err := cluster.Found(m.cfg.InitialCluster, m.cfg.Token)
+	begin, err := m.beginning()
 	if err != nil {
 		return err
 	}
-	self, ok := founding.ByName(m.cfg.Name)
-	if !ok {
-		return fmt.Errorf("member %q is not in the initial cluster", m.cfg.Name)
-	}
-	m.identity = storage.Identity{Format: storage.FormatVersion, ClusterID: uint64(founding.ID()), MemberID: uint64(self.ID)}
+	m.identity = begin.identity
 	if _, err := rand.Read(m.identity.StoreID[:]); err != nil {
 		return fmt.Errorf("draw a store id: %w", err)
 	}
@@ -111,9 +106,7 @@ func (m *Member) bootstrap() error {
 	if err := g.Close(); err != nil {
 		return fmt.Errorf("close the new state: %w", err)
 	}
-	entries := founding.BootstrapEntries()
-	hs := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
-	return m.log.Bootstrap(m.identity, hs, entries, firstGeneration)
+	return m.log.Bootstrap(m.identity, begin.hs, begin.entries, firstGeneration)
 }
 
 // checkNothingApplied refuses to found a member over a state that was in use,

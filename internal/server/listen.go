@@ -10,14 +10,25 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/config"
 )
 
-// listen binds every client address, or none.
-func listen(ctx context.Context, cfg *config.Config) (ls []net.Listener, err error) {
+// listenAll binds every address, or none.
+func listenAll(ctx context.Context, cfg *config.Config) (forClients, forPeers []net.Listener, err error) {
+	if forClients, err = listen(ctx, cfg, cfg.ListenClientURLs, "clients"); err != nil {
+		return nil, nil, err
+	}
+	if forPeers, err = listen(ctx, cfg, cfg.ListenPeerURLs, "other members"); err != nil {
+		return nil, nil, errors.Join(err, closeAll(forClients))
+	}
+	return forClients, forPeers, nil
+}
+
+// listen binds all addresses of a list, or none.
+func listen(ctx context.Context, cfg *config.Config, urls config.URLs, who string) (ls []net.Listener, err error) {
 	lc := cfg.ListenConfig()
-	for i := range cfg.ListenClientURLs {
-		network, address := target(&cfg.ListenClientURLs[i])
+	for i := range urls {
+		network, address := target(&urls[i])
 		l, err := lc.Listen(ctx, network, address)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen for clients: %w", err), closeAll(ls))
+			return nil, errors.Join(fmt.Errorf("listen for %s: %w", who, err), closeAll(ls))
 		}
 		ls = append(ls, l)
 	}

@@ -1,10 +1,10 @@
 // Package server assembles a member and its services: it opens listeners and
 // storage, starts everything in order and stops it in the opposite one.
 //
-// Start: the client addresses are bound first, so that a port in use is told
-// before any file is touched; then the member opens its directories and starts; requests
-// are served once it is ready. Stop: no new connections, the requests under way end or
-// are ended after a grace time, then the member, whose state is flushed.
+// Start: the addresses are bound first, so that a port in use is told before any file is touched; a new member asks the others
+// who it is; then the member opens its directories and starts; other members are served at once, clients once it is
+// ready. Stop: leadership goes to another member, no new connections, the requests under way end or are ended after a
+// grace time, then the member, whose state is flushed, and then what connects it to the others.
 //
 // It holds no logic of its own: whatever needs a decision belongs into the room that
 // the decision is about.
@@ -31,22 +31,36 @@ const requestTimeoutBase = 5 * time.Second
 // Run runs a member until ctx is cancelled or the member fails. It returns nil
 // after a graceful stop, and otherwise the reason.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
-	listeners, err := listen(ctx, &cfg)
+	forClients, forPeers, err := listenAll(ctx, &cfg)
 	if err != nil {
 		return err
 	}
+	closeListeners := func() error { return errors.Join(closeAll(forClients), closeAll(forPeers)) }
 	failed := make(chan error, 1)
-	m, err := openMember(&cfg, log, failed)
+	told := make(chan struct{}) // another member says that this one was removed
+	p := newPeers(&cfg, log, func() { close(told) })
+	m, remotes, err := openMember(ctx, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
-		return closeAll(listeners)
+		return errors.Join(closeListeners(), p.stop())
 	}
 	if err != nil {
-		return errors.Join(err, closeAll(listeners))
+		return errors.Join(err, closeListeners(), p.stop())
 	}
+	go func() {
+		select {
+		case <-told:
+			m.ToldRemoved()
+		case <-ctx.Done():
+		}
+	}()
+	p.serve(m, remotes, forPeers, log)
 	m.Start()
 	s := newServices(&cfg, m, log)
-	stop := sync.OnceValue(func() error { return errors.Join(s.stop(), m.Stop()) })
+	stop := sync.OnceValue(func() error {
+		m.HandOver(context.Background())
+		return errors.Join(s.stop(), m.Stop(), p.stop())
+	})
 	defer func() { err = errors.Join(err, stop()) }()
 
 	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
@@ -56,14 +70,14 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	case <-m.Ready():
 	case <-m.Removed():
 		tellRemoved(&cfg, log)
-		return closeAll(listeners)
+		return closeListeners()
 	case err := <-failed:
-		return errors.Join(err, closeAll(listeners))
+		return errors.Join(err, closeListeners())
 	case <-ctx.Done():
-		return closeAll(listeners)
+		return closeListeners()
 	}
-	broken := s.serve(listeners)
-	for _, l := range listeners {
+	broken := s.serve(forClients)
+	for _, l := range forClients {
 		log.Info("ready to serve client requests", "address", l.Addr().String())
 	}
 	select {
@@ -71,6 +85,8 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		return err
 	case err := <-broken:
 		return fmt.Errorf("serve clients: %w", err)
+	case err := <-p.broken:
+		return err
 	case <-m.Removed():
 		linger(ctx)
 		tellRemoved(&cfg, log)
@@ -100,19 +116,28 @@ func tellRemoved(cfg *config.Config, log *slog.Logger) {
 	log.Warn("the data directory of a removed member must be removed before the member can be added anew", "data-dir", cfg.DataDir)
 }
 
-// openMember opens the member that cfg describes. Its first fatal error comes on
-// failed.
-func openMember(cfg *config.Config, log *slog.Logger, failed chan<- error) (*member.Member, error) {
+// openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
+// comes on failed.
+func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
 	initial, err := cluster.ParseInitialCluster(cfg.InitialCluster)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if initial.Len() > 1 {
-		return nil, fmt.Errorf("--initial-cluster names %d members: clusters of more than one are not built yet", initial.Len())
+	var join *member.Joining
+	var remotes []cluster.Member
+	if !cfg.Initialised() {
+		if join, remotes, err = p.bootstrap(ctx, cfg, initial); err != nil {
+			return nil, nil, err
+		}
 	}
-	return member.Open(member.Config{
+	m, err := member.Open(memberConfig(cfg, log, p, failed, initial, join))
+	return m, remotes, err
+}
+
+func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error, initial cluster.InitialCluster, join *member.Joining) member.Config {
+	return member.Config{
 		Name: cfg.Name, DataDir: cfg.DataDir, WALDir: cfg.WALDir,
-		InitialCluster: initial, Token: cfg.InitialClusterToken,
+		InitialCluster: initial, Token: cfg.InitialClusterToken, Joining: join,
 		ClientURLs:   cfg.AdvertiseClientURLs.Strings(),
 		TickInterval: cfg.HeartbeatInterval, ElectionTicks: cfg.ElectionTicks(), HeartbeatTicks: 1,
 		PreVote:         cfg.PreVote,
@@ -135,5 +160,7 @@ func openMember(cfg *config.Config, log *slog.Logger, failed chan<- error) (*mem
 			default:
 			}
 		},
-	})
+		Send: p.transport.Send, SendSnapshot: p.transport.SendSnapshot, ActiveSince: p.transport.ActiveSince,
+		MembersChanged: p.transport.SetMembers, HTTP: p.http,
+	}
 }

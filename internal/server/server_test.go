@@ -33,6 +33,9 @@ func configAt(t *testing.T, dir, address string) config.Config {
 		t.Fatal(err)
 	}
 	cfg.ListenClientURLs = urls
+	if cfg.ListenPeerURLs, err = config.ParseURLs("http://127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,9 +198,12 @@ func TestWhatCannotBeServedTouchesNoFile(t *testing.T) {
 		"a port in use": {func(c *config.Config) {
 			c.ListenClientURLs = append(c.ListenClientURLs, url.URL{Scheme: "http", Host: taken.Addr().String()})
 		}, taken.Addr().String()},
-		"a cluster of two": {func(c *config.Config) {
-			c.InitialCluster = "default=http://127.0.0.1:2380,b=http://127.0.0.1:2382"
-		}, "clusters of more than one are not built yet"},
+		"a port for members in use": {func(c *config.Config) {
+			c.ListenPeerURLs = append(c.ListenPeerURLs, url.URL{Scheme: "http", Host: taken.Addr().String()})
+		}, taken.Addr().String()},
+		"a cluster to join that is not there": {func(c *config.Config) {
+			c.InitialCluster, c.InitialClusterState = "default=http://localhost:2380,b=http://127.0.0.1:1", "existing"
+		}, "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"},
 		"a cluster that cannot be read": {func(c *config.Config) { c.InitialCluster = "default" }, "default"},
 	}
 	for name, c := range cases {
