@@ -4,7 +4,7 @@
 //
 // A World is driven by a seed. Each step does one small thing: lets a member take
 // one turn of one of its loops, delivers, delays, drops or reorders a message, lets a
-// client ask something, stops a member (as kill -9 or as a power cut that loses what
+// client ask something, keep a lease alive or read what it watches, changes the membership, stops a member (as kill -9 or as a power cut that loses what
 // was not synced, in both databases at one instant), pauses or cuts one off, flushes,
 // compacts, cuts the log, so that snapshots are needed.
 //
@@ -16,7 +16,16 @@
 //  3. reads are true: a linearizable read saw every write answered before it began,
 //     and exactly the state of the revision it reports;
 //  4. revisions have no gap, and each belongs to one request;
-//  5. equal state: HashKV agrees wherever two members are at the same revision.
+//  5. equal state: HashKV agrees wherever two members are at the same revision; leases, their keys and the members are
+//     those of the model;
+//  6. a watcher gets exactly the model's events, in order, each once and by whole revisions, with the right version
+//     before; a progress mark is never above an event to come; what it is told to be compacted is. It goes on at any other
+//     member from behind the last revision it knows of, over restarts and installed snapshots;
+//  7. a lease ends by itself only once the full time since its last answered renewal has passed, and under a quorum; all
+//     end in time once the cluster is whole; their keys are gone with them, everywhere;
+//  8. a member that was removed learns it, or is never heard of again; the others go on.
+//
+// Members that come in addition to the first never start here: they only count.
 //
 // A failing run prints its seed and the command that runs it again. Pebble's
 // background work has threads of its own, so a run is repeatable in what it does, not

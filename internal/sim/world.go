@@ -31,6 +31,7 @@ type World struct {
 	terms    terms
 	audience []*audience
 
+	fastRenewals bool // as by default
 	mayLose      bool // a member may yet be removed
 	voteless     int  // how many voters that never start may yet be added
 	ghosts, urls int  // ids and URLs given to such members so far
@@ -65,6 +66,7 @@ func New(t testing.TB, seed int64, n int) *World {
 	w.network.init(w, n)
 	w.history.init()
 	w.terms.init()
+	w.fastRenewals = seed%3 > 0
 	switch seed % 8 {
 	case 1, 5:
 		w.mayLose = n == 3
@@ -109,25 +111,31 @@ func (h *host) start() {
 	h.w.t.Helper()
 	h.failed, h.paused, h.checked = nil, false, 0
 	h.power.disarm()
-	m, err := member.Open(member.Config{
-		Name: fmt.Sprintf("m%d", h.n), DataDir: "data", FS: errorfs.Wrap(h.fs, &h.power),
-		InitialCluster: h.w.initialCluster(), Token: "sim",
-		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
-		TickInterval: tick, ElectionTicks: 10, HeartbeatTicks: 1, PreVote: true,
-		RequestTimeout: 7 * time.Second, MaxRequestBytes: 1 << 20,
-		SnapshotCatchUpEntries: 4, MaxLearners: learnersMax,
-		Clock:        h.w.clock,
-		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Send:         func(ms []*message) { h.w.network.send(h, ms) },
-		SendSnapshot: func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
-		Fatal:        func(err error) { h.failed = err },
-	})
+	m, err := member.Open(h.config(errorfs.Wrap(h.fs, &h.power)))
 	if err != nil {
 		h.w.fail("member %d does not start: %v", h.n, err)
 	}
 	h.m = m
 	h.hostID = m.ID()
 	h.w.network.up(h.hostID, h)
+}
+
+// config describes the member on a disk.
+func (h *host) config(disk vfs.FS) member.Config {
+	return member.Config{
+		Name: fmt.Sprintf("m%d", h.n), DataDir: "data", FS: disk,
+		InitialCluster: h.w.initialCluster(), Token: "sim",
+		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
+		TickInterval: tick, ElectionTicks: 10, HeartbeatTicks: 1, PreVote: true,
+		RequestTimeout: 7 * time.Second, MaxRequestBytes: 1 << 20,
+		SnapshotCatchUpEntries: 4, MaxLearners: learnersMax,
+		FastLeaseKeepAlive: h.w.fastRenewals,
+		Clock:              h.w.clock,
+		Logger:             slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Send:               func(ms []*message) { h.w.network.send(h, ms) },
+		SendSnapshot:       func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
+		Fatal:              func(err error) { h.failed = err },
+	}
 }
 
 // stop ends the member as kill -9 does (lost = 0: what was written is still there)

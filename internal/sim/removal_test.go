@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"errors"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/member"
+)
+
+// decided runs the cluster until p is answered.
+func (w *World) decided(p *member.Pending) apply.Result {
+	for range 2_000 {
+		if r, ok := p.Poll(); ok {
+			return r
+		}
+		w.stepTick()
+		w.runHosts(100)
+	}
+	w.fail("nothing was decided:%s", w.describe())
+	return apply.Result{}
+}
+
+// begin asks the leader for a change.
+func (w *World) begin(cmd apply.Command, m proto.Message) *member.Pending {
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p, err := w.leader().m.Begin(cmd, raw)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestARemovedMemberEndsAndStaysAway ends the member in order. One that is killed may have forgotten, since the commit index is
+// not synced: then it is alone, and the others do not speak to it.
+func TestARemovedMemberEndsAndStaysAway(t *testing.T) {
+	t.Parallel()
+	for name, pick := range map[string]func(*World) *host{"the leader": (*World).leader, "a follower": (*World).follower} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 3, 3)
+			w.write(3)
+			h := pick(w)
+			x := &cluster.ConfChangeContext{Member: cluster.Member{ID: cluster.ID(h.hostID)}}
+			p, err := w.leader().m.BeginChange(raftpb.ConfChangeRemoveNode, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := w.decided(p); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			for i := 0; !isClosed(h.m.Removed()); i++ {
+				if i > 100 {
+					t.Fatal("the member does not learn that it was removed")
+				}
+				w.stepTick()
+				w.runHosts(10)
+			}
+			if err := h.m.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			w.network.down(h)
+			w.forget(h)
+			h.m, h.dismissed = nil, true
+			w.Settle()
+			w.write(5)
+			w.Settle()
+			w.CheckStates()
+			if _, err := member.Open(h.config(h.fs)); !errors.Is(err, member.ErrRemoved) {
+				t.Errorf("it starts again: %v", err)
+			}
+		})
+	}
+}
+
+func TestWithoutAQuorumNoLeaseEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 4, 3)
+	if r := w.decided(w.begin(apply.CommandLeaseGrant, &etcdserverpb.LeaseGrantRequest{ID: 1, TTL: ttlMin})); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	put := &etcdserverpb.PutRequest{Key: key(1), Value: []byte("v"), Lease: 1}
+	if r := w.decided(w.begin(apply.CommandPut, put)); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for w.follower().m.Node().Applied() < w.history.applied {
+		w.runHosts(1)
+	}
+	leader := w.leader()
+	for _, h := range w.hosts {
+		if h != leader {
+			h.stop(0)
+		}
+	}
+	for range 10 * ttlMax {
+		w.stepTick()
+		w.runHosts(20)
+	}
+	if len(w.history.model.leases) == 0 {
+		t.Fatal("a lease ended that no quorum knows of")
+	}
+	w.Settle()
+	w.ExpireLeases()
+	w.Settle()
+	w.CheckStates()
+	if w.history.model.at(string(key(1)), w.history.model.revision) != nil {
+		t.Error("the key outlived its lease")
+	}
+}
