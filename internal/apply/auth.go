@@ -128,12 +128,13 @@ func (g *group) roleGrantPermission(r *etcdserverpb.AuthRoleGrantPermissionReque
 }
 
 // authenticate applies an InternalAuthenticateRequest, whose password was checked by the member that proposed it. A member
-// that keeps simple tokens gave a text; the token is that text and the entry's index, so that no two are alike.
+// that keeps simple tokens gave a text; the token is that text and the index of the entry before, so that no two are alike. That
+// it is not the entry's own is etcd's doing, and members of both kinds must know the same tokens.
 func (g *group) authenticate(raw []byte, index uint64) (body []byte, err error) {
 	err = parsed(raw, func(r *etcdserverpb.InternalAuthenticateRequest) error {
 		var token string
 		if r.GetSimpleToken() != "" {
-			token = r.GetSimpleToken() + "." + strconv.FormatUint(index, 10)
+			token = r.GetSimpleToken() + "." + strconv.FormatUint(index-1, 10)
 			body = appendField(nil, authenticateToken, []byte(token))
 		}
 		return g.accounts().AssignToken(r.GetName(), token)

@@ -32,16 +32,19 @@ func (j *Judge) Authenticated() error {
 	return nil
 }
 
-// Admin returns why the subject may not do what only root may: ErrUserEmpty or ErrPermissionDenied. As in etcd the auth
-// revision has no say.
+// Admin returns why the subject may not do what only root may: ErrUserEmpty, ErrUserNotFound when the user is gone, or
+// ErrPermissionDenied. As in etcd the auth revision has no say.
 func (j *Judge) Admin() error {
 	if err := j.Authenticated(); err != nil {
 		return err
 	}
-	if j.enabled && !j.root {
-		return ErrPermissionDenied
+	switch {
+	case !j.enabled || j.root:
+		return nil
+	case j.user == nil:
+		return ErrUserNotFound
 	}
-	return nil
+	return ErrPermissionDenied
 }
 
 // Read returns why the subject may not read a range of keys: ErrUserEmpty, ErrOldRevision or ErrPermissionDenied. An empty
