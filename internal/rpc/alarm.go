@@ -28,13 +28,21 @@ func (s *Maintenance) Alarm(ctx context.Context, r *etcdserverpb.AlarmRequest) (
 	if _, known := etcdserverpb.AlarmRequest_AlarmAction_name[int32(r.GetAction())]; !known {
 		return nil, status.Errorf(codes.InvalidArgument, "ashlar: unknown alarm action %d", r.GetAction())
 	}
+	need := admin
+	if r.GetAction() == etcdserverpb.AlarmRequest_GET {
+		need = authenticated
+	}
+	a, err := s.Gate.admit(ctx, need)
+	if err != nil {
+		return nil, toStatus(err)
+	}
 	raw, err := proto.Marshal(&etcdserverpb.AlarmRequest{
 		Action: r.GetAction(), MemberID: r.GetMemberID(), Alarm: r.GetAlarm(), // and no unknown fields
 	})
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	res, err := s.Alarms.Propose(ctx, apply.CommandAlarm, raw)
+	res, err := s.Alarms.Propose(a.ctx, apply.CommandAlarm, raw)
 	if err != nil {
 		return nil, toStatus(err)
 	}

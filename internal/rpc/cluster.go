@@ -28,6 +28,9 @@ type ClusterMember interface {
 type Cluster struct {
 	etcdserverpb.UnimplementedClusterServer
 	member ClusterMember
+
+	// Gate is asked who may add members, after the request was checked. Set before Register; nil allows everyone.
+	Gate *Gate
 }
 
 // NewCluster returns the service on a member.
@@ -51,6 +54,9 @@ func (s *Cluster) MemberAdd(ctx context.Context, r *etcdserverpb.MemberAddReques
 	urls, ok := parsePeerURLs(r.GetPeerURLs())
 	if !ok {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	if _, err := s.Gate.admit(ctx, admin); err != nil {
+		return nil, toStatus(err)
 	}
 	m, err := s.member.AddMember(ctx, urls, r.GetIsLearner())
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/member"
@@ -28,9 +29,23 @@ var statuses = []struct{ err, status error }{
 	{apply.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{apply.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 
-	{lease.ErrNotFound, rpctypes.ErrGRPCLeaseNotFound},
-	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
-	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{auth.ErrUserEmpty, rpctypes.ErrGRPCUserEmpty},
+	{auth.ErrUserExists, rpctypes.ErrGRPCUserAlreadyExist},
+	{auth.ErrUserNotFound, rpctypes.ErrGRPCUserNotFound},
+	{auth.ErrRoleEmpty, rpctypes.ErrGRPCRoleEmpty},
+	{auth.ErrRoleExists, rpctypes.ErrGRPCRoleAlreadyExist},
+	{auth.ErrRoleNotFound, rpctypes.ErrGRPCRoleNotFound},
+	{auth.ErrRoleNotGranted, rpctypes.ErrGRPCRoleNotGranted},
+	{auth.ErrPermissionNotGiven, rpctypes.ErrGRPCPermissionNotGiven},
+	{auth.ErrPermissionNotGranted, rpctypes.ErrGRPCPermissionNotGranted},
+	{auth.ErrPermissionDenied, rpctypes.ErrGRPCPermissionDenied},
+	{auth.ErrInvalidManagement, rpctypes.ErrGRPCInvalidAuthMgmt},
+	{auth.ErrRootUserMissing, rpctypes.ErrGRPCRootUserNotExist},
+	{auth.ErrRootRoleMissing, rpctypes.ErrGRPCRootRoleNotExist},
+	{auth.ErrNotEnabled, rpctypes.ErrGRPCAuthNotEnabled},
+	{auth.ErrFailed, rpctypes.ErrGRPCAuthFailed},
+	{auth.ErrOldRevision, rpctypes.ErrGRPCAuthOldRevision},
+	{member.ErrInvalidToken, rpctypes.ErrGRPCInvalidAuthToken},
 
 	{lease.ErrNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},

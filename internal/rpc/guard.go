@@ -12,12 +12,13 @@ import (
 )
 
 // guard stands before every request: it turns away clients that demand a leader while there is none, ends their streams
-// when it is lost, and logs slow requests.
+// when it is lost, holds requests to the gate's rule of their method, and logs slow requests.
 type guard struct {
 	hasLeader func() bool
 	slow      time.Duration
 	log       *slog.Logger
 	lost      *leaderless // nil when no stream is ended for want of a leader
+	gate      *Gate
 }
 
 // check returns ErrGRPCNoLeader when the client demands a leader and none is known.
@@ -35,6 +36,10 @@ func demandsLeader(ctx context.Context) bool {
 
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if err := g.check(ctx); err != nil {
+		return nil, err
+	}
+	ctx, err := g.gate.enter(ctx, info.FullMethod)
+	if err != nil {
 		return nil, err
 	}
 	if g.slow <= 0 {
@@ -66,9 +71,16 @@ func (g *guard) tell(ctx context.Context, method string, took time.Duration, req
 	g.log.LogAttrs(ctx, slog.LevelWarn, "slow request", attrs...)
 }
 
-func (g *guard) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (g *guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if err := g.check(s.Context()); err != nil {
 		return err
+	}
+	ctx, err := g.gate.enter(s.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	if ctx != s.Context() {
+		s = entered{s, ctx}
 	}
 	if g.lost != nil && demandsLeader(s.Context()) {
 		return g.lost.run(srv, s, handler)

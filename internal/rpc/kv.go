@@ -39,6 +39,8 @@ type KVOptions struct {
 	// Conns are the connections that requests come from. A client that reads nothing of a large response while others
 	// wait for the budget is cut off. nil lets it be waited for, and is for tests alone.
 	Conns *Conns
+	// Gate decides what clients may read and write; nil lets everyone do everything.
+	Gate *Gate
 	// DeleteKeysMax bounds the keys that one request may delete (1,000,000).
 	DeleteKeysMax int64
 }
@@ -50,6 +52,7 @@ type KV struct {
 	deleteKeysMax  int64
 	deleteBytesMax int64
 	budget         *budget
+	gate           *Gate
 }
 
 // NewKV returns the service on a member.
@@ -65,7 +68,7 @@ func NewKV(m KVMember, o KVOptions) *KV {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}
 	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax,
-		deleteBytesMax: deleteBytesMax, budget: b}
+		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.

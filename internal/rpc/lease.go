@@ -36,8 +36,10 @@ type LeaseAccess uint8
 
 // What a client may want.
 const (
+	// LeaseKnown is nothing with the keys: to grant a lease, or ask how long one lives.
+	LeaseKnown LeaseAccess = iota
 	// LeaseKeysRead is to be told which they are.
-	LeaseKeysRead LeaseAccess = iota
+	LeaseKeysRead
 	// LeaseKeysWrite is to decide when they are deleted: to revoke the lease, or to keep it alive.
 	LeaseKeysWrite
 )
@@ -47,9 +49,9 @@ type Lease struct {
 	etcdserverpb.UnimplementedLeaseServer
 	member LeaseMember
 
-	// Permit says whether the client of ctx may do something with the keys on a lease. It is asked before anything
-	// is changed. Set before Register; nil allows everyone everything.
-	Permit func(ctx context.Context, id int64, a LeaseAccess) error
+	// Permit says whether the client of ctx may do something with the keys on a lease, and returns the context for what is
+	// proposed. It is asked before anything is changed. Set before Register; nil allows everyone everything.
+	Permit func(ctx context.Context, id int64, a LeaseAccess) (context.Context, error)
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -65,9 +67,9 @@ func (s *Lease) Register(r grpc.ServiceRegistrar) { register(r, etcdserverpb.Lea
 // member.
 func (s *Lease) Stop() { s.stopOnce.Do(func() { close(s.stopped) }) }
 
-func (s *Lease) permit(ctx context.Context, id int64, a LeaseAccess) error {
+func (s *Lease) permit(ctx context.Context, id int64, a LeaseAccess) (context.Context, error) {
 	if s.Permit == nil {
-		return nil
+		return ctx, nil
 	}
 	return s.Permit(ctx, id, a)
 }
@@ -83,6 +85,10 @@ func (s *Lease) header(rev int64) *etcdserverpb.ResponseHeader {
 
 // LeaseGrant implements etcdserverpb.LeaseServer.
 func (s *Lease) LeaseGrant(ctx context.Context, r *etcdserverpb.LeaseGrantRequest) (*etcdserverpb.LeaseGrantResponse, error) {
+	ctx, err := s.permit(ctx, 0, LeaseKnown)
+	if err != nil {
+		return nil, toStatus(err)
+	}
 	l, rev, err := s.member.LeaseGrant(ctx, r.GetID(), r.GetTTL())
 	if err != nil {
 		return nil, toStatus(err)
@@ -92,7 +98,8 @@ func (s *Lease) LeaseGrant(ctx context.Context, r *etcdserverpb.LeaseGrantReques
 
 // LeaseRevoke implements etcdserverpb.LeaseServer.
 func (s *Lease) LeaseRevoke(ctx context.Context, r *etcdserverpb.LeaseRevokeRequest) (*etcdserverpb.LeaseRevokeResponse, error) {
-	if err := s.permit(ctx, r.GetID(), LeaseKeysWrite); err != nil {
+	ctx, err := s.permit(ctx, r.GetID(), LeaseKeysWrite)
+	if err != nil {
 		return nil, toStatus(err)
 	}
 	rev, err := s.member.LeaseRevoke(ctx, r.GetID())
@@ -104,10 +111,12 @@ func (s *Lease) LeaseRevoke(ctx context.Context, r *etcdserverpb.LeaseRevokeRequ
 
 // LeaseTimeToLive implements etcdserverpb.LeaseServer. A lease that is not there has -1 seconds left.
 func (s *Lease) LeaseTimeToLive(ctx context.Context, r *etcdserverpb.LeaseTimeToLiveRequest) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
+	access := LeaseKnown
 	if r.GetKeys() {
-		if err := s.permit(ctx, r.GetID(), LeaseKeysRead); err != nil {
-			return nil, toStatus(err)
-		}
+		access = LeaseKeysRead
+	}
+	if _, err := s.permit(ctx, r.GetID(), access); err != nil {
+		return nil, toStatus(err)
 	}
 	st, err := s.member.LeaseTimeToLive(ctx, r.GetID(), r.GetKeys())
 	if errors.Is(err, lease.ErrNotFound) {
@@ -123,13 +132,16 @@ func (s *Lease) LeaseTimeToLive(ctx context.Context, r *etcdserverpb.LeaseTimeTo
 
 // LeaseLeases implements etcdserverpb.LeaseServer.
 func (s *Lease) LeaseLeases(ctx context.Context, _ *etcdserverpb.LeaseLeasesRequest) (*etcdserverpb.LeaseLeasesResponse, error) {
+	if _, err := s.permit(ctx, 0, LeaseKnown); err != nil {
+		return nil, toStatus(err)
+	}
 	ids, err := s.member.Leases(ctx)
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	out := &etcdserverpb.LeaseLeasesResponse{Header: s.header(0), Leases: make([]*etcdserverpb.LeaseStatus, 0, len(ids))}
 	for _, id := range ids {
-		if err := s.permit(ctx, id, LeaseKeysRead); err != nil {
+		if _, err := s.permit(ctx, id, LeaseKeysRead); err != nil {
 			return nil, toStatus(err)
 		}
 		out.Leases = append(out.Leases, &etcdserverpb.LeaseStatus{ID: id})

@@ -93,7 +93,7 @@ func receive(ctx context.Context, stream etcdserverpb.Lease_LeaseKeepAliveServer
 
 func (s *Lease) renew(ctx context.Context, k *keepAlive) {
 	defer close(k.done)
-	if k.err = s.permit(ctx, k.id, LeaseKeysWrite); k.err != nil {
+	if _, k.err = s.permit(ctx, k.id, LeaseKeysWrite); k.err != nil {
 		return
 	}
 	k.ttl, k.err = s.member.LeaseRenew(ctx, k.id)

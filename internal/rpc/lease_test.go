@@ -148,11 +148,11 @@ func TestWhatIsNotPermittedIsNotDone(t *testing.T) {
 	t.Parallel()
 	denied := status.Error(codes.PermissionDenied, "no")
 	c, kv := serveLeases(t, newSolo(t), func(l *Lease) {
-		l.Permit = func(_ context.Context, id int64, _ LeaseAccess) error {
-			if id == 2 {
-				return denied
+		l.Permit = func(ctx context.Context, id int64, a LeaseAccess) (context.Context, error) {
+			if id == 2 && a != LeaseKnown {
+				return nil, denied
 			}
-			return nil
+			return ctx, nil
 		}
 	})
 	ctx := context.Background()

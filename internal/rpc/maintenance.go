@@ -63,6 +63,8 @@ type Maintenance struct {
 
 	// Alarms serves Alarm. Set before Register; nil answers Unimplemented.
 	Alarms AlarmMember
+	// Gate is asked who may see and who may change alarms. Set before Register; nil allows everyone everything.
+	Gate *Gate
 }
 
 // NewMaintenance returns the service on a member. status is called from many goroutines.

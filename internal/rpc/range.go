@@ -5,6 +5,8 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -22,14 +24,37 @@ const (
 	streamChunkMax = 512 << 10
 )
 
-// view waits for the barrier unless the read is serializable, and opens a view. A view that was opened has to be closed.
-func (s *KV) view(ctx context.Context, serializable bool, rev int64) (*mvcc.View, error) {
-	if !serializable {
-		if err := s.member.ReadBarrier(ctx); err != nil {
+// view waits for the barrier unless the read is serializable, and opens a view of what the client may read by permissions that are
+// as new as the view. A view that was opened has to be closed.
+func (s *KV) view(ctx context.Context, serializable bool, rev int64, need func(*auth.Judge) error) (*mvcc.View, error) {
+	for {
+		a, err := s.gate.admit(ctx, need)
+		if err != nil {
+			return nil, err
+		}
+		if !serializable {
+			if err := s.member.ReadBarrier(ctx); err != nil {
+				return nil, err
+			}
+		}
+		v, err := s.member.View(rev)
+		if err != nil {
+			return nil, err
+		}
+		settled, err := a.settled(ctx)
+		if settled && err == nil {
+			return v, nil
+		}
+		// Permissions have changed since they were looked at: the view may hold what is forbidden now.
+		if err = closing(v, err); err != nil {
 			return nil, err
 		}
 	}
-	return s.member.View(rev)
+}
+
+// mayRead is the need of a range.
+func mayRead(q *apply.Range) func(*auth.Judge) error {
+	return func(j *auth.Judge) error { return apply.PermitRange(j, q) }
 }
 
 // Range answers a RangeRequest. The key-values go from the store's iterator into the response's chunks.
@@ -38,7 +63,7 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	if err := checkRange(q); err != nil {
 		return nil, err
 	}
-	v, err := s.view(ctx, q.Serializable, q.Revision)
+	v, err := s.view(ctx, q.Serializable, q.Revision, mayRead(q))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +119,7 @@ func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 	if err := checkRangeStream(q); err != nil {
 		return err
 	}
-	v, err := s.view(ctx, q.Serializable, q.Revision)
+	v, err := s.view(ctx, q.Serializable, q.Revision, mayRead(q))
 	if err != nil {
 		return err
 	}

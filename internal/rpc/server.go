@@ -43,6 +43,8 @@ type Options struct {
 	LeaderChanged  func() <-chan struct{}
 	LeaderPatience time.Duration
 	Clock          clock.Clock
+	// Gate decides what clients may do; nil lets everyone do everything.
+	Gate *Gate
 	// Logger is required.
 	Logger *slog.Logger
 	// Extra are further options, such as credentials.
@@ -55,7 +57,7 @@ func NewServer(o Options) *grpc.Server {
 	if streams == 0 {
 		streams = math.MaxUint32
 	}
-	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger}
+	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
 	}
@@ -86,6 +88,7 @@ type Services struct {
 	Cluster     *Cluster
 	Watch       *Watch
 	Lease       *Lease
+	Auth        *Auth
 }
 
 // Register adds all services to a server that NewServer has made; those that are not built answer Unimplemented to each
@@ -104,7 +107,11 @@ func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
 	} else {
 		register(r, etcdserverpb.Lease_ServiceDesc, etcdserverpb.UnimplementedLeaseServer{})
 	}
-	register(r, etcdserverpb.Auth_ServiceDesc, etcdserverpb.UnimplementedAuthServer{})
+	if s.Auth != nil {
+		s.Auth.Register(r)
+	} else {
+		register(r, etcdserverpb.Auth_ServiceDesc, etcdserverpb.UnimplementedAuthServer{})
+	}
 	h := health.NewServer()
 	grpc_health_v1.RegisterHealthServer(r, h)
 	return h

@@ -2,17 +2,33 @@ package rpc
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 )
 
-// propose sends a checked request through the log and makes the response of its result.
-func (s *KV) propose(ctx context.Context, c apply.Command, req *Request) (*Response, error) {
-	res, err := s.member.Propose(ctx, c, req.raw)
+// propose sends a checked and admitted request through the log. It is admitted again when permissions changed on its way
+// there: a request that apply refuses for that has changed nothing.
+func (s *KV) propose(a admitted, c apply.Command, req *Request, need func(*auth.Judge) error) (apply.Result, error) {
+	for {
+		res, err := s.member.Propose(a.ctx, c, req.raw)
+		if !errors.Is(err, auth.ErrOldRevision) || !a.moved() {
+			return res, err
+		}
+		if a, err = s.gate.admit(a.ctx, need); err != nil {
+			return res, err
+		}
+	}
+}
+
+// write is propose with the response of the result.
+func (s *KV) write(a admitted, c apply.Command, req *Request, need func(*auth.Judge) error) (*Response, error) {
+	res, err := s.propose(a, c, req, need)
 	if err != nil {
 		return nil, err
 	}
-	return s.respond(ctx, res.Revision, res.Body)
+	return s.respond(a.ctx, res.Revision, res.Body)
 }
 
 // Put answers a PutRequest.
@@ -23,10 +39,15 @@ func (s *KV) Put(ctx context.Context, req *Request) (*Response, error) {
 	if err := checkPut(&req.put); err != nil {
 		return nil, err
 	}
+	need := func(j *auth.Judge) error { return apply.PermitPut(j, &req.put, s.gate.leaseKeys) }
+	a, err := s.gate.admit(ctx, need)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.checkLease(&req.put); err != nil {
 		return nil, err
 	}
-	return s.propose(ctx, apply.CommandPut, req)
+	return s.write(a, apply.CommandPut, req, need)
 }
 
 // DeleteRange answers a DeleteRangeRequest.
@@ -34,12 +55,17 @@ func (s *KV) DeleteRange(ctx context.Context, req *Request) (*Response, error) {
 	if err := checkDeleteRange(&req.del); err != nil {
 		return nil, err
 	}
+	need := func(j *auth.Judge) error { return apply.PermitDeleteRange(j, &req.del) }
+	a, err := s.gate.admit(ctx, need)
+	if err != nil {
+		return nil, err
+	}
 	if len(req.del.RangeEnd) > 0 {
 		if err := s.checkDeletion(ctx, &req.del); err != nil {
 			return nil, err
 		}
 	}
-	return s.propose(ctx, apply.CommandDeleteRange, req)
+	return s.write(a, apply.CommandDeleteRange, req, need)
 }
 
 // Txn answers a TxnRequest. One that cannot write, whatever its compares say, does not go through the log.
@@ -51,16 +77,21 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 	if err := checkTxn(t, s.txnOpsMax); err != nil {
 		return nil, err
 	}
+	need := func(j *auth.Judge) error { return apply.PermitTxn(j, t, s.gate.leaseKeys) }
 	if !t.ReadOnly() {
+		a, err := s.gate.admit(ctx, need)
+		if err != nil {
+			return nil, err
+		}
 		if err := s.checkDeletion(ctx, deletions(t)...); err != nil {
 			return nil, err
 		}
 		if err := s.checkLeases(t); err != nil {
 			return nil, err
 		}
-		return s.propose(ctx, apply.CommandTxn, req)
+		return s.write(a, apply.CommandTxn, req, need)
 	}
-	v, err := s.view(ctx, t.Serializable(), 0)
+	v, err := s.view(ctx, t.Serializable(), 0, need)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +105,11 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 
 // Compact answers a CompactionRequest; with physical it waits until the space is free.
 func (s *KV) Compact(ctx context.Context, req *Request) (*Response, error) {
-	res, err := s.member.Propose(ctx, apply.CommandCompaction, req.raw)
+	a, err := s.gate.admit(ctx, admin)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.member.Propose(a.ctx, apply.CommandCompaction, req.raw)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,7 @@ type services struct {
 }
 
 func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *services {
+	gate := rpc.NewGate(m)
 	s := &services{
 		conns: rpc.NewConns(),
 		grpc: rpc.NewServer(rpc.Options{
@@ -54,6 +55,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			LeaderChanged:        m.Node().LeaderChanged,
 			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
 			Clock:                clock.Real(),
+			Gate:                 gate,
 			Logger:               log,
 		}),
 		http: &http.Server{
@@ -66,17 +68,21 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
-		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real()}),
+		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(), Authorize: gate.Watch}),
 		leases:  rpc.NewLease(m),
 	}
+	s.leases.Permit = gate.Lease
+	members := rpc.NewCluster(m)
+	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
-	maintenance.Alarms = m
+	maintenance.Alarms, maintenance.Gate = m, gate
 	rpc.Services{
-		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns}),
+		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate}),
 		Maintenance: maintenance,
-		Cluster:     rpc.NewCluster(m),
+		Cluster:     members,
 		Watch:       s.watches,
 		Lease:       s.leases,
+		Auth:        rpc.NewAuth(m, gate),
 	}.Register(s.grpc)
 	return s
 }
