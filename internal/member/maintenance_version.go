@@ -37,10 +37,15 @@ func (v *versions) init(m *Member) {
 	v.common.Store(new(string))
 }
 
-// notify tells the loop that a downgrade may have begun or ended. Apply calls it after each group.
+// notify tells the loop that a downgrade may have begun or ended, and publish that something was applied. Apply calls it after
+// each group.
 func (v *versions) notify() {
-	if v.settled() {
-		return
+	select {
+	case <-v.m.ready:
+		if v.settled() {
+			return
+		}
+	default:
 	}
 	v.ask()
 }

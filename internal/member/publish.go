@@ -47,6 +47,7 @@ func (m *Member) publish() {
 		select {
 		case <-retry.C():
 		case <-changed:
+		case <-m.versions.wake: // nobody else takes it before the member is ready
 		case <-ctx.Done():
 			retry.Stop()
 			return
