@@ -99,6 +99,10 @@ func (c *compactor) run() {
 		case <-c.m.stop:
 			return
 		}
+		// Events that are on their way to watchers in step may yet need the versions before.
+		if c.m.hub.WaitDistributed(c.ctx, c.m.gen.Load().store.CompactRevision()) != nil {
+			return // the member stops
+		}
 		for more := true; more; {
 			start := c.m.cfg.Clock.Now()
 			var err error

@@ -19,9 +19,13 @@ type Hash struct {
 // keptMax is how many hashes of compactions are kept, as in etcd.
 const keptMax = 10
 
-// hashLiveMax is the number of live keys up to which a compaction makes a hash without being asked to. A
-// hash reads every key, so for a large store it would be the larger part of a small compaction.
-const hashLiveMax = 20_000
+// hashLiveMax is the number of live keys, and hashRevisionsMax that of revisions since the compaction before, up to which a
+// compaction makes a hash without being asked to. A hash reads every version, so for a large store it would be the larger
+// part of a small compaction, and a tenth of a second of one processor is the most that it may take.
+const (
+	hashLiveMax      = 20_000
+	hashRevisionsMax = 100_000
+)
 
 // kept holds the hashes that compactions made, and which compactions have yet to make theirs. It is in memory only. A
 // compaction to C with the one before to P makes the hash of the content at C with P as the compact revision, for
@@ -116,14 +120,14 @@ func (s *Store) hashCompactions(ctx context.Context, target int64) error {
 		if !ok {
 			return nil
 		}
-		keep := always || s.now.Load().runs.live <= hashLiveMax
+		keep := always || s.now.Load().runs.live <= hashLiveMax && h.Revision-h.Compact <= hashRevisionsMax
 		if keep {
 			snap, err := openSnapshot(s, s.now.Load())
 			if err != nil {
 				return err
 			}
 			v := &View{snap: snap, rev: h.Revision, compact: h.Compact}
-			h.Hash, err = v.hash(ctx)
+			h.Hash, err = v.hashCompaction(ctx)
 			if cerr := v.Close(); err == nil {
 				err = cerr
 			}
@@ -133,4 +137,32 @@ func (s *Store) hashCompactions(ctx context.Context, target int64) error {
 		}
 		s.kept.done(h, keep)
 	}
+}
+
+// hashCompaction is the hash that a compaction to the view's revision keeps. It differs from hash where no key is live: what
+// compaction is to leave, and by that whether superseded versions count, has the tombstones of the revision itself.
+func (v *View) hashCompaction(ctx context.Context) (uint32, error) {
+	whole, err := v.lastCounted()
+	if err == nil && whole < v.rev {
+		var deletes bool
+		if deletes, err = v.deletesAt(v.rev); deletes {
+			whole = v.rev
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return v.hashCounting(ctx, whole, hashRecordsMax)
+}
+
+// deletesAt tells whether a revision deletes a key.
+func (v *View) deletesAt(rev int64) (deletes bool, err error) {
+	h, err := v.snap.walkHistory(Revision{Main: rev}, rev)
+	if err != nil {
+		return false, err
+	}
+	for !deletes && h.next() {
+		deletes = h.kind == EventDelete
+	}
+	return deletes, h.close()
 }
