@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/membershippb"
@@ -92,7 +93,11 @@ func (m *Machine) judge(cc *raftpb.ConfChange) (func(*cluster.Change) error, err
 		if x.IsPromote {
 			return func(c *cluster.Change) error { return c.Promote(id) }, m.members.CheckPromote(id)
 		}
-		return func(c *cluster.Change) error { return c.Add(x.Member) }, m.members.CheckAdd(x.Member, m.learnersMax)
+		learnersMax := m.learnersMax
+		if cc.GetType() != raftpb.ConfChangeAddLearnerNode {
+			learnersMax = math.MaxInt // as in etcd, which looks at both the entry's type and its context
+		}
+		return func(c *cluster.Change) error { return c.Add(x.Member) }, m.members.CheckAdd(x.Member, learnersMax)
 	case raftpb.ConfChangeRemoveNode:
 		return func(c *cluster.Change) error { return c.Remove(id) }, m.members.CheckRemove(id)
 	case raftpb.ConfChangeUpdateNode:

@@ -58,12 +58,17 @@ func (s *Store) HashNow(ctx context.Context, rev int64) (hash uint32, compactRev
 func (v *View) hash(ctx context.Context) (uint32, error) { return v.hashBy(ctx, hashRecordsMax) }
 
 func (v *View) hashBy(ctx context.Context, recordsMax int) (uint32, error) {
-	if v.rev <= 0 {
-		return crc32.Checksum([]byte(hashSeed), castagnoli), nil // no change has such a revision
-	}
 	whole, err := v.lastCounted()
 	if err != nil {
 		return 0, fmt.Errorf("hashing at revision %d: %w", v.rev, err)
+	}
+	return v.hashCounting(ctx, whole, recordsMax)
+}
+
+// hashCounting is the hash when changes up to whole make the versions before them not count: see lastCounted.
+func (v *View) hashCounting(ctx context.Context, whole int64, recordsMax int) (uint32, error) {
+	if v.rev <= 0 {
+		return crc32.Checksum([]byte(hashSeed), castagnoli), nil // no change has such a revision
 	}
 	crc := crc32.Checksum([]byte(hashSeed), castagnoli)
 	for from, more := (Revision{}), true; more; {
@@ -81,7 +86,7 @@ func (v *View) hashBy(ctx context.Context, recordsMax int) (uint32, error) {
 // count: that of the view. When no key at all is live there, etcd leaves out only what compaction removes, be it
 // removed already or not.
 func (v *View) lastCounted() (int64, error) {
-	if v.compact < 0 {
+	if v.compact < 0 || v.rev <= 0 {
 		return v.rev, nil
 	}
 	live, err := v.snap.countByRuns(nil, fromKeyOn, v.rev)

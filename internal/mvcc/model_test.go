@@ -209,7 +209,19 @@ func (m *model) versions(rev int64) (out []modelVersion) {
 
 // hash is HashKV by the letter of the description of etcd's files.
 func (m *model) hash(rev int64) uint32 {
-	anyLive := len(m.live("", "\x00", rev)) > 0
+	return m.hashIf(len(m.live("", "\x00", rev)) > 0, rev)
+}
+
+// hashCompaction is the hash that a compaction to rev keeps: the tombstones of rev are as good as live keys.
+func (m *model) hashCompaction(rev int64) uint32 {
+	left := len(m.live("", "\x00", rev)) > 0
+	for _, v := range m.versions(rev) {
+		left = left || v.deleted && v.rev.Main == rev
+	}
+	return m.hashIf(left, rev)
+}
+
+func (m *model) hashIf(anyLive bool, rev int64) uint32 {
 	sum := []byte("key")
 	for _, v := range m.versions(rev) {
 		if v.rev.Main <= m.compact {

@@ -119,7 +119,7 @@ func (x *machine) entry(t *rapid.T, w *Writer) {
 			t.Fatalf("compaction to %d: %v", rev, err)
 		}
 		if err == nil {
-			x.promised = append(x.promised[:len(x.promised):len(x.promised)], Hash{before.hash(rev), before.compact, rev})
+			x.promised = append(x.promised[:len(x.promised):len(x.promised)], Hash{before.hashCompaction(rev), before.compact, rev})
 		}
 		return
 	}
