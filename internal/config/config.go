@@ -80,6 +80,13 @@ type Config struct {
 	// InitialClusterToken goes into the cluster id, so that clusters made from equal URLs differ.
 	InitialClusterToken string
 
+	// AuthToken says what tokens are: "simple", or "jwt" with options.
+	AuthToken string
+	// BcryptCost is the cost of hashing a password.
+	BcryptCost uint
+	// AuthTokenTTL is how long a simple token is good for that nobody uses, in seconds.
+	AuthTokenTTL uint
+
 	// QuotaBackendBytes is the quota as given: 0 is etcd's default of 2 GiB, below 0 none. See Quota.
 	QuotaBackendBytes int64
 	// MaxTxnOps is the number of operations that one transaction may hold.

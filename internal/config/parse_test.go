@@ -153,7 +153,7 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 		"a flag and its variable": {args: []string{"--name=y"}, env: []string{"ETCD_NAME="}, status: other,
 			want: `conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag (either unset environment variable or disable flag)`},
 		"a flag that is not built":     {args: []string{"--memory-mlock"}, status: other, want: "flag --memory-mlock is not built yet: memory locking"},
-		"a variable that is not built": {env: []string{"ETCD_AUTH_TOKEN=jwt"}, status: other, want: "variable ETCD_AUTH_TOKEN is not built yet: authentication"},
+		"a variable that is not built": {env: []string{"ETCD_MEMORY_MLOCK=true"}, status: other, want: "variable ETCD_MEMORY_MLOCK is not built yet: memory locking"},
 		"an address that needs TLS": {args: []string{"--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"},
 			status: other, want: "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme"},
 		"no such file": {args: []string{"--config-file=none.yaml"}, status: other, want: "open none.yaml: no such file or directory"},

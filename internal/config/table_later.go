@@ -44,10 +44,15 @@ var securityFlags = []Flag{
 		bind: func(c *Config) value { return text(&c.tlsMinVersion) }},
 	{Name: "tls-max-version", Group: Security, Key: "tls-max-version", Usage: "Highest TLS version.",
 		bind: func(c *Config) value { return text(&c.tlsMaxVersion) }},
-	planned("auth-token", Auth, "auth-token", "simple", waitsAuth, spare(text), "Kind of tokens, 'simple' or 'jwt,…'."),
-	planned("bcrypt-cost", Auth, "bcrypt-cost", "10", waitsAuth, spare(unsigned[uint]), "Cost of hashing passwords."),
-	planned("auth-token-ttl", Auth, "auth-token-ttl", "300", waitsAuth, spare(unsigned[uint]),
-		"Lifetime of simple tokens, in seconds."),
+	{Name: "auth-token", Group: Auth, Key: "auth-token", Default: "simple",
+		Usage: "Kind of tokens, 'simple' or 'jwt,pub-key=…,priv-key=…,sign-method=…,ttl=…'.",
+		bind:  func(c *Config) value { return text(&c.AuthToken) }},
+	{Name: "bcrypt-cost", Group: Auth, Key: "bcrypt-cost", Default: "10",
+		Usage: "Cost of hashing passwords, 4 to 31; another one is the default.",
+		bind:  func(c *Config) value { return unsigned(&c.BcryptCost) }},
+	{Name: "auth-token-ttl", Group: Auth, Key: "auth-token-ttl", Default: "300",
+		Usage: "Lifetime of simple tokens that nobody uses, in seconds.",
+		bind:  func(c *Config) value { return unsigned(&c.AuthTokenTTL) }},
 }
 
 var profilingFlags = []Flag{

@@ -7,7 +7,6 @@ const (
 	waitsMembership = "membership changes"
 	waitsHTTP       = "the HTTP gateway"
 	waitsMetrics    = "metrics and profiling"
-	waitsAuth       = "authentication"
 	waitsTracing    = "tracing"
 	waitsCorruption = "corruption checks"
 	waitsMemory     = "memory locking"

@@ -73,18 +73,18 @@ type logins struct {
 func (l *logins) init(m *Member) error {
 	l.m = m
 	l.passwords = newPasswords(m.cfg.BcryptCost, m.cfg.Clock)
-	kind, options, _ := strings.Cut(m.cfg.AuthToken, ",")
-	switch kind {
-	case "", "simple":
+	kind, options, more := strings.Cut(m.cfg.AuthToken, ",")
+	switch {
+	case !more && (kind == "" || kind == "simple"):
 		l.simple = newSimpleTokens(m)
 		l.tokens = l.simple
 		return nil
-	case "jwt":
-		signed, err := newSignedTokens(options, m.cfg.Clock.Now)
+	case kind == "jwt":
+		signed, err := newSignedTokens(options, m.cfg.Clock.Now, m.cfg.Logger)
 		l.tokens = signed
 		return err
 	}
-	return fmt.Errorf("%w: no tokens of the kind %q are known, but simple and jwt are", ErrAuthOptions, kind)
+	return fmt.Errorf("%w: tokens are simple or jwt with options, not %q", ErrAuthOptions, m.cfg.AuthToken)
 }
 
 // happened is given what tokens hang on by the apply loop.

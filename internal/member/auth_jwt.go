@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -24,9 +25,10 @@ type signedTokens struct {
 	parser             *jwt.Parser
 }
 
-// newSignedTokens reads options such as "pub-key=/a.pub,priv-key=/a.key,sign-method=RS512,ttl=10m". The error wraps ErrAuthOptions.
-func newSignedTokens(options string, now func() time.Time) (*signedTokens, error) {
-	given, err := parseTokenOptions(options)
+// newSignedTokens reads options such as "pub-key=/a.pub,priv-key=/a.key,sign-method=RS512,ttl=10m". As in etcd one that is not
+// known is passed over. The error wraps ErrAuthOptions.
+func newSignedTokens(options string, now func() time.Time, log *slog.Logger) (*signedTokens, error) {
+	given, err := parseTokenOptions(options, log)
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +58,12 @@ func newSignedTokens(options string, now func() time.Time) (*signedTokens, error
 }
 
 // parseTokenOptions splits the options of --auth-token.
-func parseTokenOptions(options string) (map[string]string, error) {
+func parseTokenOptions(options string, log *slog.Logger) (map[string]string, error) {
 	given := make(map[string]string)
 	for option := range strings.SplitSeq(options, ",") {
+		if options == "" {
+			break
+		}
 		name, value, ok := strings.Cut(option, "=")
 		_, twice := given[name]
 		switch {
@@ -71,7 +76,7 @@ func parseTokenOptions(options string) (map[string]string, error) {
 		case "pub-key", "priv-key", "sign-method", "ttl":
 			given[name] = value
 		default:
-			return nil, fmt.Errorf("%w: there is no option %q", ErrAuthOptions, name)
+			log.Warn("an option of --auth-token is not known", "option", name)
 		}
 	}
 	return given, nil

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -143,6 +144,9 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		PreVote:         cfg.PreVote,
 		RequestTimeout:  requestTimeoutBase + 2*cfg.ElectionTimeout,
 		MaxRequestBytes: uint64(cfg.MaxRequestBytes),
+		AuthToken:       cfg.AuthToken,
+		AuthTokenTTL:    time.Duration(min(cfg.AuthTokenTTL, math.MaxInt32)) * time.Second,
+		BcryptCost:      int(min(cfg.BcryptCost, math.MaxInt32)),
 		MaxLearners:     cfg.MaxLearners, StrictReconfigCheck: cfg.StrictReconfigCheck,
 		QuotaBytes:             cfg.Quota(),
 		SnapshotCatchUpEntries: cfg.SnapshotCatchupEntries,
