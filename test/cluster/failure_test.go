@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := c.newLoad(4)
+	for range 2 {
+		l.progress(c, 50)
+		old := c.leader()
+		l.pause()
+		old.kill(t)
+		c.leader(c.others(old)...)
+		l.progress(c, 50)
+		t.Logf("nobody could write for %v", l.pause())
+		old.start(t)
+	}
+	l.end(c)
+}
+
+func TestALeaderThatStopsHandsOver(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := c.newLoad(4)
+	l.progress(c, 50)
+	old := c.leader()
+	l.pause()
+	old.stop(t)
+	l.progress(c, 50)
+	if p := l.pause(); p > 5*time.Second {
+		t.Errorf("nobody could write for %v", p)
+	} else {
+		t.Logf("nobody could write for %v", p)
+	}
+	if !old.process.waitFor("handed leadership over") && old.binary == program {
+		t.Error("leadership was not handed over")
+	}
+	old.start(t)
+	l.end(c)
+}
+
+func TestAllAreKilledAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := c.newLoad(4)
+	l.progress(c, 100)
+	for _, m := range c.members {
+		m.signal(t, syscall.SIGKILL)
+	}
+	for _, m := range c.members {
+		m.waitEnd(t)
+		m.launch(t)
+	}
+	for _, m := range c.members {
+		m.waitReady(t)
+	}
+	l.progress(c, 50)
+	l.end(c)
+}
+
+func TestALeaderStandsStill(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := c.newLoad(4)
+	l.progress(c, 50)
+	old := c.leader()
+	l.pause()
+	old.signal(t, syscall.SIGSTOP)
+	now := c.leader(c.others(old)...)
+	l.progress(c, 50)
+	t.Logf("nobody could write for %v", l.pause())
+	old.signal(t, syscall.SIGCONT)
+	c.eventually("the old leader follows", func() bool {
+		s, err := c.status(old)
+		return err == nil && s.Leader == now.id
+	})
+	l.end(c)
+}
+
+func TestALeaderIsCutOff(t *testing.T) {
+	t.Parallel()
+	cuts := map[string]struct{ in, out bool }{
+		"in both directions": {true, true}, "so that nobody hears it": {false, true}, "so that it hears nobody": {true, false},
+	}
+	for name, cut := range cuts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 3)
+			l := c.newLoad(4)
+			l.progress(c, 50)
+			old := c.leader()
+			c.network.isolate(c.members, old, cut.in, cut.out)
+			c.leader(c.others(old)...)
+			l.progress(c, 50)
+			c.network.heal()
+			c.eventually("one leader for all", func() bool {
+				s, err := c.status(old)
+				return err == nil && s.Leader != 0 && s.Leader != old.id
+			})
+			l.end(c)
+		})
+	}
+}
+
+func TestTheNetworkIsSlow(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.network.slow(30 * time.Millisecond)
+	l := c.newLoad(4)
+	l.progress(c, 30)
+	c.network.heal()
+	l.progress(c, 30)
+	l.end(c)
+}

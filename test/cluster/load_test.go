@@ -1,0 +1,171 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// requestTime is how long one request of the load may take before it counts as undecided.
+const requestTime = 3 * time.Second
+
+// load is writers that count up, each in a key of its own, at whatever member answers, and read linearizably in between. What was
+// acknowledged must be there, and nothing may be there that was not sent.
+type load struct {
+	tb      testing.TB
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	writers []*writer
+	failed  atomic.Int64
+
+	mu        sync.Mutex
+	endpoints []string
+	longest   time.Duration // between two acknowledged writes of anybody
+	last      time.Time
+}
+
+// writer is one of them; its fields are its goroutine's until that has ended.
+type writer struct {
+	key         string
+	acked, sent int64
+}
+
+// newLoad starts n writers on the members there are now.
+func (c *cluster) newLoad(n int) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{tb: c.TB, cancel: cancel, last: time.Now()}
+	l.use(c.members)
+	for i := range n {
+		w := &writer{key: fmt.Sprintf("load/%d", i)}
+		l.writers = append(l.writers, w)
+		l.wg.Go(func() { l.run(ctx, w, i) })
+	}
+	c.Cleanup(func() { cancel(); l.wg.Wait() })
+	return l
+}
+
+// use makes the members given the ones that are asked from now on.
+func (l *load) use(members []*member) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endpoints = nil
+	for _, m := range members {
+		l.endpoints = append(l.endpoints, m.client)
+	}
+}
+
+func (l *load) endpoint(turn int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.endpoints[turn%len(l.endpoints)]
+}
+
+// run writes and reads until ctx ends, at another member after each failure.
+func (l *load) run(ctx context.Context, w *writer, turn int) {
+	for ctx.Err() == nil {
+		cl, err := clientv3.New(clientv3.Config{Endpoints: []string{l.endpoint(turn)}, Context: ctx})
+		if err != nil {
+			l.tb.Error(err)
+			return
+		}
+		for err == nil && ctx.Err() == nil {
+			err = l.step(ctx, cl, w)
+		}
+		cl.Close()
+		if err != nil {
+			l.failed.Add(1)
+		}
+		turn++
+	}
+}
+
+// step writes the next number and reads it.
+func (l *load) step(ctx context.Context, cl *clientv3.Client, w *writer) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	w.sent++
+	if _, err := cl.Put(ctx, w.key, strconv.FormatInt(w.sent, 10)); err != nil {
+		return err
+	}
+	w.acked = w.sent
+	l.acknowledged()
+	return l.check(ctx, cl, w)
+}
+
+func (l *load) acknowledged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.longest = max(l.longest, now.Sub(l.last))
+	l.last = now
+}
+
+// check reads a writer's key and compares it with what it knows.
+func (l *load) check(ctx context.Context, cl *clientv3.Client, w *writer) error {
+	acked, sent := w.acked, w.sent
+	resp, err := cl.Get(ctx, w.key)
+	if err != nil {
+		return err
+	}
+	var got int64
+	if len(resp.Kvs) > 0 {
+		got, _ = strconv.ParseInt(string(resp.Kvs[0].Value), 10, 64)
+	}
+	if got < acked || got > sent {
+		l.tb.Errorf("%s is %d at revision %d of member %x; %d was acknowledged, %d sent",
+			w.key, got, resp.Header.Revision, resp.Header.MemberId, acked, sent)
+	}
+	return nil
+}
+
+// pause returns the longest time without an acknowledged write since it was last asked.
+func (l *load) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := max(l.longest, time.Since(l.last))
+	l.longest = 0
+	return d
+}
+
+// writes returns how many writes were acknowledged so far.
+func (l *load) progress(c *cluster, n int) {
+	c.Helper()
+	l.mu.Lock()
+	begin := l.last
+	l.mu.Unlock()
+	seen := 0
+	c.eventually("writes that go on", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.last.After(begin) {
+			begin, seen = l.last, seen+1
+		}
+		return seen >= n
+	})
+}
+
+// end ends the load and checks every key at every member.
+func (l *load) end(c *cluster) {
+	c.Helper()
+	l.cancel()
+	l.wg.Wait()
+	var total int64
+	for _, m := range c.members {
+		for _, w := range l.writers {
+			if err := l.check(c.within(), c.client(m), w); err != nil {
+				c.Errorf("reading %s at %s: %v", w.key, m.name, err)
+			}
+		}
+	}
+	for _, w := range l.writers {
+		total += w.acked
+	}
+	c.Logf("%d writes, %d failures", total, l.failed.Load())
+	c.checkEqual()
+}
