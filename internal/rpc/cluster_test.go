@@ -23,7 +23,7 @@ func TestPeerURLsAreCheckedAsInEtcd(t *testing.T) {
 		"one good and one bad": {[]string{"http://127.0.0.1:3", "bad"}, nil},
 		"two, sorted":          {[]string{" http://b:2", "http://a:1"}, []string{"http://a:1", "http://b:2"}},
 		"a name and TLS":       {[]string{"https://host:1"}, []string{"https://host:1"}},
-		"a socket":             {[]string{"unix://localhost:m1"}, []string{"unix://localhost:m1"}},
+		"a socket":             {[]string{"unix:///run/m1"}, []string{"unix:///run/m1"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

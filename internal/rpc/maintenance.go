@@ -48,8 +48,8 @@ type MaintenanceMember interface {
 	ValidateDowngrade(ctx context.Context, target string) (clusterVersion string, err error)
 	EnableDowngrade(ctx context.Context, target string) (clusterVersion string, err error)
 	CancelDowngrade(ctx context.Context) (clusterVersion string, err error)
-	// Members returns the membership as applied.
-	Members() *cluster.Membership
+	// TransferLeader gives leadership to another voter; to this member itself it does nothing.
+	TransferLeader(ctx context.Context, to cluster.ID) error
 }
 
 // errUnknownMethod is returned for an action that the Downgrade method does not have.
@@ -135,16 +135,13 @@ func (s *Maintenance) Defragment(ctx context.Context, _ *etcdserverpb.Defragment
 
 // MoveLeader implements etcdserverpb.MaintenanceServer. Only the leader can give leadership away, and only to a voter; to
 // itself it has nothing to do.
-func (s *Maintenance) MoveLeader(_ context.Context, r *etcdserverpb.MoveLeaderRequest) (*etcdserverpb.MoveLeaderResponse, error) {
+func (s *Maintenance) MoveLeader(ctx context.Context, r *etcdserverpb.MoveLeaderRequest) (*etcdserverpb.MoveLeaderResponse, error) {
 	st := s.status()
 	if st.Leader != st.MemberID {
 		return nil, rpctypes.ErrGRPCNotLeader
 	}
-	if m, ok := s.member.Members().Member(cluster.ID(r.GetTargetID())); !ok || m.IsLearner {
-		return nil, rpctypes.ErrGRPCBadLeaderTransferee
-	}
-	if r.GetTargetID() != st.MemberID {
-		return nil, status.Error(codes.Unimplemented, "ashlar: a leader cannot give leadership away yet")
+	if err := s.member.TransferLeader(ctx, cluster.ID(r.GetTargetID())); err != nil {
+		return nil, toStatus(err)
 	}
 	return &etcdserverpb.MoveLeaderResponse{}, nil
 }
