@@ -83,17 +83,57 @@ func (v *View) hashCounting(ctx context.Context, whole int64, recordsMax int) (u
 }
 
 // lastCounted returns up to which revision a change makes the version before it, at or below the compact revision, not
-// count: that of the view. When no key at all is live there, etcd leaves out only what compaction removes, be it
-// removed already or not.
+// count: that of the view. When etcd would keep no key at all there, it leaves out only what compaction removes, be it
+// removed already or not. It would keep those that are live, but for one that the revision itself deletes and puts again.
 func (v *View) lastCounted() (int64, error) {
 	if v.compact < 0 || v.rev <= 0 {
 		return v.rev, nil
 	}
 	live, err := v.snap.countByRuns(nil, fromKeyOn, v.rev)
+	if err == nil && live > 0 {
+		var again int64
+		again, err = v.putAgain(v.rev)
+		live -= again
+	}
 	if err != nil || live > 0 {
 		return v.rev, err
 	}
 	return v.compact, nil
+}
+
+// putAgain returns how many keys a revision deletes and puts again.
+func (v *View) putAgain(rev int64) (n int64, err error) {
+	created := make(map[string]bool) // by the revision and live after it; true if deleted in it, too
+	err = v.eachChange(rev, func(h *historyWalk) {
+		switch {
+		case h.kind == EventDelete:
+			delete(created, string(h.key))
+		case h.prev.IsZero():
+			created[string(h.key)] = false
+		}
+	})
+	if err != nil || len(created) == 0 {
+		return 0, err
+	}
+	err = v.eachChange(rev, func(h *historyWalk) {
+		if again, ok := created[string(h.key)]; ok && !again && h.kind == EventDelete {
+			created[string(h.key)] = true
+			n++
+		}
+	})
+	return n, err
+}
+
+// eachChange calls fn with each change of a revision, in order.
+func (v *View) eachChange(rev int64, fn func(h *historyWalk)) error {
+	h, err := v.snap.walkHistory(Revision{Main: rev}, rev)
+	if err != nil {
+		return err
+	}
+	for h.next() {
+		fn(h)
+	}
+	return h.close()
 }
 
 // hashPass hashes the records of the revisions (from, to] one by one. When they are too many it lowers to and says so.

@@ -157,12 +157,6 @@ func (v *View) hashCompaction(ctx context.Context) (uint32, error) {
 
 // deletesAt tells whether a revision deletes a key.
 func (v *View) deletesAt(rev int64) (deletes bool, err error) {
-	h, err := v.snap.walkHistory(Revision{Main: rev}, rev)
-	if err != nil {
-		return false, err
-	}
-	for !deletes && h.next() {
-		deletes = h.kind == EventDelete
-	}
-	return deletes, h.close()
+	err = v.eachChange(rev, func(h *historyWalk) { deletes = deletes || h.kind == EventDelete })
+	return deletes, err
 }

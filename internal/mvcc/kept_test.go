@@ -126,6 +126,39 @@ func TestACompactionToTheLastDeletionKeepsAHashOfItsOwn(t *testing.T) {
 	}
 }
 
+// Found by test/differential, as the one above: a key that the revision itself deletes and puts again is not one that
+// etcd's HashKV keeps.
+func TestAKeyPutAgainInTheRevisionHashedIsNotKept(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	put(t, s, "a", "1") // revision 2
+	compact(t, s, 2)
+	entry(t, s, func(w *Writer) {
+		if _, err := w.DeleteRange([]byte("a"), fromKeyOn, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.PutBlind([]byte("a"), []byte("2"), 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	v, err := s.View(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	want, err := v.hashCounting(t.Context(), 2, hashRecordsMax) // with the version of revision 2
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hashAt(t, s, 3); got.Hash != want {
+		t.Errorf("%08x, want %08x", got.Hash, want)
+	}
+	put(t, s, "b", "1")
+	if n, err := v.putAgain(4); n != 0 || err != nil {
+		t.Errorf("at a put alone: %d, %v", n, err)
+	}
+}
+
 func TestALargeStoreKeepsHashesOnlyWhenTold(t *testing.T) {
 	t.Parallel()
 	for name, always := range map[string]bool{"not told": false, "told": true} {

@@ -209,7 +209,18 @@ func (m *model) versions(rev int64) (out []modelVersion) {
 
 // hash is HashKV by the letter of the description of etcd's files.
 func (m *model) hash(rev int64) uint32 {
-	return m.hashIf(len(m.live("", "\x00", rev)) > 0, rev)
+	left := 0
+	for _, v := range m.live("", "\x00", rev) {
+		if !m.deletedAt(v.key, rev) {
+			left++
+		}
+	}
+	return m.hashIf(left > 0, rev)
+}
+
+// deletedAt tells whether a revision deletes a key, be it to put it again.
+func (m *model) deletedAt(key string, rev int64) bool {
+	return slices.ContainsFunc(m.keys[key], func(v modelVersion) bool { return v.deleted && v.rev.Main == rev })
 }
 
 // hashCompaction is the hash that a compaction to rev keeps: the tombstones of rev are as good as live keys.
