@@ -45,8 +45,8 @@ func (d *durability) onFlush() {
 func (d *durability) run() {
 	ticker := d.m.cfg.Clock.NewTicker(durabilityCheck)
 	defer ticker.Stop()
-	for {
-		var err error
+	err := d.cut() // all that was applied before this start is durable
+	for err == nil {
 		select {
 		case <-d.flushed:
 			err = d.cut()
@@ -55,11 +55,8 @@ func (d *durability) run() {
 		case <-d.m.stop:
 			return
 		}
-		if err != nil {
-			d.m.fatal(err)
-			return
-		}
 	}
+	d.m.fatal(err)
 }
 
 func (d *durability) flushIfDue(now time.Time) error {

@@ -23,7 +23,6 @@ const (
 
 // postAll posts what no stream could take.
 func (r *remote) postAll() {
-	c := complaint{clock: r.t.cfg.Clock, log: r.log.With("path", "/raft")}
 	for {
 		m := r.posts.takeOne()
 		if m == nil {
@@ -35,10 +34,8 @@ func (r *remote) postAll() {
 			}
 		}
 		if err := r.post(m); err != nil && r.ctx.Err() == nil {
-			c.tell(err)
+			r.log.Debug("cannot post a message", "error", err) // that the remote is not connected is told by read
 			r.t.raft.ReportUnreachable(r.id)
-		} else {
-			c.clear()
 		}
 	}
 }
