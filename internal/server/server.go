@@ -37,9 +37,15 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 		return err
 	}
 	closeListeners := func() error { return errors.Join(closeAll(forClients), closeAll(forPeers)) }
+	e, err := encrypt(&cfg, log)
+	if err != nil {
+		return errors.Join(err, closeListeners())
+	}
+	e.forPeers(forPeers)
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
+	p.http.DialTLSContext = e.dialing.Dial
 	m, remotes, err := openMember(ctx, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
@@ -77,7 +83,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	case <-ctx.Done():
 		return closeListeners()
 	}
-	broken := s.serve(forClients)
+	broken := s.serve(forClients, e.forClients)
 	for _, l := range forClients {
 		log.Info("ready to serve client requests", "address", l.Addr().String())
 	}

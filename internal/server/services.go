@@ -57,6 +57,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			Clock:                clock.Real(),
 			Gate:                 gate,
 			Logger:               log,
+			Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
 		}),
 		http: &http.Server{
 			Handler: web.Handler(web.Options{
@@ -71,7 +72,8 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(), Authorize: gate.Watch}),
 		leases:  rpc.NewLease(m),
 	}
-	s.leases.Permit = gate.Lease
+	web.Prepare(s.http)
+	s.leases.Permit, s.leases.PermitKeys = gate.Lease, gate.LeaseKeys
 	members := rpc.NewCluster(m)
 	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
@@ -98,12 +100,12 @@ func status(cfg *config.Config, m *member.Member) rpc.Status {
 	}
 }
 
-// serve serves the listeners until stop. An error that ends serving comes on the
-// channel.
-func (s *services) serve(listeners []net.Listener) <-chan error {
+// serve serves the listeners until stop; encrypt makes of each of them, by its index, one with TLS where there is to be any. An
+// error that ends serving comes on the channel.
+func (s *services) serve(listeners []net.Listener, encrypt func(int, net.Listener) net.Listener) <-chan error {
 	broken := make(chan error, 2*len(listeners))
-	for _, l := range listeners {
-		forGRPC, forHTTP := web.Split(s.conns.Listen(l))
+	for i, l := range listeners {
+		forGRPC, forHTTP := web.Split(encrypt(i, s.conns.Listen(l)))
 		s.wg.Go(func() {
 			if err := s.grpc.Serve(forGRPC); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				broken <- err

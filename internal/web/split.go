@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"net"
 	"slices"
@@ -15,22 +16,29 @@ const (
 	preface = "PRI * HTTP/2.0"
 	// peekTimeout is how long a connection may take to show what it is.
 	peekTimeout = 10 * time.Second
+	// requestWait is how long a client that has begun with HTTP/2 may take until its first request shows what it is.
+	requestWait = time.Second
 	// pendingMax bounds the pending connections; more wait in the operating system's queue.
 	pendingMax = 4096
 	// acceptRetry is how long accepting rests after an error that may pass, such as too many open files.
 	acceptRetry = 50 * time.Millisecond
 )
 
-// Split takes a listener without TLS apart: connections that speak HTTP/2 come out of grpc, all others out of http. Each
-// half is closed by itself; its new connections are closed then. The second Close, or closing
-// lis, ends both. The error that ends lis is returned by both.
+// Split takes a listener apart, whose connections are without TLS or are *tls.Conn with the handshake behind them: those of gRPC
+// clients come out of grpc, all others out of http. Each half is closed by itself; its new connections are closed then. The
+// second Close, or closing lis, ends both. The error that ends lis is returned by both.
+//
+// HTTP/1 is known by its first bytes or by what the handshake has settled. With TLS, a client that offers HTTP/2 alone
+// is a gRPC client, and nothing of what it sends is looked at. Every other client that begins with HTTP/2 may be
+// one or not: the content type of its first request decides. One that connects and asks nothing is taken for a gRPC client without
+// TLS, which no browser speaks, and for a browser with it.
 func Split(lis net.Listener) (grpc, http net.Listener) {
-	return split(lis, peekTimeout)
+	return split(lis, peekTimeout, requestWait)
 }
 
-func split(lis net.Listener, timeout time.Duration) (grpc, http net.Listener) {
+func split(lis net.Listener, timeout, wait time.Duration) (grpc, http net.Listener) {
 	s := &splitter{
-		lis: lis, timeout: timeout, open: 2,
+		lis: lis, timeout: timeout, wait: wait, open: 2,
 		slots: make(chan struct{}, pendingMax), pending: make(map[net.Conn]struct{}), ended: make(chan struct{}),
 	}
 	s.grpc, s.http = newHalf(s), newHalf(s)
@@ -41,7 +49,8 @@ func split(lis net.Listener, timeout time.Duration) (grpc, http net.Listener) {
 // splitter accepts connections and hands them to its halves.
 type splitter struct {
 	lis        net.Listener
-	timeout    time.Duration
+	timeout    time.Duration // of the first bytes
+	wait       time.Duration // of the first request
 	grpc, http *half
 	slots      chan struct{} // holds one element for each pending connection
 
@@ -102,38 +111,77 @@ func (s *splitter) end(err error) {
 
 // sort finds out what c speaks and hands it to that half.
 func (s *splitter) sort(c net.Conn) {
-	half, head, ok := s.peek(c)
+	half, sorted, ok := s.peek(c)
 	<-s.slots
 	if !ok {
 		_ = c.Close()
 		return
 	}
-	half.give(&replayed{Conn: c, head: head})
+	half.give(sorted)
 }
 
-// peek reads the first bytes of c: no more than tell what it speaks.
-func (s *splitter) peek(c net.Conn) (h *half, head []byte, ok bool) {
+// peek tells what c speaks, from no more bytes than tell it, and returns it as that half needs it.
+func (s *splitter) peek(c net.Conn) (h *half, sorted net.Conn, ok bool) {
 	if !s.track(c) {
 		return nil, nil, false
 	}
 	defer s.untrack(c)
+	encrypted := false
+	if t, is := c.(*tls.Conn); is {
+		encrypted = true
+		switch settled := t.ConnectionState().NegotiatedProtocol; {
+		case settled == "h2" && offersOnlyH2(t):
+			return s.grpc, c, true
+		case settled != "h2" && settled != "":
+			return s.http, c, true
+		}
+	}
 	if c.SetReadDeadline(time.Now().Add(s.timeout)) != nil {
 		return nil, nil, false
 	}
+	head, http2, ok := peekPreface(c)
+	switch {
+	case !ok:
+		return nil, nil, false
+	case !http2:
+		return s.http, &replayed{Conn: c, head: head}, c.SetReadDeadline(time.Time{}) == nil
+	}
+	o := opening{conn: c, read: head, wait: s.wait}
+	saw := o.look()
+	if c.SetDeadline(time.Time{}) != nil {
+		return nil, nil, false
+	}
+	if saw == sawGRPC || saw == sawNothing && !encrypted {
+		return s.grpc, &replayed{Conn: c, head: o.read}, true
+	}
+	sorted = &replayed{Conn: c, head: o.read}
+	if o.greeted {
+		sorted = &unacknowledged{Conn: sorted, pass: prefaceBytes}
+	}
+	return s.http, sorted, true
+}
+
+// offersOnlyH2 tells whether the client has offered HTTP/2 and nothing else in its handshake.
+func offersOnlyH2(c *tls.Conn) bool {
+	o, ok := c.NetConn().(interface{ Offered() []string })
+	return ok && slices.Equal(o.Offered(), []string{"h2"})
+}
+
+// peekPreface reads the first bytes of c until they differ from the preface of HTTP/2 or are equal to its first line.
+func peekPreface(c net.Conn) (head []byte, http2, ok bool) {
 	head = make([]byte, 0, len(preface))
-	for h == nil {
+	for {
 		n, err := c.Read(head[len(head):cap(head)])
 		head = head[:len(head)+n]
 		switch {
 		case !bytes.HasPrefix([]byte(preface), head):
-			h = s.http
+			return head, false, true
 		case len(head) == len(preface):
-			h = s.grpc
+			return head, true, true
 		case err != nil:
-			return nil, nil, false
+			return nil, false, false
 		}
 	}
-	return h, head, c.SetReadDeadline(time.Time{}) == nil
 }
 
 // track makes end close c. It returns false when the end has come.
@@ -214,19 +262,3 @@ func (s *splitter) leave() error {
 
 // Addr implements net.Listener.
 func (h *half) Addr() net.Addr { return h.s.lis.Addr() }
-
-// replayed is a connection whose first bytes were read already.
-type replayed struct {
-	net.Conn
-	head []byte // what is left of them
-}
-
-// Read implements net.Conn.
-func (c *replayed) Read(p []byte) (int, error) {
-	if len(c.head) == 0 {
-		return c.Conn.Read(p)
-	}
-	n := copy(p, c.head)
-	c.head = c.head[n:]
-	return n, nil
-}

@@ -1,12 +1,17 @@
 package web
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func listen(t *testing.T) net.Listener {
@@ -55,14 +60,22 @@ func accepted(t *testing.T, l net.Listener) string {
 
 func TestConnectionsGoWhereTheirFirstBytesSay(t *testing.T) {
 	t.Parallel()
-	h2 := preface + "\r\n\r\nSM\r\n\r\nand frames"
+	grpc := opened(t, settings(false), request(1, "application/grpc+proto"))
+	waiting := opened(t, settings(false))
+	plain := opened(t, settings(false), request(1, ""))
+	confused := http2.ClientPreface + "and no frames at all"
 	for _, c := range []struct {
 		name  string
 		parts []string
 		grpc  bool
 	}{
-		{"HTTP/2 in one write", []string{h2}, true},
-		{"HTTP/2 byte by byte", strings.Split(h2, ""), true},
+		{"a gRPC request in one write", []string{grpc}, true},
+		{"a gRPC request byte by byte", strings.Split(grpc, ""), true},
+		{"a gRPC request after much else", []string{opened(t, settings(false), window, window, ping, settings(true), request(1, "application/grpc"))}, true},
+		{"HTTP/2 that asks nothing", []string{waiting}, true},
+		{"HTTP/2 that is no gRPC", []string{plain}, false},
+		{"HTTP/2 that is no gRPC, byte by byte", strings.Split(plain, ""), false},
+		{"the preface of HTTP/2 and no frames", []string{confused}, false},
 		{"a GET", []string{"GET /version HTTP/1.1\r\n\r\n"}, false},
 		{"a method that begins like the preface", []string{"PR", "OPFIND / HTTP/1.1\r\n\r\n"}, false},
 		{"the preface of another version", []string{"PRI * HTTP/3.0\r\n\r\n"}, false},
@@ -71,13 +84,13 @@ func TestConnectionsGoWhereTheirFirstBytesSay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			lis := listen(t)
-			grpc, http := Split(lis)
+			forGRPC, http := Split(lis)
 			client := dial(t, lis)
 			send(t, client, c.parts...)
-			_ = client.Close()
+			_ = client.(*net.TCPConn).CloseWrite()
 			half := http
 			if c.grpc {
-				half = grpc
+				half = forGRPC
 			}
 			if got, want := accepted(t, half), strings.Join(c.parts, ""); got != want {
 				t.Errorf("read %q, want %q", got, want)
@@ -86,10 +99,87 @@ func TestConnectionsGoWhereTheirFirstBytesSay(t *testing.T) {
 	}
 }
 
+// emptySettings is the frame with which the splitter greets a client.
+const emptySettings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+// write writes a frame.
+type write func(f *http2.Framer) error
+
+func settings(ack bool) write {
+	return func(f *http2.Framer) error {
+		if ack {
+			return f.WriteSettingsAck()
+		}
+		return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	}
+}
+
+func window(f *http2.Framer) error { return f.WriteWindowUpdate(0, 1<<20) }
+func ping(f *http2.Framer) error   { return f.WritePing(false, [8]byte{1}) }
+
+// request is a request with a content type, or a GET where it is empty, in several frames.
+func request(stream uint32, contentType string) write {
+	return func(f *http2.Framer) error {
+		var block bytes.Buffer
+		e := hpack.NewEncoder(&block)
+		fields := [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", "/etcdserverpb.KV/Range"}, {":authority", "x"}, {"content-type", contentType}}
+		if contentType == "" {
+			fields[0][1], fields[2][1] = "GET", "/version"
+			fields = fields[:4]
+		}
+		for _, x := range fields {
+			if err := e.WriteField(hpack.HeaderField{Name: x[0], Value: x[1]}); err != nil {
+				return err
+			}
+		}
+		b, half := block.Bytes(), block.Len()/2
+		if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: b[:half], EndStream: contentType == ""}); err != nil {
+			return err
+		}
+		return f.WriteContinuation(stream, true, b[half:])
+	}
+}
+
+// opened is what an HTTP/2 client sends.
+func opened(t testing.TB, frames ...write) string {
+	t.Helper()
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	f := http2.NewFramer(&b, nil)
+	for _, w := range frames {
+		if err := w(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+func TestAClientThatWaitsIsGreetedAndTakenForGRPC(t *testing.T) {
+	t.Parallel()
+	lis := listen(t)
+	forGRPC, _ := split(lis, peekTimeout, 50*time.Millisecond)
+	c := dial(t, lis)
+	send(t, c, opened(t, settings(false)))
+	greeting := make([]byte, len(emptySettings))
+	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != emptySettings {
+		t.Fatalf("greeted with %q, %v", greeting, err)
+	}
+	server, err := forGRPC.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := opened(t, settings(true))[len(http2.ClientPreface):]
+	send(t, c, rest)
+	_ = c.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(server); err != nil || string(b) != opened(t, settings(false), settings(true)) {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
+
 func TestASilentConnectionIsClosed(t *testing.T) {
 	t.Parallel()
 	lis := listen(t)
-	split(lis, 20*time.Millisecond)
+	split(lis, 20*time.Millisecond, requestWait)
 	c := dial(t, lis)
 	send(t, c, "PRI")
 	if _, err := c.Read(make([]byte, 1)); err == nil {
@@ -100,7 +190,7 @@ func TestASilentConnectionIsClosed(t *testing.T) {
 func TestTheDeadlineOfPeekingDoesNotStay(t *testing.T) {
 	t.Parallel()
 	lis := listen(t)
-	_, http := split(lis, 100*time.Millisecond)
+	_, http := split(lis, 100*time.Millisecond, requestWait)
 	c := dial(t, lis)
 	send(t, c, "G")
 	server, err := http.Accept()
@@ -142,9 +232,9 @@ func TestAHalfIsClosedByItself(t *testing.T) {
 		t.Errorf("the second Close: %v", err)
 	}
 	refused := dial(t, lis)
-	send(t, refused, preface)
-	if _, err := refused.Read(make([]byte, 1)); err == nil {
-		t.Error("a connection to a closed half was answered")
+	send(t, refused, opened(t, settings(false), request(1, "application/grpc")))
+	if b, err := io.ReadAll(refused); len(b) != len(emptySettings) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection to a closed half was answered: %q, %v", b, err)
 	}
 	c := dial(t, lis)
 	send(t, c, "GET")

@@ -1,0 +1,64 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// Credentials returns the credentials of a server whose connections have their TLS handshake behind them, or have none. The
+// peer's AuthInfo of a request is a credentials.TLSInfo where there is TLS.
+func Credentials() credentials.TransportCredentials { return handshaken{} }
+
+// TLSState returns the TLS state of a connection that was accepted, nil when it has none. It looks through connections that
+// have a method NetConn.
+func TLSState(c net.Conn) *tls.ConnectionState {
+	for c != nil {
+		if t, ok := c.(*tls.Conn); ok {
+			state := t.ConnectionState()
+			return &state
+		}
+		outer, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = outer.NetConn()
+	}
+	return nil
+}
+
+// handshaken takes connections as they are.
+type handshaken struct{}
+
+var errServerOnly = errors.New("these credentials are of a server")
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (handshaken) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	state := TLSState(c)
+	if state == nil {
+		return insecure.NewCredentials().ServerHandshake(c)
+	}
+	return c, credentials.TLSInfo{
+		State: *state, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+	}, nil
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (handshaken) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errServerOnly
+}
+
+// Info implements credentials.TransportCredentials.
+func (handshaken) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+
+// Clone implements credentials.TransportCredentials.
+func (h handshaken) Clone() credentials.TransportCredentials { return h }
+
+// OverrideServerName implements credentials.TransportCredentials.
+func (handshaken) OverrideServerName(string) error { return errServerOnly }

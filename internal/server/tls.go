@@ -1,0 +1,123 @@
+package server
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/config"
+	"github.com/ashlar-kv/ashlar/internal/tlsconf"
+)
+
+// encryption is how the two sides of a member use TLS.
+type encryption struct {
+	clients, peers []*tls.Config   // of each address; nil for one without TLS
+	dialing        *tlsconf.Source // for connections to other members
+	log            *slog.Logger
+}
+
+// encrypt opens the certificates that the addresses need.
+func encrypt(cfg *config.Config, log *slog.Logger) (*encryption, error) {
+	clients, members, err := sources(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	e := &encryption{dialing: members, log: log}
+	if e.clients, err = configs(cfg.ListenClientURLs, clients, "h2", "http/1.1"); err != nil {
+		return nil, err
+	}
+	e.peers, err = configs(cfg.ListenPeerURLs, members, "http/1.1")
+	return e, err
+}
+
+func configs(urls config.URLs, s *tlsconf.Source, protocols ...string) ([]*tls.Config, error) {
+	out := make([]*tls.Config, len(urls))
+	for i := range urls {
+		if !withTLS(urls[i].Scheme) {
+			continue
+		}
+		var err error
+		if out[i], err = s.Server(protocols...); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// forClients returns the listener of the client address at i with its TLS, if it has any.
+func (e *encryption) forClients(i int, l net.Listener) net.Listener { return e.wrap(l, e.clients[i]) }
+
+// forPeers wraps the listeners of the peer addresses.
+func (e *encryption) forPeers(ls []net.Listener) {
+	for i, l := range ls {
+		ls[i] = e.wrap(l, e.peers[i])
+	}
+}
+
+func (e *encryption) wrap(l net.Listener, c *tls.Config) net.Listener {
+	if c == nil {
+		return l
+	}
+	return tlsconf.Listen(l, c, e.log)
+}
+
+func withTLS(scheme string) bool { return scheme == "https" || scheme == "unixs" }
+
+func anyTLS(urls config.URLs) bool {
+	for i := range urls {
+		if withTLS(urls[i].Scheme) {
+			return true
+		}
+	}
+	return false
+}
+
+// sources opens the certificates of both sides. Settings of a side of which nothing has TLS are not looked at, as in etcd. With
+// them, it makes the certificates that are to be made at start.
+func sources(cfg *config.Config, log *slog.Logger) (clients, members *tlsconf.Source, err error) {
+	if anyTLS(cfg.ListenClientURLs) {
+		o := options(cfg, &cfg.ClientTLS, "client", log)
+		if err := selfSigned(cfg, &cfg.ClientTLS, &o, cfg.ListenClientURLs); err != nil {
+			return nil, nil, err
+		}
+		if clients, err = tlsconf.Open(o); err != nil {
+			return nil, nil, err
+		}
+	}
+	o := options(cfg, &cfg.PeerTLS, "peer", log)
+	o.CheckSAN = !cfg.PeerTLS.SkipClientSAN
+	if anyTLS(cfg.ListenPeerURLs) {
+		if err := selfSigned(cfg, &cfg.PeerTLS, &o, cfg.ListenPeerURLs); err != nil {
+			return nil, nil, err
+		}
+	}
+	// A member without TLS of its own may still dial others that have it.
+	members, err = tlsconf.Open(o)
+	return clients, members, err
+}
+
+func options(cfg *config.Config, t *config.TLS, side string, log *slog.Logger) tlsconf.Options {
+	return tlsconf.Options{
+		Cert: t.Cert, Key: t.Key, ClientCert: t.ClientCert, ClientKey: t.ClientKey, CA: t.CA, CRL: t.CRL,
+		ClientCertAuth: t.ClientCertAuth, AllowedCN: t.AllowedCN, AllowedHostname: t.AllowedHostname,
+		MinVersion: cfg.TLSMinVersion, MaxVersion: cfg.TLSMaxVersion, CipherSuites: cfg.CipherSuites,
+		Side: side, Clock: clock.Real(), Logger: log,
+	}
+}
+
+// selfSigned makes a certificate for a side that wants one made and has none, in the place where etcd makes it.
+func selfSigned(cfg *config.Config, t *config.TLS, o *tlsconf.Options, urls config.URLs) (err error) {
+	if !t.Auto || t.Given() {
+		return nil
+	}
+	var hosts []string
+	for i := range urls {
+		hosts = append(hosts, urls[i].Hostname())
+	}
+	o.SelfSigned = true
+	o.Cert, o.Key, err = tlsconf.SelfSigned(filepath.Join(cfg.DataDir, "fixtures", o.Side), hosts, cfg.SelfSignedCertValidity, time.Now())
+	return err
+}
