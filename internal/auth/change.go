@@ -118,7 +118,7 @@ func (c *Change) count() error {
 
 func (c *Change) storeStanding() error {
 	c.changed = true
-	if err := c.b.Set(recordKey(kindSwitch, ""), c.standing.encode(), nil); err != nil {
+	if err := c.b.Set(StandingKey(), c.standing.encode(), nil); err != nil {
 		return fmt.Errorf("store the auth revision: %w", err)
 	}
 	return nil
@@ -128,7 +128,7 @@ func (c *Change) storeStanding() error {
 func (c *Change) setUser(u User) error {
 	v, err := encodeUser(&u)
 	if err == nil {
-		err = c.b.Set(recordKey(kindUser, u.Name), v, nil)
+		err = c.b.Set(recordKey(RecordUser, u.Name), v, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("store the user %q: %w", u.Name, err)
@@ -148,7 +148,7 @@ func (c *Change) putUser(name string, a *account) {
 func (c *Change) setRole(r *Role) error {
 	v, err := encodeRole(r)
 	if err == nil {
-		err = c.b.Set(recordKey(kindRole, r.Name), v, nil)
+		err = c.b.Set(recordKey(RecordRole, r.Name), v, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("store the role %q: %w", r.Name, err)

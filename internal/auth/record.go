@@ -63,15 +63,36 @@ type account struct {
 	merged atomic.Pointer[merged]
 }
 
-// The kinds of records in the space; a name follows the first two.
+// Record is a kind of records in the space.
+type Record byte
+
+// The kinds; a name follows that of users and roles.
 const (
-	kindUser   = 'u'
-	kindRole   = 'r'
-	kindSwitch = 's'
+	RecordUser     Record = 'u'
+	RecordRole     Record = 'r'
+	RecordStanding Record = 's'
 )
 
-func recordKey(kind byte, name string) []byte {
-	return storage.AppendPlainKey(nil, storage.SpaceAuth, []byte{kind}, []byte(name))
+func recordKey(kind Record, name string) []byte {
+	return storage.AppendPlainKey(nil, storage.SpaceAuth, []byte{byte(kind)}, []byte(name))
+}
+
+// SplitKey splits the key of a record; rest is the key without the space, as storage.PlainRest returns it. The name
+// aliases it. The kind is 0 for no key of the space.
+func SplitKey(rest []byte) (kind Record, name []byte) {
+	if len(rest) == 0 {
+		return 0, nil
+	}
+	return Record(rest[0]), rest[1:]
+}
+
+// StandingKey is the key of the switch and the auth revision.
+func StandingKey() []byte { return recordKey(RecordStanding, "") }
+
+// DecodeStanding reads the record of StandingKey. The error wraps storage.ErrCorrupt.
+func DecodeStanding(v []byte) (enabled bool, revision uint64, err error) {
+	s, err := decodeStanding(v)
+	return s.enabled, s.revision, err
 }
 
 // standing is the switch.

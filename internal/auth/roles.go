@@ -31,7 +31,7 @@ func (c *Change) DeleteRole(name string) error {
 	if c.role(name) == nil {
 		return ErrRoleNotFound
 	}
-	if err := c.b.Delete(recordKey(kindRole, name), nil); err != nil {
+	if err := c.b.Delete(recordKey(RecordRole, name), nil); err != nil {
 		return fmt.Errorf("remove the role %q: %w", name, err)
 	}
 	c.putRole(name, nil)

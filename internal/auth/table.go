@@ -52,23 +52,21 @@ func Load(db *storage.DB) (_ *Table, err error) {
 
 // load takes one record; rest is its key without the space.
 func (t *Table) load(rest, value []byte) error {
-	if len(rest) == 0 {
-		return fmt.Errorf("%w: a key without a kind", storage.ErrCorrupt)
-	}
-	switch name := string(rest[1:]); {
-	case rest[0] == kindUser:
+	kind, raw := SplitKey(rest)
+	switch name := string(raw); {
+	case kind == RecordUser:
 		u, err := decodeUser(name, value)
 		if err == nil {
 			t.users[u.Name] = u
 		}
 		return err
-	case rest[0] == kindRole:
+	case kind == RecordRole:
 		r, err := decodeRole(name, value)
 		if err == nil {
 			t.roles[r.Name] = r
 		}
 		return err
-	case rest[0] == kindSwitch && name == "":
+	case kind == RecordStanding && name == "":
 		s, err := decodeStanding(value)
 		if err == nil {
 			t.standing.Store(&s)

@@ -31,7 +31,7 @@ func (c *Change) DeleteUser(name string) error {
 	if c.user(name) == nil {
 		return ErrUserNotFound
 	}
-	if err := c.b.Delete(recordKey(kindUser, name), nil); err != nil {
+	if err := c.b.Delete(recordKey(RecordUser, name), nil); err != nil {
 		return fmt.Errorf("remove the user %q: %w", name, err)
 	}
 	c.putUser(name, nil)

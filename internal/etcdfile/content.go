@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -152,9 +153,39 @@ func (c *Content) alarms(put sink) error {
 	})
 }
 
-// auth gives what a cluster without users has: etcd starts to count at 1.
+// auth gives users and roles, whose records are etcd's. In a cluster without any, etcd starts to count at 1.
 func (c *Content) auth(put sink) error {
-	return put(bucketAuth, []byte(authRevision), appendNumber(nil, 1))
+	v, found, err := c.at(auth.StandingKey())
+	revision := uint64(1)
+	if found {
+		var enabled bool
+		if enabled, revision, err = auth.DecodeStanding(v); err == nil {
+			err = put(bucketAuth, []byte(authEnabled), []byte{boolByte(enabled)})
+		}
+	}
+	if err == nil {
+		err = put(bucketAuth, []byte(authRevision), appendNumber(nil, revision))
+	}
+	if err != nil {
+		return err
+	}
+	// Roles come before users, in the state and in the file.
+	return c.each(storage.SpaceAuth, func(rest, v []byte) error {
+		switch kind, name := auth.SplitKey(rest); kind {
+		case auth.RecordRole:
+			return put(bucketAuthRoles, name, v)
+		case auth.RecordUser:
+			return put(bucketAuthUsers, name, v)
+		}
+		return nil
+	})
+}
+
+func boolByte(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (c *Content) cluster(put sink) error {

@@ -154,6 +154,14 @@ func (g *Gate) Lease(ctx context.Context, id int64, access LeaseAccess) (context
 	return a.ctx, err
 }
 
+// LeaseKeys says whether the client of ctx may read keys: it is Lease.PermitKeys.
+func (g *Gate) LeaseKeys(ctx context.Context, keys [][]byte) error {
+	_, err := g.admit(ctx, func(j *auth.Judge) error {
+		return apply.PermitLeaseRead(j, 0, func(int64) ([][]byte, error) { return keys, nil })
+	})
+	return err
+}
+
 // authenticated is the need to be known.
 func authenticated(j *auth.Judge) error { return j.Authenticated() }
 

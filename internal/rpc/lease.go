@@ -53,6 +53,10 @@ type Lease struct {
 	// proposed. It is asked before anything is changed. Set before Register; nil allows everyone everything.
 	Permit func(ctx context.Context, id int64, a LeaseAccess) (context.Context, error)
 
+	// PermitKeys says whether the client of ctx may be told of keys that hang on a lease: those of the answer, which may be
+	// others than Permit saw. Set before Register; nil allows everyone everything.
+	PermitKeys func(ctx context.Context, keys [][]byte) error
+
 	stopOnce sync.Once
 	stopped  chan struct{}
 }
@@ -124,6 +128,11 @@ func (s *Lease) LeaseTimeToLive(ctx context.Context, r *etcdserverpb.LeaseTimeTo
 	}
 	if err != nil {
 		return nil, toStatus(err)
+	}
+	if s.PermitKeys != nil && len(st.Keys) > 0 {
+		if err := s.PermitKeys(ctx, st.Keys); err != nil {
+			return nil, toStatus(err)
+		}
 	}
 	return &etcdserverpb.LeaseTimeToLiveResponse{
 		Header: s.header(0), ID: st.ID, TTL: st.Remaining, GrantedTTL: st.Granted, Keys: st.Keys,
