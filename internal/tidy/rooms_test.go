@@ -15,7 +15,7 @@ type room struct {
 }
 
 // leaves may be imported from everywhere and import nothing of ours.
-var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging"}
+var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority"}
 
 // state are the siblings that apply joins.
 var state = []string{"internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
