@@ -24,8 +24,8 @@ const prefixLettersMin = 16
 // else be as many as clients log in.
 const simpleTokensMax = 1 << 20
 
-// simpleTokens are the tokens that this member saw assigned by the log since it started. A token is random letters and
-// the index of the entry that assigned it. It ends when it was not used here for the time to live, which is each member's
+// simpleTokens are the tokens that this member saw assigned by the log since it started. A token is random letters and an
+// index. It ends when it was not used here for the time to live, which is each member's
 // own affair, and when the log ends it.
 type simpleTokens struct {
 	clock clock.Clock
@@ -61,7 +61,7 @@ func newSimpleTokens(m *Member) *simpleTokens {
 
 func (s *simpleTokens) subject(ctx context.Context, token string, revision uint64) (auth.Subject, error) {
 	user, ok := s.use(token)
-	if index, formed := tokenIndex(token); !ok && formed && index > s.applied() {
+	if index, formed := tokenIndex(token); !ok && formed && index >= s.applied() {
 		// Another member may have assigned it a moment ago.
 		if err := s.catchUp(ctx); err != nil {
 			return auth.Subject{}, fmt.Errorf("wait for the entry that assigned a token: %w", err)
@@ -74,7 +74,7 @@ func (s *simpleTokens) subject(ctx context.Context, token string, revision uint6
 	return auth.Subject{User: user, Revision: revision}, nil
 }
 
-// tokenIndex returns the index in the text of a simple token.
+// tokenIndex returns the index in the text of a simple token: that of the entry before the one that assigned it.
 func tokenIndex(token string) (index uint64, ok bool) {
 	prefix, text, _ := strings.Cut(token, ".")
 	if len(prefix) < prefixLettersMin || len(text) > 20 {

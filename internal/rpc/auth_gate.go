@@ -86,7 +86,7 @@ func (g *Gate) admit(ctx context.Context, need func(*auth.Judge) error) (admitte
 	for errors.Is(err, auth.ErrOldRevision) && a.moved() {
 		err = a.ask(need)
 	}
-	if errors.Is(err, auth.ErrPermissionDenied) {
+	if errors.Is(err, auth.ErrPermissionDenied) || errors.Is(err, auth.ErrUserNotFound) {
 		// It may have been granted elsewhere before the client asked here.
 		if err := g.member.ReadBarrier(ctx); err != nil {
 			return a, err
