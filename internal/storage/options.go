@@ -2,6 +2,7 @@ package storage
 
 import (
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
@@ -122,6 +123,10 @@ const (
 // rewritten soon, and most reads of what was just written go there.
 const uncompressedLevels = 5
 
+// compactionsMax is how many compactions may run beside each other: they never rest, and as many of them as there are
+// processors would let a request wait for one at each of its steps.
+func compactionsMax() int { return max(1, min(4, runtime.GOMAXPROCS(0)/2)) }
+
 // stateOptions suits point reads and scans of versioned keys under a steady load of writes. Writes stop only when
 // compactions are far behind: a short stop is worse for a member than a read that looks into more tables.
 func stateOptions(o Options) *pebble.Options {
@@ -138,7 +143,7 @@ func stateOptions(o Options) *pebble.Options {
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax() },
 		ReadOnly:                    o.ReadOnly,
 	}
 	p.TargetFileSizes[0] = 4 << 20
