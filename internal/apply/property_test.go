@@ -104,7 +104,7 @@ func (d drawn) ops(deep int) (out []*etcdserverpb.RequestOp) {
 func (d drawn) entry(index uint64) *raftpb.Entry {
 	var cmd Command
 	var m proto.Message
-	switch x := rapid.IntRange(0, 39).Draw(d.T, "command"); {
+	switch x := rapid.IntRange(0, 52).Draw(d.T, "command"); {
 	case x < 12:
 		cmd, m = CommandPut, d.put()
 	case x < 16:
@@ -123,6 +123,8 @@ func (d drawn) entry(index uint64) *raftpb.Entry {
 		cmd, m = CommandLeaseRevoke, revoke(d.lease())
 	case x < 38:
 		cmd, m = CommandLeaseCheckpoint, checkpoint(d.lease(), rapid.Int64Range(-1, 5).Draw(d.T, "remaining"), d.lease(), 3)
+	case x < 51:
+		cmd, m = d.account()
 	default:
 		return entryAt(index, nil)
 	}
@@ -130,7 +132,7 @@ func (d drawn) entry(index uint64) *raftpb.Entry {
 	if err != nil {
 		d.Fatal(err)
 	}
-	return entryAt(index, Encode(Header{ID: index}, cmd, raw))
+	return entryAt(index, Encode(d.header(index), cmd, raw))
 }
 
 // hash says in a word what a lab's state is, current and past.
@@ -138,8 +140,8 @@ func (l *lab) hash() string {
 	hash, compact, rev, err := l.store.HashNow(context.Background(), 0)
 	l.check(err)
 	index, term := l.store.Applied()
-	return fmt.Sprintf("hash %08x at %d, compacted to %d, applied %d/%d, cluster %s, leases %s: %s",
-		hash, rev, compact, term, index, l.members.Version(), l.leaseText(), l.text())
+	return fmt.Sprintf("hash %08x at %d, compacted to %d, applied %d/%d, cluster %s, leases %s, accounts %s: %s",
+		hash, rev, compact, term, index, l.members.Version(), l.leaseText(), l.accountText(), l.text())
 }
 
 // Entries decide alike, however they are cut into groups, compacted, flushed, replayed after a restart or a crash, and
@@ -148,7 +150,7 @@ func TestGroupsRestartsAndWaitersChangeNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		d := drawn{rt}
-		var entries []*raftpb.Entry
+		entries := d.begin()
 		for range rapid.IntRange(1, 40).Draw(rt, "entries") {
 			entries = append(entries, d.entry(uint64(len(entries)+1)))
 		}
