@@ -11,12 +11,16 @@ import (
 // connect is a stock client of the member. It is closed with the test.
 func (m *member) connect(tb testing.TB) *clientv3.Client {
 	tb.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: startTimeout})
+	c, err := newClient(m)
 	if err != nil {
 		tb.Fatalf("connecting to %s: %v", m.client, err)
 	}
 	tb.Cleanup(func() { c.Close() })
 	return c
+}
+
+func newClient(m *member) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: startTimeout, TLS: m.tls})
 }
 
 // within bounds a test's requests so that a server that hangs fails the test instead of the run.

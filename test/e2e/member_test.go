@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -35,6 +36,7 @@ type member struct {
 	extra       []string // more flags
 	prefix      []string // a command that runs the server, such as nsenter
 	binary      string
+	tls         *tls.Config // what clients use; nil without TLS
 	last        *server
 }
 
