@@ -85,7 +85,9 @@ func TestAnEntryIsHeldToItsUser(t *testing.T) {
 	on := func(key string, lease int64) *etcdserverpb.PutRequest {
 		return &etcdserverpb.PutRequest{Key: []byte(key), Lease: lease}
 	}
-	prev := func(key string) *etcdserverpb.PutRequest { return &etcdserverpb.PutRequest{Key: []byte(key), PrevKv: true} }
+	prev := func(key string) *etcdserverpb.PutRequest {
+		return &etcdserverpb.PutRequest{Key: []byte(key), PrevKv: true}
+	}
 	del := func(key, end string, prev bool) *etcdserverpb.DeleteRangeRequest {
 		return &etcdserverpb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end), PrevKv: prev}
 	}
@@ -180,7 +182,9 @@ type touched struct {
 
 // flat lists all that a transaction touches, and makes it, at once.
 func flat(t *rapid.T, depth int, list *[]touched) *etcdserverpb.TxnRequest {
-	key := func(l string) string { return rapid.SampledFrom([]string{"r/1", "r/2", "w/1", "w/2", "b/1", "b/2", "sec"}).Draw(t, l) }
+	key := func(l string) string {
+		return rapid.SampledFrom([]string{"r/1", "r/2", "w/1", "w/2", "b/1", "b/2", "sec"}).Draw(t, l)
+	}
 	end := func(l string) string { return rapid.SampledFrom([]string{"", "", "r0", "w0", "b0", "\x00"}).Draw(t, l) }
 	x := &etcdserverpb.TxnRequest{}
 	for range rapid.IntRange(0, 1).Draw(t, "compares") {
