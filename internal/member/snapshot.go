@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -90,11 +91,17 @@ func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
 		m.node.Step(msg) // raft answers that it is further already
 		return nil
 	}
+	return m.receiveState(msg, func(db *storage.DB) error { return snapshot.Build(db, state) })
+}
+
+// receiveState is ReceiveSnapshot for a state that build writes into an empty database.
+func (m *Member) receiveState(msg *raftpb.Message, build func(*storage.DB) error) error {
+	meta := msg.GetSnapshot().GetMetadata()
 	old, err := m.incoming.begin()
 	if err != nil {
 		return err
 	}
-	g, err := m.receive(old, meta, state)
+	g, err := m.receive(old, meta, build)
 	m.incoming.built(g, meta.GetIndex())
 	if err != nil {
 		return fmt.Errorf("receive the snapshot at index %d: %w", meta.GetIndex(), err)
@@ -104,14 +111,14 @@ func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
 }
 
 // receive removes the generation that raft did not take and builds the one of meta.
-func (m *Member) receive(old *generation, meta *raftpb.SnapshotMetadata, state io.Reader) (*generation, error) {
+func (m *Member) receive(old *generation, meta *raftpb.SnapshotMetadata, build func(*storage.DB) error) (*generation, error) {
 	if old != nil {
 		if err := errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number)); err != nil {
 			return nil, err
 		}
 	}
 	number := m.log.Mark().Generation + 1
-	g, err := m.buildGeneration(number, state)
+	g, err := m.buildGeneration(number, build)
 	if err != nil {
 		return nil, errors.Join(err, storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
 	}
@@ -124,8 +131,8 @@ func (m *Member) receive(old *generation, meta *raftpb.SnapshotMetadata, state i
 	return g, nil
 }
 
-// buildGeneration writes a stream into a new directory, stamped and flushed.
-func (m *Member) buildGeneration(number uint64, state io.Reader) (*generation, error) {
+// buildGeneration writes a state into a new directory, stamped and flushed.
+func (m *Member) buildGeneration(number uint64, build func(*storage.DB) error) (*generation, error) {
 	// A crash may have left part of an earlier attempt under this number.
 	if err := storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number); err != nil {
 		return nil, err
@@ -134,7 +141,7 @@ func (m *Member) buildGeneration(number uint64, state io.Reader) (*generation, e
 	if err != nil {
 		return nil, err
 	}
-	if err := snapshot.Build(db, state); err != nil {
+	if err := build(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if err := stampIdentity(db, m.identity); err != nil {
@@ -189,18 +196,26 @@ func (m *Member) openToSend(g *generation) (io.ReadCloser, *raftpb.ConfState, er
 		g.store.Release()
 		return nil, nil, err
 	}
-	return &heldReader{r, g.store}, conf, nil
+	content, err := etcdfile.Read(g.db)
+	if err != nil {
+		err = errors.Join(err, r.Close())
+		g.store.Release()
+		return nil, nil, err
+	}
+	return &heldReader{r, g.store, m, content}, conf, nil
 }
 
-// heldReader is a state on its way to another member.
+// heldReader is a state on its way to another member, as a stream, or as a Database. It belongs to one goroutine.
 type heldReader struct {
 	*snapshot.Reader
-	store *mvcc.Store
+	store   *mvcc.Store
+	member  *Member
+	content *etcdfile.Content // of the same instant
 }
 
 func (r *heldReader) Close() error {
 	defer r.store.Release()
-	return r.Reader.Close()
+	return errors.Join(r.Reader.Close(), r.content.Close())
 }
 
 // retire closes a generation that was replaced, once its last view is closed, and

@@ -34,6 +34,10 @@ type load struct {
 type writer struct {
 	key         string
 	acked, sent int64
+	// at is the revision that the key was found at. A write that nobody decided in time may happen much later: it must not
+	// undo another one, so each write names the revision before it.
+	at    int64
+	known bool // at is up to date
 }
 
 // newLoad starts n writers on the members there are now.
@@ -89,12 +93,20 @@ func (l *load) run(ctx context.Context, w *writer, turn int) {
 func (l *load) step(ctx context.Context, cl *clientv3.Client, w *writer) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
+	if !w.known {
+		return l.check(ctx, cl, w)
+	}
 	w.sent++
-	if _, err := cl.Put(ctx, w.key, strconv.FormatInt(w.sent, 10)); err != nil {
+	w.known = false
+	resp, err := cl.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(w.key), "=", w.at)).
+		Then(clientv3.OpPut(w.key, strconv.FormatInt(w.sent, 10))).Commit()
+	if err != nil {
 		return err
 	}
-	w.acked = w.sent
-	l.acknowledged()
+	if resp.Succeeded {
+		w.acked, w.at, w.known = w.sent, resp.Header.Revision, true
+		l.acknowledged()
+	}
 	return l.check(ctx, cl, w)
 }
 
@@ -114,9 +126,12 @@ func (l *load) check(ctx context.Context, cl *clientv3.Client, w *writer) error 
 		return err
 	}
 	var got int64
+	w.at = 0
 	if len(resp.Kvs) > 0 {
 		got, _ = strconv.ParseInt(string(resp.Kvs[0].Value), 10, 64)
+		w.at = resp.Kvs[0].ModRevision
 	}
+	w.known = true
 	if got < acked || got > sent {
 		l.tb.Errorf("%s is %d at revision %d of member %x; %d was acknowledged, %d sent",
 			w.key, got, resp.Header.Revision, resp.Header.MemberId, acked, sent)
@@ -133,7 +148,7 @@ func (l *load) pause() time.Duration {
 	return d
 }
 
-// writes returns how many writes were acknowledged so far.
+// progress waits until some more writes were acknowledged.
 func (l *load) progress(c *cluster, n int) {
 	c.Helper()
 	l.mu.Lock()
