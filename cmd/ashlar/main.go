@@ -1,31 +1,35 @@
 // Command ashlar is the server, the client and the offline tool in one program.
 //
 // `ashlar` and `ashlar server` run a member; `ashlar version` prints the version. Called under the name etcd
-// (a link) it is the server with etcd's defaults. `ashlar ctl`, `ashlar util` and the names etcdctl and etcdutl
-// are kept for the command lines, which are not built yet.
+// (a link) it is the server with etcd's defaults. `ashlar ctl`, and the name etcdctl, is the client; `ashlar util`
+// and the name etcdutl are kept for the offline tool, which is not built yet.
 //
 // This package only picks what to run and turns its outcome into an exit status: 0 after a graceful stop, 2 for
-// a command line that cannot be read, 1 for every other failure, 128 and its number for a second signal.
+// a command line that cannot be read, 1 for every other failure, 128 and its number for a second signal; the client
+// has statuses of its own.
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/ashlar-kv/ashlar/internal/ctl"
 	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
 func main() {
-	os.Exit(run(process{args: os.Args, environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}))
+	os.Exit(run(process{args: os.Args, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
 }
 
 // process is what the operating system hands to a program. Tests run one without starting it.
 type process struct {
 	args           []string // with the program's own name first
 	environ        []string
+	stdin          io.Reader // nil: empty
 	stdout, stderr io.Writer
 }
 
@@ -36,7 +40,9 @@ func run(p process) int {
 	switch name {
 	case "etcd":
 		return serve(p, "etcd", args)
-	case "etcdctl", "etcdutl":
+	case "etcdctl":
+		return client(p, "etcdctl", args)
+	case "etcdutl":
 		return notBuilt(p, name)
 	}
 	if len(args) == 0 {
@@ -48,10 +54,22 @@ func run(p process) int {
 	case "version":
 		fmt.Fprint(p.stdout, version.Banner())
 		return 0
-	case "ctl", "util":
+	case "ctl":
+		return client(p, "ashlar ctl", args[1:])
+	case "util":
 		return notBuilt(p, "ashlar "+args[0])
+	case "__complete", "__completeNoDesc": // what a shell's completion script asks: the words after the program's name
+		if len(args) > 1 && args[1] == "ctl" {
+			return client(p, "ashlar ctl", append([]string{args[0]}, args[2:]...))
+		}
 	}
 	return serve(p, "ashlar", args)
+}
+
+// client runs a command of the client. A signal ends it at once, unless the command itself waits for one.
+func client(p process, program string, args []string) int {
+	return ctl.Run(context.Background(), ctl.Process{Program: program, Args: args, Environ: p.environ,
+		Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr})
 }
 
 func notBuilt(p process, what string) int {

@@ -1,0 +1,80 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+func (s *session) checkCommand() *cobra.Command {
+	return s.group("check <subcommand>", "commands for checking properties of the etcd cluster",
+		s.checkPerfCommand(), s.checkDatascaleCommand())
+}
+
+// checkFlags are the flags of both checks.
+type checkFlags struct {
+	load, prefix            string
+	autoCompact, autoDefrag bool
+}
+
+// command returns a check's command. run is called when nothing lies below the prefix; what it left there is
+// removed.
+func (f *checkFlags) command(s *session, name, short string, sizes []string,
+	run func(ctx context.Context, c *clientv3.Client, load string) error) *cobra.Command {
+	c := &cobra.Command{Use: name + " [options]", Short: short,
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			load, ok := loadNames[f.load]
+			if !ok {
+				return badFeature("unknown load option %v", f.load)
+			}
+			c, err := s.connect()
+			if err != nil {
+				return err
+			}
+			answer, err := c.Get(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1))
+			if err != nil {
+				return err
+			}
+			if len(answer.Kvs) > 0 {
+				return badInput("prefix %q has keys. Delete with `%s del --prefix %s` first", f.prefix, s.Program, f.prefix)
+			}
+			return errors.Join(run(ctx, c, load), f.cleanUp(ctx, s, c))
+		})}
+	set := c.Flags()
+	set.StringVar(&f.load, "load", "s", "The check's workload model. Accepted workloads: "+strings.Join(sizes, ", "))
+	set.StringVar(&f.prefix, "prefix", "/etcdctl-check-"+name+"/", "The prefix for writing the check's keys.")
+	set.BoolVar(&f.autoCompact, "auto-compact", false, "Compact storage with last revision after test is finished.")
+	set.BoolVar(&f.autoDefrag, "auto-defrag", false, "Defragment storage after test is finished.")
+	return c
+}
+
+// loadNames holds every name of a load.
+var loadNames = map[string]string{"s": "s", "small": "s", "m": "m", "medium": "m", "l": "l", "large": "l", "xl": "xl", "xLarge": "xl"}
+
+// cleanUp removes the check's keys, and compacts and defragments when that is asked for.
+func (f *checkFlags) cleanUp(ctx context.Context, s *session, c *clientv3.Client) error {
+	answer, err := c.Delete(ctx, f.prefix, clientv3.WithPrefix())
+	if err != nil {
+		return fmt.Errorf("removing the check's keys: %w", err)
+	}
+	if f.autoCompact {
+		if _, err := c.Compact(ctx, answer.Header.GetRevision(), clientv3.WithCompactPhysical()); err != nil {
+			return fmt.Errorf("compacting after the check: %w", err)
+		}
+		fmt.Fprintf(s.Stdout, "Compacted with revision %d\n", answer.Header.GetRevision())
+	}
+	if !f.autoDefrag {
+		return nil
+	}
+	for _, e := range c.Endpoints() {
+		if _, err := c.Defragment(ctx, e); err != nil {
+			return fmt.Errorf("defragmenting %s after the check: %w", e, err)
+		}
+		fmt.Fprintf(s.Stdout, "Defragmented %q\n", e)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// workload is a number of puts by several clients at once.
+type workload struct {
+	clients   int
+	puts      int           // 0: as many as the time allows
+	rate      int           // puts started a second; 0: as fast as they are answered
+	time      time.Duration // 0: until all puts are done
+	valueSize int
+	// key returns the key of the n-th put, from any goroutine.
+	key func(n int) string
+}
+
+// outcome is what a workload took.
+type outcome struct {
+	done, failed int
+	slowest      time.Duration
+	sum, squares float64 // of seconds
+	took         time.Duration
+	firstError   error
+}
+
+// deviation returns the standard deviation of a put's time, in seconds.
+func (o *outcome) deviation() float64 {
+	if o.done == 0 {
+		return 0
+	}
+	mean := o.sum / float64(o.done)
+	return math.Sqrt(max(0, o.squares/float64(o.done)-mean*mean))
+}
+
+// run does the puts; progress is called after each with how many are done, from one goroutine at a time.
+func (w workload) run(ctx context.Context, c *clientv3.Client, progress func(done int)) outcome {
+	start := time.Now()
+	if w.time > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, w.time)
+		defer cancel()
+	}
+	turns := w.turns(ctx)
+	value := string(make([]byte, w.valueSize))
+	var (
+		mu  sync.Mutex
+		o   outcome
+		all sync.WaitGroup
+	)
+	for range w.clients {
+		all.Go(func() {
+			for n := range turns {
+				began := time.Now()
+				_, err := c.Put(ctx, w.key(n), value)
+				took := time.Since(began)
+				mu.Lock()
+				switch {
+				case err == nil:
+					o.done++
+					o.slowest = max(o.slowest, took)
+					o.sum += took.Seconds()
+					o.squares += took.Seconds() * took.Seconds()
+				case ctx.Err() == nil:
+					o.failed++
+					if o.firstError == nil {
+						o.firstError = err
+					}
+				}
+				progress(o.done)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	o.took = time.Since(start)
+	return o
+}
+
+// turns hands out the numbers of puts, at the workload's rate, until all are handed out or ctx ends.
+func (w workload) turns(ctx context.Context) <-chan int {
+	out := make(chan int)
+	go func() {
+		defer close(out)
+		start := time.Now()
+		for n := 0; w.puts == 0 || n < w.puts; n++ {
+			if w.rate > 0 {
+				due := time.Duration(float64(n) / float64(w.rate) * float64(time.Second))
+				if wait := due - time.Since(start); wait > 0 {
+					select {
+					case <-time.After(wait):
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+			select {
+			case out <- n:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// bar is a line that shows how far long work has come. It is drawn at most ten times a second.
+type bar struct {
+	w     io.Writer
+	total int
+	drawn time.Time
+}
+
+func (b *bar) show(done int, now time.Time) {
+	if done < b.total && now.Sub(b.drawn) < 100*time.Millisecond {
+		return
+	}
+	b.drawn = now
+	percent := 100 * float64(done) / float64(max(b.total, 1))
+	fmt.Fprintf(b.w, "\r %d / %d %6.2f%%", done, b.total, percent)
+}

@@ -1,0 +1,44 @@
+package ctl
+
+import (
+	"strconv"
+	"strings"
+)
+
+// words splits a line of input as a simple shell would: blanks separate, single and double quotes group, and Go's
+// escapes count within double quotes. A quote that is never closed stands for itself.
+func words(line string) []string {
+	var out []string
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
+		if word, rest, ok := quoted(line); ok {
+			out, line = append(out, word), rest
+			continue
+		}
+		end := strings.IndexAny(line, " \t\r\n")
+		if end < 0 {
+			end = len(line)
+		}
+		out, line = append(out, line[:end]), line[end:]
+	}
+	return out
+}
+
+// quoted takes a quoted word off the beginning of a line.
+func quoted(line string) (word, rest string, ok bool) {
+	switch line[0] {
+	case '"':
+		q, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return "", line, false
+		}
+		word, err = strconv.Unquote(q)
+		return word, line[len(q):], err == nil
+	case '\'':
+		end := strings.IndexByte(line[1:], '\'')
+		if end < 0 {
+			return "", line, false
+		}
+		return line[1 : 1+end], line[end+2:], true
+	}
+	return "", line, false
+}
