@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/member"
@@ -42,6 +43,23 @@ func TestErrorsBecomeEtcdsStatuses(t *testing.T) {
 		{member.ErrStopped, codes.Unavailable, deep + "server stopped"},
 		{member.ErrTimeout, codes.Unavailable, deep + "request timed out"},
 		{fmt.Errorf("%w: %w", member.ErrTimeout, consensus.ErrReadTimeout), codes.Unavailable, deep + "request timed out"},
+		{auth.ErrUserEmpty, codes.InvalidArgument, deep + "user name is empty"},
+		{auth.ErrUserExists, codes.FailedPrecondition, deep + "user name already exists"},
+		{auth.ErrUserNotFound, codes.FailedPrecondition, deep + "user name not found"},
+		{auth.ErrRoleEmpty, codes.InvalidArgument, deep + "role name is empty"},
+		{auth.ErrRoleExists, codes.FailedPrecondition, deep + "role name already exists"},
+		{auth.ErrRoleNotFound, codes.FailedPrecondition, deep + "role name not found"},
+		{auth.ErrRoleNotGranted, codes.FailedPrecondition, deep + "role is not granted to the user"},
+		{auth.ErrPermissionNotGiven, codes.InvalidArgument, deep + "permission not given"},
+		{auth.ErrPermissionNotGranted, codes.FailedPrecondition, deep + "permission is not granted to the role"},
+		{auth.ErrPermissionDenied, codes.PermissionDenied, deep + "permission denied"},
+		{auth.ErrInvalidManagement, codes.InvalidArgument, deep + "invalid auth management"},
+		{auth.ErrRootUserMissing, codes.FailedPrecondition, deep + "root user does not exist"},
+		{auth.ErrRootRoleMissing, codes.FailedPrecondition, deep + "root user does not have root role"},
+		{auth.ErrNotEnabled, codes.FailedPrecondition, deep + "authentication is not enabled"},
+		{auth.ErrFailed, codes.InvalidArgument, deep + "authentication failed, invalid user ID or password"},
+		{auth.ErrOldRevision, codes.InvalidArgument, deep + "revision of auth store is old"},
+		{member.ErrInvalidToken, codes.Unauthenticated, deep + "invalid auth token"},
 		{context.Canceled, codes.Canceled, deep + "request canceled"},
 		{context.DeadlineExceeded, codes.DeadlineExceeded, deep + "context deadline exceeded"},
 		{errResponseTooLarge, codes.ResourceExhausted, "ashlar: the response is larger than 2147483647 bytes: ask for less with limit or keys_only, or use RangeStream"},

@@ -37,17 +37,25 @@ const soloMax = 1 << 20
 
 func newSolo(t testing.TB) *solo {
 	t.Helper()
+	return newSoloWith(t, func(*member.Config) {})
+}
+
+// newSoloWith is newSolo with what change makes of its configuration.
+func newSoloWith(t testing.TB, change func(*member.Config)) *solo {
+	t.Helper()
 	initial, err := cluster.ParseInitialCluster("solo=http://127.0.0.1:2380")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := member.Open(member.Config{
+	cfg := member.Config{
 		Name: "solo", DataDir: "data", FS: vfs.NewMem(), InitialCluster: initial, Token: "test",
 		ClientURLs:   []string{"http://127.0.0.1:2379"},
 		TickInterval: 10 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
 		RequestTimeout: 10 * time.Second, MaxRequestBytes: soloMax, SnapshotCatchUpEntries: 100,
 		Clock: clock.Real(), Logger: discard(), Fatal: func(err error) { t.Error(err) },
-	})
+	}
+	change(&cfg)
+	m, err := member.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
