@@ -2,10 +2,12 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 )
@@ -13,7 +15,7 @@ import (
 func (s *session) authCommand() *cobra.Command {
 	return s.group("auth <enable or disable>", "Enable or disable authentication",
 		s.authSubcommand("enable", "Enables authentication", func(ctx context.Context, c *clientv3.Client) error {
-			if _, err := c.AuthEnable(ctx); err != nil {
+			if err := enableAuth(ctx, c); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(s.Stdout, "Authentication Enabled")
@@ -37,6 +39,23 @@ func (s *session) authCommand() *cobra.Command {
 				p.line("AuthRevision:", m.GetAuthRevision())
 			}})
 		}))
+}
+
+// enableAuth turns authentication on, and first gives root its role if it lacks it.
+func enableAuth(ctx context.Context, c *clientv3.Client) error {
+	const root = "root"
+	_, err := c.AuthEnable(ctx)
+	if !errors.Is(err, rpctypes.ErrRootRoleNotExist) {
+		return err
+	}
+	if _, err := c.RoleAdd(ctx, root); err != nil && !errors.Is(err, rpctypes.ErrRoleAlreadyExist) {
+		return err
+	}
+	if _, err := c.UserGrantRole(ctx, root, root); err != nil {
+		return err
+	}
+	_, err = c.AuthEnable(ctx)
+	return err
 }
 
 func (s *session) authSubcommand(use, short string, request func(context.Context, *clientv3.Client) error) *cobra.Command {

@@ -15,16 +15,20 @@ import (
 // clientSpec returns what the settings say about the client.
 func (s *session) clientSpec() (clientv3.ConfigSpec, error) {
 	g := &s.settings
-	spec := clientv3.ConfigSpec{Endpoints: g.endpoints, DialTimeout: g.dialTimeout, KeepAliveTime: g.keepaliveTime,
+	endpoints := make([]string, len(g.endpoints))
+	for i, e := range g.endpoints {
+		endpoints[i] = strings.TrimSpace(e)
+	}
+	spec := clientv3.ConfigSpec{Endpoints: endpoints, DialTimeout: g.dialTimeout, KeepAliveTime: g.keepaliveTime,
 		KeepAliveTimeout: g.keepaliveTimeout, MaxCallSendMsgSize: g.maxRequestBytes, MaxCallRecvMsgSize: g.maxRecvBytes,
 		Secure: &clientv3.SecureConfig{Cert: g.cert, Key: g.key, Cacert: g.caCert, ServerName: "",
 			InsecureTransport: g.insecure, InsecureSkipVerify: g.skipVerify}}
 	if g.discoverySRV != "" {
-		endpoints, err := discover(g.discoverySRV, g.discoveryName, g.discoveryInsecure)
+		found, err := discover(g.discoverySRV, g.discoveryName, g.discoveryInsecure)
 		if err != nil {
 			return spec, fail(statusError, err)
 		}
-		spec.Endpoints = endpoints
+		spec.Endpoints = found
 		if !g.discoveryInsecure {
 			spec.Secure.ServerName = g.discoverySRV
 		}

@@ -82,7 +82,7 @@ func memberAddReply(r *pb.MemberAddResponse, name string) reply {
 			if m.GetIsLearner() {
 				as = "as learner "
 			}
-			p.printf("Member %16x added %sto cluster %16x\n", m.GetID(), as, r.GetHeader().GetClusterId())
+			p.printf("Member %16x added %sto cluster %x\n", m.GetID(), as, r.GetHeader().GetClusterId())
 			var cluster []string
 			for _, other := range r.GetMembers() {
 				n := other.GetName()
@@ -177,7 +177,7 @@ func (s *session) memberPromoteCommand() *cobra.Command {
 
 // memberDone says what happened to a member.
 func memberDone(id uint64, what string, h *pb.ResponseHeader) func(*page) {
-	return func(p *page) { p.printf("Member %16x %s cluster %16x\n", id, what, h.GetClusterId()) }
+	return func(p *page) { p.printf("Member %16x %s cluster %x\n", id, what, h.GetClusterId()) }
 }
 
 func (s *session) memberListCommand() *cobra.Command {

@@ -95,6 +95,7 @@ func (s *session) readEnvironment(cmd *cobra.Command) error {
 			err = silent(statusError)
 		default:
 			if bad := f.Value.Set(value); bad != nil {
+				_ = f.Value.Set(f.DefValue) // a value that cannot be read leaves zero behind
 				s.log.Warn("the variable cannot be read and is ignored", "variable", name, "error", bad)
 			}
 		}

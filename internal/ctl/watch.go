@@ -77,7 +77,7 @@ func (s *session) watchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		events, err := openWatch(ctx, client, f, a)
+		events, err := openWatch(clientv3.WithRequireLeader(ctx), client, f, a)
 		if err != nil {
 			return fail(statusArguments, err)
 		}
@@ -109,7 +109,7 @@ func openWatch(ctx context.Context, client *clientv3.Client, f watchFlags, a wat
 	if f.progress {
 		options = append(options, clientv3.WithProgressNotify())
 	}
-	return client.Watch(clientv3.WithRequireLeader(ctx), a.keys[0], options...), nil
+	return client.Watch(ctx, a.keys[0], options...), nil
 }
 
 // follow prints what comes from a watch until it ends, and runs a command for each event.
@@ -155,6 +155,7 @@ func (s *session) watchInteractive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx = clientv3.WithRequireLeader(ctx) // the same for all: the client has a stream for each kind of context
 	input := bufio.NewReader(s.Stdin)
 	for {
 		line, err := input.ReadString('\n')
