@@ -50,15 +50,15 @@ func (j *Judge) Admin() error {
 // Read returns why the subject may not read a range of keys: ErrUserEmpty, ErrOldRevision or ErrPermissionDenied. An empty
 // end names the one key, one of the byte 0 alone all keys from key on.
 func (j *Judge) Read(key, end []byte) error {
-	return j.decide(key, end, func(m *merged) ranges { return m.read })
+	return j.decide(key, end, func(m *merged) *permitted { return &m.read })
 }
 
 // Write is Read for writing and deleting.
 func (j *Judge) Write(key, end []byte) error {
-	return j.decide(key, end, func(m *merged) ranges { return m.write })
+	return j.decide(key, end, func(m *merged) *permitted { return &m.write })
 }
 
-func (j *Judge) decide(key, end []byte, of func(*merged) ranges) error {
+func (j *Judge) decide(key, end []byte, of func(*merged) *permitted) error {
 	switch {
 	case !j.enabled:
 		return nil
@@ -71,7 +71,7 @@ func (j *Judge) decide(key, end []byte, of func(*merged) ranges) error {
 	case j.root:
 		return nil
 	}
-	if r := of(j.merged); len(end) == 0 && r.has(key) || len(end) > 0 && r.holds(spanOf(key, end)) {
+	if of(j.merged).allows(key, end) {
 		return nil
 	}
 	return ErrPermissionDenied

@@ -64,16 +64,34 @@ func spanOf(key, end []byte) span {
 	return span{key, end}
 }
 
+// permitted is what one kind of permission allows.
+type permitted struct {
+	given  []span // in the order of roles and permissions
+	ranges ranges // the same, merged
+}
+
+// allows tells whether a key, or a range of keys when there is an end, is permitted.
+func (p *permitted) allows(key, end []byte) bool {
+	if len(end) == 0 {
+		return p.ranges.has(key)
+	}
+	s := spanOf(key, end)
+	if s.end != nil && bytes.Compare(s.end, s.begin) < 0 {
+		return holdsBackwards(p.given, s)
+	}
+	return p.ranges.holds(s)
+}
+
 // merged is what the roles of a user permit together.
 type merged struct {
 	of          uint64 // the table's grants when it was made
-	read, write ranges
+	read, write permitted
 }
 
 // mergeRoles merges the permissions of a user's roles. As in etcd a role that is not there permits nothing, and so does a
 // permission without a key, which is in no log that etcd wrote.
 func mergeRoles(names []string, role func(name string) *Role) *merged {
-	var read, write []span
+	m := &merged{}
 	for _, name := range names {
 		r := role(name)
 		if r == nil {
@@ -85,14 +103,17 @@ func mergeRoles(names []string, role func(name string) *Role) *merged {
 			}
 			s := spanOf(p.Key, p.End)
 			if p.Kind == Read || p.Kind == ReadWrite {
-				read = append(read, s)
+				m.read.given = append(m.read.given, s)
 			}
 			if p.Kind == Write || p.Kind == ReadWrite {
-				write = append(write, s)
+				m.write.given = append(m.write.given, s)
 			}
 		}
 	}
-	return &merged{read: merge(read), write: merge(write)}
+	for _, p := range []*permitted{&m.read, &m.write} {
+		p.ranges = merge(slices.Clone(p.given))
+	}
+	return m
 }
 
 // validRange tells whether a permission may name the range.
