@@ -11,7 +11,7 @@ import (
 var (
 	seedFlag    = flag.Uint64("seed", 0, "run only the random log of this seed")
 	firstFlag   = flag.Uint64("first", 1, "the first seed")
-	seedsFlag   = flag.Int("seeds", 150, "how many random logs are compared")
+	seedsFlag   = flag.Int("seeds", 600, "how many random logs are compared")
 	entriesFlag = flag.Int("entries", 250, "how long a random log is")
 	limitFlag   = flag.Duration("limit", 25*time.Second, "no new random log is begun after this time")
 )

@@ -188,7 +188,7 @@ func (g *generator) users() (out []step) {
 		add(&etcdserverpb.InternalRaftRequest{AuthRoleAdd: &etcdserverpb.AuthRoleAddRequest{Name: x[1]}})
 		add(&etcdserverpb.InternalRaftRequest{AuthUserGrantRole: &etcdserverpb.AuthUserGrantRoleRequest{User: x[0], Role: x[1]}})
 	}
-	for range 4 {
+	for range 2 + g.IntN(30) {
 		add(&etcdserverpb.InternalRaftRequest{AuthRoleGrantPermission: &etcdserverpb.AuthRoleGrantPermissionRequest{
 			Name: pick(g.Rand, "r1", "r2"),
 			Perm: &authpb.Permission{PermType: authpb.Permission_Type(g.IntN(3)), Key: g.key(), RangeEnd: g.end()},

@@ -18,7 +18,6 @@ const (
 	skipNoMember    = "etcd panics: attributes of a member that never was"
 	skipVersion     = "etcd panics: a cluster version that is none, or above its own"
 	skipLastVoter   = "etcd panics: the last voter removed (in raft)"
-	skipBackwards   = "etcd decides by the shape of a tree: a range that ends before it begins, while users are checked"
 	skipReborn      = "etcd loses the key: a compaction to a revision that deletes a key and puts it again"
 	skipSort        = "never proposed: an unknown sort order or target"
 	skipNoKey       = "never proposed: keys without a first one"
@@ -35,12 +34,9 @@ func (p *pair) skipped(s step) string {
 		return skippedRange(s.read)
 	}
 	if s.readTxn != nil {
-		return skippedTxn(s.readTxn)
+		return p.skippedTxn(s.readTxn)
 	}
 	c := s.command
-	if p.e.auth.IsAuthEnabled() && backwards(c) {
-		return skipBackwards
-	}
 	switch {
 	case c.Put != nil && len(c.Put.Key) == 0:
 		return skipNoKey
@@ -51,7 +47,7 @@ func (p *pair) skipped(s step) string {
 	case c.Range != nil:
 		return skippedRange(c.Range)
 	case c.Txn != nil:
-		return skippedTxn(c.Txn)
+		return p.skippedTxn(c.Txn)
 	case c.ClusterMemberAttrSet != nil:
 		id := types.ID(c.ClusterMemberAttrSet.Member_ID)
 		if p.e.members.Member(id) == nil && !p.e.members.IsIDRemoved(id) {
@@ -68,35 +64,6 @@ func (p *pair) skipped(s step) string {
 		return skipPassword
 	}
 	return ""
-}
-
-// backwards tells whether a command, or an operation or comparison in it, has a range that ends before it begins.
-func backwards(c *etcdserverpb.InternalRaftRequest) bool {
-	if d := c.DeleteRange; d != nil {
-		return endsBefore(d.Key, d.RangeEnd)
-	}
-	return c.Txn != nil && backwardsTxn(c.Txn)
-}
-
-func backwardsTxn(t *etcdserverpb.TxnRequest) bool {
-	for _, c := range t.Compare {
-		if endsBefore(c.Key, c.RangeEnd) {
-			return true
-		}
-	}
-	for _, branch := range [][]*etcdserverpb.RequestOp{t.Success, t.Failure} {
-		for _, op := range branch {
-			r, d, n := op.GetRequestRange(), op.GetRequestDeleteRange(), op.GetRequestTxn()
-			if r != nil && endsBefore(r.Key, r.RangeEnd) || d != nil && endsBefore(d.Key, d.RangeEnd) || n != nil && backwardsTxn(n) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func endsBefore(key, end []byte) bool {
-	return len(end) > 0 && !(len(end) == 1 && end[0] == 0) && bytes.Compare(end, key) < 0
 }
 
 func (p *pair) skippedConf(c *raftpb.ConfChange) string {
@@ -119,36 +86,18 @@ func skippedRange(r *etcdserverpb.RangeRequest) string {
 	return ""
 }
 
-// written are the operations of a transaction that matter for skipping it.
-type written struct {
-	deletes []*etcdserverpb.DeleteRangeRequest
-	keeps   [][]byte
-}
-
-func skippedTxn(t *etcdserverpb.TxnRequest) string {
-	var w written
-	if why := w.collect(t); why != "" {
+// skippedTxn looks at all operations of a transaction first, then at what those of the branches taken do to each other.
+func (p *pair) skippedTxn(t *etcdserverpb.TxnRequest) string {
+	if why := skippedOperations(t); why != "" {
 		return why
 	}
-	if w.deletesOne(w.keeps) {
+	if x := (taken{e: p.e}); x.keepsDeleted(t) {
 		return skipKeeps
 	}
 	return ""
 }
 
-// deletesOne tells whether one of the deletions is of one of the keys.
-func (w *written) deletesOne(keys [][]byte) bool {
-	for _, d := range w.deletes {
-		for _, key := range keys {
-			if covers(d, key) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (w *written) collect(t *etcdserverpb.TxnRequest) string {
+func skippedOperations(t *etcdserverpb.TxnRequest) string {
 	for _, c := range t.Compare {
 		if len(c.Key) == 0 {
 			return skipNoKey
@@ -156,33 +105,69 @@ func (w *written) collect(t *etcdserverpb.TxnRequest) string {
 	}
 	for _, branch := range [][]*etcdserverpb.RequestOp{t.Success, t.Failure} {
 		for _, op := range branch {
-			why := ""
-			switch r := op.Request.(type) {
-			case *etcdserverpb.RequestOp_RequestRange:
-				why = skippedRange(r.RequestRange)
-			case *etcdserverpb.RequestOp_RequestPut:
-				if len(r.RequestPut.Key) == 0 {
-					why = skipNoKey
-				}
-				if r.RequestPut.IgnoreValue || r.RequestPut.IgnoreLease {
-					w.keeps = append(w.keeps, r.RequestPut.Key)
-				}
-			case *etcdserverpb.RequestOp_RequestDeleteRange:
-				if len(r.RequestDeleteRange.Key) == 0 {
-					why = skipNoKey
-				}
-				w.deletes = append(w.deletes, r.RequestDeleteRange)
-			case *etcdserverpb.RequestOp_RequestTxn:
-				why = w.collect(r.RequestTxn)
-			default:
-				why = skipNoOperation
-			}
-			if why != "" {
+			if why := skippedOperation(op); why != "" {
 				return why
 			}
 		}
 	}
 	return ""
+}
+
+func skippedOperation(op *etcdserverpb.RequestOp) string {
+	var key []byte
+	switch r := op.Request.(type) {
+	case *etcdserverpb.RequestOp_RequestRange:
+		return skippedRange(r.RequestRange)
+	case *etcdserverpb.RequestOp_RequestTxn:
+		return skippedOperations(r.RequestTxn)
+	case *etcdserverpb.RequestOp_RequestPut:
+		key = r.RequestPut.Key
+	case *etcdserverpb.RequestOp_RequestDeleteRange:
+		key = r.RequestDeleteRange.Key
+	default:
+		return skipNoOperation
+	}
+	if len(key) == 0 {
+		return skipNoKey
+	}
+	return ""
+}
+
+// taken follows the branches that etcd will take.
+type taken struct {
+	e       *etcd
+	deletes []*etcdserverpb.DeleteRangeRequest
+}
+
+// keepsDeleted tells whether a key that is there is deleted first, and its value or lease kept then.
+func (x *taken) keepsDeleted(t *etcdserverpb.TxnRequest) bool {
+	branch := t.Failure
+	if answer, ok := x.e.readTxn(&etcdserverpb.TxnRequest{Compare: t.Compare}).resp.(*etcdserverpb.TxnResponse); ok && answer.Succeeded {
+		branch = t.Success
+	}
+	for _, op := range branch {
+		if d := op.GetRequestDeleteRange(); d != nil {
+			x.deletes = append(x.deletes, d)
+		}
+		if r := op.GetRequestPut(); r != nil && (r.IgnoreValue || r.IgnoreLease) && x.deletesLive(r.Key) {
+			return true
+		}
+		if n := op.GetRequestTxn(); n != nil && x.keepsDeleted(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// deletesLive tells whether a key is there and one of the deletions so far is of it.
+func (x *taken) deletesLive(key []byte) bool {
+	for _, d := range x.deletes {
+		if covers(d, key) {
+			answer, ok := x.e.read(&etcdserverpb.RangeRequest{Key: key}).resp.(*etcdserverpb.RangeResponse)
+			return ok && answer.Count > 0
+		}
+	}
+	return false
 }
 
 func covers(d *etcdserverpb.DeleteRangeRequest, key []byte) bool {
