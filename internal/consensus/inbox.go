@@ -17,6 +17,9 @@ type Proposal struct {
 	// (urgentMax), never because clients have sent too much: what keeps the cluster in order, as the end of leases, must not
 	// wait for those who overload it. The proposer bounds how many are under way.
 	Urgent bool
+	// LeaderTerm, when not 0, lets the proposal into the log only as that of the leader in that term; otherwise it fails. A
+	// follower passes all others on to whoever leads.
+	LeaderTerm uint64
 	// Fail is called, from any goroutine and at most once, when the node gives the
 	// proposal up. That it is never called does not say that the entry committed.
 	Fail func(error)

@@ -147,8 +147,13 @@ func (n *Node) propose(ps []*Proposal) {
 		n.proposeBatch(batch, entries)
 		entries, batch, size = entries[len(entries):], batch[len(batch):], 0
 	}
+	leads := n.leadsNow()
 	for _, p := range ps {
 		if p.Cancelled != nil && p.Cancelled() {
+			continue
+		}
+		if p.LeaderTerm != 0 && p.LeaderTerm != leads {
+			p.fail(ErrLeaderChanged)
 			continue
 		}
 		if p.ConfChange {
@@ -163,6 +168,15 @@ func (n *Node) propose(ps []*Proposal) {
 	if len(batch) > 0 {
 		flush()
 	}
+}
+
+// leadsNow returns the term in which raft leads, 0 when it does not. In the turn in which it learns of another leader it knows
+// that before Leads does.
+func (n *Node) leadsNow() (term uint64) {
+	if st := n.rn.BasicStatus(); st.RaftState == raft.StateLeader {
+		return st.HardState.GetTerm()
+	}
+	return 0
 }
 
 // proposeBatch gives raft the entries of ps. It reports whether raft took them, and fails ps if not.

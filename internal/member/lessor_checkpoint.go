@@ -55,8 +55,8 @@ func (l *lessor) checkpoint(term uint64, now time.Duration) (wait time.Duration)
 	raw, err := proto.Marshal(&etcdserverpb.LeaseCheckpointRequest{Checkpoints: due})
 	if err == nil {
 		err = l.m.node.Propose(&consensus.Proposal{
-			Data:      apply.Encode(apply.Header{ID: l.m.ids.next()}, apply.CommandLeaseCheckpoint, raw),
-			Cancelled: func() bool { return !l.leads(term) },
+			Data:       apply.Encode(apply.Header{ID: l.m.ids.next()}, apply.CommandLeaseCheckpoint, raw),
+			LeaderTerm: term,
 		})
 	}
 	if err != nil {

@@ -134,7 +134,7 @@ func (l *lessor) proposeEnd(term uint64, x begun) error {
 		Urgent: true,
 		Fail:   func(error) { l.failEnding(term, x.id, x.ending) },
 		// Nothing that this primary decided goes into the log of a later term.
-		Cancelled: func() bool { return !l.leads(term) },
+		LeaderTerm: term,
 	})
 }
 
