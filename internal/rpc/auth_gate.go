@@ -82,18 +82,24 @@ func (g *Gate) admit(ctx context.Context, need func(*auth.Judge) error) (admitte
 	if g == nil || !g.member.Accounts().Enabled() {
 		return a, nil
 	}
-	err := a.ask(need)
-	for errors.Is(err, auth.ErrOldRevision) && a.moved() {
-		err = a.ask(need)
-	}
+	err := a.insist(need)
 	if errors.Is(err, auth.ErrPermissionDenied) || errors.Is(err, auth.ErrUserNotFound) {
 		// It may have been granted elsewhere before the client asked here.
 		if err := g.member.ReadBarrier(ctx); err != nil {
 			return a, err
 		}
-		err = a.ask(need)
+		err = a.insist(need)
 	}
 	return a, err
+}
+
+// insist asks until the answer is not about permissions that change meanwhile.
+func (a *admitted) insist(need func(*auth.Judge) error) error {
+	for {
+		if err := a.ask(need); !errors.Is(err, auth.ErrOldRevision) || !a.moved() {
+			return err
+		}
+	}
 }
 
 // ask finds out who asks, and whether it may.
