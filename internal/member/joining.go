@@ -41,9 +41,14 @@ func (m *Member) beginning() (b beginning, err error) {
 	return b, nil
 }
 
-// tellMembers tells the transport who the members are.
+// tellMembers tells the transport who the members are, and notes whether this one is a learner.
 func (m *Member) tellMembers(g *generation) {
+	self, _ := g.members.Member(m.self())
+	m.learner.Store(self.IsLearner)
 	if m.cfg.MembersChanged != nil {
 		m.cfg.MembersChanged(g.members)
 	}
 }
+
+// IsLearner says whether this member is a learner, as far as it knows.
+func (m *Member) IsLearner() bool { return m.learner.Load() }

@@ -114,6 +114,7 @@ type Member struct {
 	hub      *watch.Hub
 	identity storage.Identity
 	others   *peer.Client // nil when there are none
+	learner  atomic.Bool
 
 	ids       idSource
 	waiters   *waiters

@@ -5,13 +5,15 @@ import (
 	"log/slog"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
 )
 
-// guard stands before every request: it turns away clients that demand a leader while there is none, ends their streams
+// guard stands before every request: at a learner it lets few pass, it turns away clients that demand a leader while there is none, ends their streams
 // when it is lost, holds requests to the gate's rule of their method, and logs slow requests.
 type guard struct {
 	hasLeader func() bool
@@ -19,6 +21,29 @@ type guard struct {
 	log       *slog.Logger
 	lost      *leaderless // nil when no stream is ended for want of a leader
 	gate      *Gate
+	learner   func() bool // nil for never
+}
+
+// Methods that a learner serves: it may be far behind, and nobody counts on it.
+const (
+	methodRange    = "/etcdserverpb.KV/Range"
+	methodStatus   = "/etcdserverpb.Maintenance/Status"
+	methodSnapshot = "/etcdserverpb.Maintenance/Snapshot"
+)
+
+// admit returns ErrGRPCNotSupportedForLearner when this member is a learner and the request is not one that it serves: its
+// status and, as they promise nothing, serializable reads.
+func (g *guard) admit(req any, method string) error {
+	if g.learner == nil || !g.learner() || method == methodStatus || method == methodSnapshot {
+		return nil
+	}
+	if r, ok := req.(*Request); ok && method == methodRange {
+		var m etcdserverpb.RangeRequest
+		if err := proto.Unmarshal(r.Raw(), &m); err == nil && m.GetSerializable() {
+			return nil
+		}
+	}
+	return rpctypes.ErrGRPCNotSupportedForLearner
 }
 
 // check returns ErrGRPCNoLeader when the client demands a leader and none is known.
@@ -35,6 +60,9 @@ func demandsLeader(ctx context.Context) bool {
 }
 
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := g.admit(req, info.FullMethod); err != nil {
+		return nil, err
+	}
 	if err := g.check(ctx); err != nil {
 		return nil, err
 	}
@@ -72,6 +100,9 @@ func (g *guard) tell(ctx context.Context, method string, took time.Duration, req
 }
 
 func (g *guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := g.admit(nil, info.FullMethod); err != nil {
+		return err
+	}
 	if err := g.check(s.Context()); err != nil {
 		return err
 	}

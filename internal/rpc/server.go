@@ -43,6 +43,8 @@ type Options struct {
 	LeaderChanged  func() <-chan struct{}
 	LeaderPatience time.Duration
 	Clock          clock.Clock
+	// Learner says whether the member is a learner, which serves little; nil for never.
+	Learner func() bool
 	// Gate decides what clients may do; nil lets everyone do everything.
 	Gate *Gate
 	// Logger is required.
@@ -57,7 +59,7 @@ func NewServer(o Options) *grpc.Server {
 	if streams == 0 {
 		streams = math.MaxUint32
 	}
-	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate}
+	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
 	}

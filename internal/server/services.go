@@ -52,6 +52,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 			KeepaliveTimeout:     cfg.GRPCKeepAliveTimeout,
 			SlowRequest:          cfg.WarningUnaryRequestDuration,
 			HasLeader:            m.HasLeader,
+			Learner:              m.IsLearner,
 			LeaderChanged:        m.Node().LeaderChanged,
 			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
 			Clock:                clock.Real(),

@@ -28,13 +28,24 @@ type cluster struct {
 // newCluster starts n members with more flags.
 func newCluster(tb testing.TB, n int, extra ...string) *cluster {
 	tb.Helper()
+	programs := make([]string, n)
+	for i := range programs {
+		programs[i] = program
+		if *otherFlag != "" && i >= n-*othersFlag {
+			programs[i] = *otherFlag
+		}
+	}
+	return newClusterOf(tb, programs, extra...)
+}
+
+// newClusterOf starts a member of each program.
+func newClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
+	tb.Helper()
 	c := &cluster{TB: tb, network: newNetwork(tb), extra: extra}
 	var initial []string
-	for i := range n {
+	for _, binary := range programs {
 		m := c.make()
-		if *otherFlag != "" && i >= n-*othersFlag {
-			m.binary = *otherFlag
-		}
+		m.binary = binary
 		initial = append(initial, m.name+"="+m.peer)
 		m.state = "new"
 	}
@@ -78,7 +89,7 @@ func (c *cluster) make() *member {
 	c.next++
 	public, behind := freeAddress(c), freeAddress(c)
 	m.peer, m.listen = "http://"+public, "http://"+behind
-	c.network.proxy(c, public, behind, m.number)
+	m.vanish = c.network.proxy(c, public, behind, m.number)
 	c.members = append(c.members, m)
 	return m
 }
@@ -193,7 +204,14 @@ func (c *cluster) memberList(at *member) *clientv3.MemberListResponse {
 // add adds a member through at and starts it.
 func (c *cluster) add(at *member, learner bool) *member {
 	c.Helper()
+	return c.addAs(at, program, learner)
+}
+
+// addAs adds a member that runs a program.
+func (c *cluster) addAs(at *member, binary string, learner bool) *member {
+	c.Helper()
 	m := c.make()
+	m.binary = binary
 	var resp *clientv3.MemberAddResponse
 	c.eventually("the addition of a member", func() (ok bool) {
 		var err error

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 type pbMember = etcdserverpb.Member
@@ -76,4 +77,70 @@ func TestAWipedMemberIsWholeAgain(t *testing.T) {
 	if x.binary == program && !strings.Contains(x.process.log.String(), "received a snapshot") {
 		t.Errorf("%s was not sent a snapshot", x.name)
 	}
+}
+
+func TestALearnerServesLittle(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	voter := c.members[0]
+	if _, err := c.client(voter).Put(c.within(), "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	x := c.add(voter, true)
+	cl := c.client(x)
+	refused := "etcdserver: rpc not supported for learner"
+	for name, ask := range map[string]func() error{
+		"a put":               func() error { _, err := cl.Put(c.within(), "a", "2"); return err },
+		"a linearizable read": func() error { _, err := cl.Get(c.within(), "a"); return err },
+		"the members":         func() error { _, err := cl.MemberList(c.within()); return err },
+		"a lease":             func() error { _, err := cl.Grant(c.within(), 10); return err },
+	} {
+		if err := ask(); err == nil || err.Error() != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if s, err := c.status(x); err != nil || !s.IsLearner {
+		t.Errorf("the status: %v, %v", s, err)
+	}
+	c.eventually("a serializable read", func() bool {
+		got, err := cl.Get(c.within(), "a", clientv3.WithSerializable())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got.Kvs) == 1
+	})
+	c.promote(voter, x)
+	if _, err := cl.Put(c.within(), "a", "2"); err != nil {
+		t.Errorf("a put after the promotion: %v", err)
+	}
+	c.checkEqual()
+}
+
+func TestAMemberMoves(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := c.newLoad(4)
+	x := c.others(c.leader())[0]
+	public := freeAddress(t)
+	c.network.proxy(t, public, strings.TrimPrefix(x.listen, "http://"), x.number)
+	if _, err := c.client(x).MemberUpdate(c.within(), x.id, []string{"http://" + public}); err != nil {
+		t.Fatal(err)
+	}
+	x.peer = "http://" + public
+	x.vanish()
+	l.progress(c, 50)
+	c.eventually("the member keeps up at its new address", func() bool {
+		at, err := c.status(x)
+		leader, lerr := c.status(c.leader())
+		return err == nil && lerr == nil && at.Leader == leader.Leader && at.RaftAppliedIndex+20 > leader.RaftAppliedIndex
+	})
+	x.kill(t)
+	x.start(t)
+	l.progress(c, 50)
+	for _, m := range c.memberList(x).Members {
+		if m.ID == x.id && m.PeerURLs[0] != x.peer {
+			t.Errorf("%s is at %v", x.name, m.PeerURLs)
+		}
+	}
+	l.end(c)
 }

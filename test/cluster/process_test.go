@@ -31,6 +31,7 @@ type member struct {
 	client  string // URL
 	peer    string // URL, of the proxy
 	listen  string // URL, behind it
+	vanish  func() // makes peer dead
 	id      uint64
 	initial string // --initial-cluster
 	state   string // --initial-cluster-state

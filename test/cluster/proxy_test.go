@@ -101,28 +101,34 @@ func (n *network) numberOf(req *http.Request) int {
 	return stranger
 }
 
-// proxy serves address and passes everything on to the member number at target.
-func (n *network) proxy(tb testing.TB, address, target string, number int) {
+// proxy serves address and passes everything on to the member number at target, until stop is called.
+func (n *network) proxy(tb testing.TB, address, target string, number int) (stop func()) {
 	tb.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { l.Close() })
+	ctx, cancel := context.WithCancel(n.done)
+	stop = func() { cancel(); l.Close() }
+	tb.Cleanup(stop)
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go n.carry(c, target, number)
+			go n.carry(ctx, c, target, number)
 		}
 	}()
+	return stop
 }
 
 // carry carries one connection.
-func (n *network) carry(c net.Conn, target string, number int) {
+func (n *network) carry(ctx context.Context, c net.Conn, target string, number int) {
 	defer c.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { c.Close() })
 	in := bufio.NewReaderSize(c, 64<<10)
 	from := n.peek(in)
 	to, err := net.Dial("tcp", target)
@@ -130,9 +136,7 @@ func (n *network) carry(c net.Conn, target string, number int) {
 		return
 	}
 	defer to.Close()
-	ctx, cancel := context.WithCancel(n.done)
-	defer cancel()
-	context.AfterFunc(ctx, func() { c.Close(); to.Close() })
+	context.AfterFunc(ctx, func() { to.Close() })
 	go func() {
 		defer cancel()
 		n.copy(ctx, to, in, way{from, number})
