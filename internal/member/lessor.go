@@ -40,6 +40,7 @@ type lessor struct {
 	// Of step alone.
 	asked     *consensus.ReadBatch // the confirmation of leadership under way, nil when there is none
 	askedTerm uint64               // the term it is for
+	askedAt   time.Duration        // when it began
 	pace      pace
 	noted     time.Duration // when checkpoints were last proposed
 	last      time.Duration // when it was last called
@@ -52,6 +53,9 @@ type lessor struct {
 	ending    map[int64]*ending
 	// checkpoints has when a lease is next to be checkpointed.
 	checkpoints lease.Deadlines
+	// checkpointing are those for which this primary has proposed a checkpoint that no renewal has taken back: it may
+	// not be applied yet.
+	checkpointing map[int64]struct{}
 	// checkpointed are those found in the log since the start; see remaining.
 	checkpointed map[int64]struct{}
 	// gone are the leases that ended while the deadlines are loaded, nil at other times.
@@ -142,7 +146,7 @@ func (l *lessor) setTermLocked(term uint64) {
 	for _, e := range l.ending {
 		close(e.done)
 	}
-	l.ending = make(map[int64]*ending)
+	l.ending, l.checkpointing = make(map[int64]*ending), make(map[int64]struct{})
 	l.tellLocked()
 }
 
@@ -157,7 +161,7 @@ func (l *lessor) tellLocked() {
 // applied. wait is what to wait for, nil when asking has failed.
 func (l *lessor) confirm(term uint64, applied bool) (ok bool, wait <-chan struct{}) {
 	if l.asked == nil || l.askedTerm != term {
-		l.asked, l.askedTerm = l.m.node.BeginRead(), term
+		l.asked, l.askedTerm, l.askedAt = l.m.node.BeginRead(), term, l.now()
 	}
 	wait = l.asked.Confirmed()
 	if applied {
@@ -269,6 +273,7 @@ func (l *lessor) noticed(c lease.Changed) {
 func (l *lessor) endLocked(id int64) {
 	l.deadlines.Remove(id)
 	l.checkpoints.Remove(id)
+	delete(l.checkpointing, id)
 	if e, ok := l.ending[id]; ok {
 		delete(l.ending, id)
 		close(e.done)

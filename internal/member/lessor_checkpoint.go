@@ -79,6 +79,7 @@ func (l *lessor) dueCheckpoints(now time.Duration) (out []*etcdserverpb.LeaseChe
 		if left := end - now; ok && left > 0 {
 			// Rounded up: never early.
 			out = append(out, &etcdserverpb.LeaseCheckpoint{ID: id, Remaining_TTL: int64((left + time.Second - 1) / time.Second)})
+			l.checkpointing[id] = struct{}{}
 			l.scheduleLocked(id, now, left)
 		}
 	}

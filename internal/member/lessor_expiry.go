@@ -76,7 +76,8 @@ func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, soo
 	case !ok:
 		return lessorRetry, nil
 	}
-	begun := l.beginEnding(now, may)
+	// What has fallen due since the question waits for the next one.
+	begun := l.beginEnding(min(now, l.askedAt), may)
 	l.pace.spend(len(begun))
 	for i, x := range begun {
 		if err := l.proposeEnd(term, x); err != nil {

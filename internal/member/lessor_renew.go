@@ -82,7 +82,9 @@ func (r *Renewal) decide() (wait <-chan struct{}) {
 		return e.done // the end of it is in the log, if that succeeds
 	default:
 		l.setLocked(r.id, l.now(), seconds(x.TTL))
-		r.ttl, r.clear = x.TTL, x.Remaining > 0
+		// A checkpoint that is not applied yet would take the renewal back at the next primary.
+		_, proposed := l.checkpointing[r.id]
+		r.ttl, r.clear = x.TTL, x.Remaining > 0 || proposed
 	}
 	return nil
 }
@@ -107,9 +109,22 @@ func (m *Member) renewHere(ctx context.Context, id int64) (ttl int64, err error)
 		return r.ttl, err
 	}
 	// Before the answer: the next primary must not go by the old checkpoint.
-	return r.ttl, m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
+	err = m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
 		LeaseCheckpoint: &etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}},
 	})
+	if err == nil {
+		m.lessor.cleared(r.term, id)
+	}
+	return r.ttl, err
+}
+
+// cleared is told that the checkpoint of a lease that was just renewed is taken back. The next one is not due yet.
+func (l *lessor) cleared(term uint64, id int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == term {
+		delete(l.checkpointing, id)
+	}
 }
 
 func (r *Renewal) wait(ctx context.Context) error {

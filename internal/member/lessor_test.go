@@ -349,6 +349,60 @@ func TestCheckpointsTellTheNextPrimaryWhatIsLeft(t *testing.T) {
 	}
 }
 
+// TestACheckpointUnderWayDoesNotOvertakeARenewal: a checkpoint that is proposed and not applied when a lease is renewed says
+// less than the renewal gave, so the renewal has to take it back.
+func TestACheckpointUnderWayDoesNotOvertakeARenewal(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.NewMem(), func(cfg *Config) {
+		cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist, cfg.FastLeaseKeepAlive = true, true, true
+	})
+	defer stop(t, x.Member)
+	x.grant(1, 1000)
+	x.pass(checkpointEvery - 250*time.Millisecond)
+	x.clock.Advance(250 * time.Millisecond)
+	x.LeaseStep() // proposes the checkpoint
+	r := x.BeginLeaseRenew(1)
+	x.node.Turn() // it is in raft's log, and the renewal is confirmed
+	x.node.Turn()
+	if ttl, wait, err := r.Poll(); ttl != 1000 || wait != nil || err != nil {
+		t.Fatalf("renewed for %d, %v", ttl, err)
+	}
+	if l, _ := x.leases().Get(1); l.Remaining != 0 {
+		t.Fatalf("the checkpoint is applied already: %+v", l)
+	}
+	if !r.clear {
+		t.Error("the renewal does not take the checkpoint back")
+	}
+	x.lessor.cleared(r.term, 1)
+	x.settle()
+	if l, _ := x.leases().Get(1); l.Remaining != 700 {
+		t.Errorf("the checkpoint says %+v", l)
+	}
+}
+
+// TestWhatFallsDueAfterTheQuestionWaitsForAnother: the quorum's answer may be older than the end of the second lease.
+func TestWhatFallsDueAfterTheQuestionWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.NewMem(), nil)
+	defer stop(t, x.Member)
+	x.grant(1, 10)
+	x.clock.Advance(100 * time.Millisecond)
+	x.grant(2, 10)
+	x.pass(9*time.Second + 750*time.Millisecond)
+	x.clock.Advance(150 * time.Millisecond)
+	x.LeaseStep() // the first is due: it asks
+	x.node.Turn() // and is answered
+	x.clock.Advance(100 * time.Millisecond)
+	x.LeaseStep()
+	if _, first := x.lessor.ending[1]; !first || len(x.lessor.ending) != 1 {
+		t.Errorf("%d leases end, the first one: %v; want it alone", len(x.lessor.ending), first)
+	}
+	x.settle()
+	x.clock.Advance(expiryPause)
+	x.settle()
+	x.wantLeft("afterwards")
+}
+
 func TestAReplacedStateOrLostLeadershipForgetsDeadlines(t *testing.T) {
 	t.Parallel()
 	x := newLeased(t, vfs.NewMem(), nil)
