@@ -69,7 +69,7 @@ func (c *cluster) fill(at *member) {
 	g, err := cl.Grant(c.within(), 1000)
 	must(err)
 	for i := range 60 {
-		_, err := cl.Put(c.within(), fmt.Sprintf("fill/%d", i%20), strings.Repeat("v", i*50), clientv3.WithLease(g.ID*int64(i%2)))
+		_, err := cl.Put(c.within(), fmt.Sprintf("fill/%d", i%20), strings.Repeat("v", i*50), clientv3.WithLease(g.ID*clientv3.LeaseID(i%2)))
 		must(err)
 	}
 	_, err = cl.Delete(c.within(), "fill/3")
