@@ -80,6 +80,13 @@ type Config struct {
 	// InitialClusterToken goes into the cluster id, so that clusters made from equal URLs differ.
 	InitialClusterToken string
 
+	// EnableGateway serves the JSON API over HTTP.
+	EnableGateway bool
+	// Origins are the origins of pages that browsers may send requests from; "*" is all.
+	Origins []string
+	// HostWhitelist holds the host names that HTTP requests without TLS may be addressed to; "*" or none is all.
+	HostWhitelist []string
+
 	// AuthToken says what tokens are: "simple", or "jwt" with options.
 	AuthToken string
 	// BcryptCost is the cost of hashing a password.

@@ -17,7 +17,6 @@ const (
 const (
 	noCount  = "the log is cut below what the state has on disk, not after a number of entries"
 	noWait   = "a member alone stands for election at once"
-	noGate   = "the HTTP gateway is not built yet"
 	noBbolt  = "the state is not kept in bbolt"
 	noFiles  = "the log is one database that is cut by range, not a row of files"
 	noPurge  = "there are no snapshot files to keep"
@@ -105,8 +104,8 @@ var memberFlags = []Flag{
 		Usage: "Set SO_REUSEADDR on listeners.",
 		bind:  func(c *Config) value { return boolean(&c.SocketReuseAddress) }},
 	{Name: "enable-grpc-gateway", Group: Member, Key: "enable-grpc-gateway", Default: "true",
-		Usage:  "Serve the JSON API over HTTP.",
-		Status: Accepted, Note: noGate, bind: spare(boolean)},
+		Usage: "Serve the JSON API over HTTP.",
+		bind:  func(c *Config) value { return boolean(&c.EnableGateway) }},
 	{Name: "raft-read-timeout", Group: Member, Default: "5s",
 		Usage:  "Time limit for reading on a connection between members.",
 		Status: Planned, Note: waitsPeers, bind: spare(duration)},

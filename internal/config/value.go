@@ -204,13 +204,15 @@ func choice(p *string, describe func(string) error, allowed ...string) value {
 }
 
 // origins is a list of URLs, or * for any.
-func origins(p *string) value {
-	return setting[string]{p: p, format: func(s string) string { return s }, parse: func(s string) (string, error) {
+func origins(p *[]string) value {
+	return setting[[]string]{p: p, format: func(l []string) string { return strings.Join(l, ",") }, parse: func(s string) ([]string, error) {
 		if s == "*" || s == "" {
-			return "*", nil
+			return []string{"*"}, nil
 		}
-		_, err := ParseURLs(s)
-		return s, err
+		if _, err := ParseURLs(s); err != nil {
+			return nil, err
+		}
+		return strings.Split(s, ","), nil
 	}}
 }
 

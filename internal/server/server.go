@@ -63,7 +63,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	}()
 	p.serve(m, remotes, forPeers, log)
 	m.Start()
-	s := newServices(&cfg, m, log)
+	s, err := newServices(&cfg, m, log)
+	if err != nil {
+		return errors.Join(err, m.Stop(), p.stop(), closeListeners())
+	}
 	stop := sync.OnceValue(func() error {
 		m.HandOver(context.Background())
 		return errors.Join(s.stop(), m.Stop(), p.stop())

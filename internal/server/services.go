@@ -37,10 +37,15 @@ type services struct {
 	watches *rpc.Watch
 	leases  *rpc.Lease
 	conns   *rpc.Conns
+	gateway *gateway
 	wg      sync.WaitGroup
 }
 
-func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *services {
+func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) (*services, error) {
+	gateway, err := newGateway(cfg)
+	if err != nil {
+		return nil, err
+	}
 	gate := rpc.NewGate(m)
 	s := &services{
 		conns: rpc.NewConns(),
@@ -65,13 +70,15 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 				Versions: func() web.Versions {
 					return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: m.Members().Version()}
 				},
-				Member: health(m),
+				Member:  health(m),
+				Origins: cfg.Origins, Hosts: cfg.HostWhitelist, Gateway: gateway.handler(),
 			}),
 			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(), Authorize: gate.Watch}),
 		leases:  rpc.NewLease(m),
+		gateway: gateway,
 	}
 	web.Prepare(s.http)
 	s.leases.Permit, s.leases.PermitKeys = gate.Lease, gate.LeaseKeys
@@ -87,7 +94,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) *servic
 		Lease:       s.leases,
 		Auth:        rpc.NewAuth(m, gate),
 	}.Register(s.grpc)
-	return s
+	return s, nil
 }
 
 func status(cfg *config.Config, m *member.Member) rpc.Status {
@@ -104,14 +111,13 @@ func status(cfg *config.Config, m *member.Member) rpc.Status {
 // serve serves the listeners until stop; encrypt makes of each of them, by its index, one with TLS where there is to be any. An
 // error that ends serving comes on the channel.
 func (s *services) serve(listeners []net.Listener, encrypt func(int, net.Listener) net.Listener) <-chan error {
-	broken := make(chan error, 2*len(listeners))
+	broken := make(chan error, 2*len(listeners)+1)
+	if s.gateway != nil {
+		s.serveGRPC(s.gateway.listener, broken)
+	}
 	for i, l := range listeners {
 		forGRPC, forHTTP := web.Split(encrypt(i, s.conns.Listen(l)))
-		s.wg.Go(func() {
-			if err := s.grpc.Serve(forGRPC); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-				broken <- err
-			}
-		})
+		s.serveGRPC(forGRPC, broken)
 		s.wg.Go(func() {
 			if err := s.http.Serve(forHTTP); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				broken <- err
@@ -119,6 +125,14 @@ func (s *services) serve(listeners []net.Listener, encrypt func(int, net.Listene
 		})
 	}
 	return broken
+}
+
+func (s *services) serveGRPC(l net.Listener, broken chan<- error) {
+	s.wg.Go(func() {
+		if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			broken <- err
+		}
+	})
 }
 
 // stop takes no new connections, ends watches, lets other requests under way end for stopGrace, and then ends them
@@ -131,10 +145,11 @@ func (s *services) stop() error {
 	s.wg.Go(s.grpc.GracefulStop)
 	s.watches.Stop()
 	s.leases.Stop()
+	s.gateway.end()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.http.Close()
 	}
 	s.wg.Wait()
-	return err
+	return errors.Join(err, s.gateway.close())
 }

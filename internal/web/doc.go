@@ -1,4 +1,4 @@
-// Package web is what a member serves over plain HTTP: its version and its health, and a way to serve HTTP and gRPC
+// Package web is what a member serves over plain HTTP: its version and its health, the JSON API, and a way to serve HTTP and gRPC
 // on one address.
 //
 // # Words
@@ -6,6 +6,10 @@
 // The split is one listener taken apart into two, by the first bytes that a client sends: a client that begins with the
 // preface of HTTP/2 is taken for a gRPC client, everyone else for one of HTTP/1.1. A pending connection
 // is one that has not sent enough to tell.
+//
+// The gateway is the JSON API at /v3/…: HTTP requests, and websockets, that become calls of the member's own gRPC services over a
+// connection inside the process. So whatever holds for a gRPC client (checks, permissions, limits) holds for a client of the
+// gateway, with one exception: the certificate that it shows is not passed on, so it names no user, as in etcd.
 //
 // # Rules
 //

@@ -21,6 +21,10 @@ type Options struct {
 	Member Member
 	// Origins are the origins that pages may ask from, "*" or none for all.
 	Origins []string
+	// Hosts are the host names that requests without TLS may be addressed to, "*" or none for all.
+	Hosts []string
+	// Gateway answers the paths of the JSON API; nil leaves them out.
+	Gateway http.Handler
 }
 
 // Handler returns the HTTP handler of the client addresses.
@@ -30,7 +34,11 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("/health", onlyGet(o.health))
 	handleChecks(mux, "/livez", &o.Member, livez)
 	handleChecks(mux, "/readyz", &o.Member, readyz)
-	return origins(o.Origins).allow(mux)
+	if o.Gateway != nil {
+		mux.Handle(gatewayPath, o.Gateway)
+		mux.Handle(gatewayOldPath, o.Gateway)
+	}
+	return hosts(o.Hosts).only(origins(o.Origins).allow(mux))
 }
 
 func (o *Options) version(w http.ResponseWriter, _ *http.Request) {
