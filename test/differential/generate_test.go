@@ -258,6 +258,9 @@ func (g *generator) step() step {
 		return s
 	}
 	s.command = c
+	if g.one(15) {
+		return g.oddly(s)
+	}
 	return s
 }
 

@@ -24,6 +24,8 @@ type step struct {
 	conf    *raftpb.ConfChange
 	read    *etcdserverpb.RangeRequest
 	readTxn *etcdserverpb.TxnRequest
+	// wire is how the request of the command is written, if not as the library does.
+	wire []byte
 	// unwanted says that nobody waits for the result of the command.
 	unwanted bool
 	// settle says that Ashlar applies what it has after this step, and the states are compared.
@@ -41,7 +43,12 @@ func (s step) name() string {
 		return "read: txn"
 	}
 	name := "nothing"
-	s.command.ProtoReflect().Range(eachCommand(func(field string) { name = field }))
+	if f, _ := commandOf(s.command); f != nil {
+		name = string(f.Name())
+	}
+	if s.wire != nil {
+		name += ", oddly written"
+	}
 	return name
 }
 
@@ -54,6 +61,9 @@ func (s step) String() string {
 		return fmt.Sprintf("%s %s", s.name(), one.Format(s.read))
 	case s.readTxn != nil:
 		return fmt.Sprintf("%s %s", s.name(), one.Format(s.readTxn))
+	}
+	if s.wire != nil {
+		return fmt.Sprintf("%s, written as %x", one.Format(s.command), s.wire)
 	}
 	return one.Format(s.command)
 }
@@ -116,6 +126,13 @@ func (p *pair) do(s step) error {
 func (p *pair) entry(s step) (*raftpb.Entry, error) {
 	p.index++
 	e := &raftpb.Entry{Index: proto.Uint64(p.index), Term: proto.Uint64(term), Type: raftpb.EntryNormal.Enum()}
+	if s.wire != nil {
+		f, _ := commandOf(s.command)
+		h := s.command.GetHeader()
+		e.Data = apply.Encode(apply.Header{ID: p.index, Username: h.GetUsername(), AuthRevision: h.GetAuthRevision()},
+			apply.Command(f.Number()), s.wire)
+		return e, nil
+	}
 	var m proto.Message = s.command
 	if s.conf != nil {
 		e.Type = raftpb.EntryConfChange.Enum()

@@ -2,14 +2,12 @@ package differential
 
 import (
 	"bytes"
-	"strings"
 
 	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Why a step is not done. Those that begin with "etcd panics" end every member of etcd that has the entry in its log.
@@ -178,14 +176,4 @@ func covers(d *etcdserverpb.DeleteRangeRequest, key []byte) bool {
 		return bytes.Compare(key, d.Key) >= 0
 	}
 	return bytes.Compare(key, d.Key) >= 0 && bytes.Compare(key, d.RangeEnd) < 0
-}
-
-// eachCommand returns a function for protoreflect's Range that calls f with the names of the commands set.
-func eachCommand(f func(field string)) func(protoreflect.FieldDescriptor, protoreflect.Value) bool {
-	return func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if name := string(fd.Name()); name != "header" && !strings.EqualFold(name, "id") {
-			f(name)
-		}
-		return true
-	}
 }
