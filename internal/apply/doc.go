@@ -27,8 +27,9 @@
 //
 // # What it refuses
 //
-// Checks that etcd makes before it proposes (empty keys, duplicate keys, limits, unknown sort orders, permissions) are made by
-// the rpc layer, not here. A command that this release does not know stops the member, since guessing would make members
+// Checks that etcd makes before it proposes (empty keys, duplicate keys, limits, unknown sort orders, who may compact) are made by
+// the rpc layer, not here. What an entry's user may write is checked here, as in etcd, besides (auth_permit.go): the walk through
+// a request is the same in both places. A command that this release does not know stops the member, since guessing would make members
 // differ.
 //
 // # Concurrency

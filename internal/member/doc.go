@@ -8,6 +8,8 @@
 //     membership, state machine). Installing a snapshot replaces the generation as a
 //     whole; readers that hold a view of the old one finish on it.
 //   - waiter: a proposal that waits for its entry to be applied here.
+//   - subject: who asks, by a token that this member has checked (auth.go); it goes into
+//     the header of what is proposed for it.
 //
 // # Promises
 //

@@ -75,8 +75,7 @@ type admitted struct {
 	checked uint64
 }
 
-// admit asks for what a request needs. need may be called more than once; the error is its own, the client's token's, or that
-// of waiting for the newest permissions.
+// admit asks for what a request needs. need may be called more than once; the error is its own or that of the client's token.
 func (g *Gate) admit(ctx context.Context, need func(*auth.Judge) error) (admitted, error) {
 	a := admitted{g: g, ctx: ctx}
 	if g == nil || !g.member.Accounts().Enabled() {
@@ -84,11 +83,10 @@ func (g *Gate) admit(ctx context.Context, need func(*auth.Judge) error) (admitte
 	}
 	err := a.insist(need)
 	if errors.Is(err, auth.ErrPermissionDenied) || errors.Is(err, auth.ErrUserNotFound) {
-		// It may have been granted elsewhere before the client asked here.
-		if err := g.member.ReadBarrier(ctx); err != nil {
-			return a, err
+		// It may have been granted elsewhere before the client asked here. Where that cannot be found out, it was not.
+		if g.member.ReadBarrier(ctx) == nil {
+			err = a.insist(need)
 		}
-		err = a.insist(need)
 	}
 	return a, err
 }

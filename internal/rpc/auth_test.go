@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -327,6 +328,23 @@ func TestStockClientsWithSignedTokens(t *testing.T) {
 	wantStatus(t, err, rpctypes.ErrGRPCInvalidAuthToken)
 	_, err = c.Put(t.Context(), "w/1", "")
 	g.check(err)
+}
+
+// TestLeasesEndWhileAuthenticationIsOn: nobody asks for the end of a lease that is due, and yet its keys go.
+func TestLeasesEndWhileAuthenticationIsOn(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, "simple")
+	w, err := g.watch.Watch(with(g.root))
+	g.check(err)
+	g.check(w.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
+		CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("sec")}}}))
+	_, err = w.Recv()
+	g.check(err)
+	g.clock.by.Add(int64(200_000 * time.Second))
+	r, err := w.Recv()
+	if err != nil || len(r.Events) != 1 || r.Events[0].Type != mvccpb.Event_DELETE {
+		t.Errorf("got %v, %v", r, err)
+	}
 }
 
 func TestATokenToComeIsAnError(t *testing.T) {

@@ -29,6 +29,13 @@
 //   - chunk: a buffer that a part of a response stands in.
 //   - budget: the bytes that all large responses together may hold, see budget.go.
 //
+// # Who may do what
+//
+// A Gate stands before every request (auth_gate.go). rules (auth_rules.go) says of each method whether it is for everyone, for
+// users, for root, or depends on the request; in the last case the handler asks, after its checks and before anything is
+// proposed or read, with apply's walk through the request. A read is answered from a view that is no newer than
+// the permissions it was allowed by.
+//
 // # Rules
 //
 //  1. A Request is valid until its handler returns: whoever wants to keep it, copies it.
