@@ -1,0 +1,145 @@
+package cluster
+
+import (
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestSoak does one thing after the other to a cluster under load, drawn from a seed, for the time given by -long.
+func TestSoak(t *testing.T) {
+	if *longFlag == 0 {
+		t.Skip("it runs with -long only")
+	}
+	seed := uint64(*seedFlag)
+	if seed == 0 {
+		seed = rand.Uint64() >> 1
+	}
+	t.Logf("again with: go test ./test/cluster -run Soak -long %v -seed %d", *longFlag, seed)
+	c := newCluster(t, 3, "--snapshot-catchup-entries", "100")
+	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1)), load: c.newLoad(8)}
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"a member is killed", s.kill},
+		{"a member is stopped", s.stop},
+		{"all are killed", s.killAll},
+		{"a member stands still", s.freeze},
+		{"a member is cut off", s.cut},
+		{"the network is slow", s.slow},
+		{"leadership moves", s.move},
+		{"a member is replaced", s.replace},
+	}
+	begin := time.Now()
+	for n := 0; time.Since(begin) < *longFlag; n++ {
+		step := steps[s.rng.IntN(len(steps))]
+		at := time.Now()
+		step.do()
+		s.load.use(c.members)
+		s.load.progress(c, 50)
+		t.Logf("%3d %5.1fs %s, nobody could write for %v", n, time.Since(at).Seconds(), step.name, s.load.pause().Round(time.Millisecond))
+		if n%5 == 4 {
+			c.checkEqual()
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	s.load.end(c)
+}
+
+// soak is a cluster under load.
+type soak struct {
+	*cluster
+	rng  *rand.Rand
+	load *load
+}
+
+func (s *soak) any() *member { return s.members[s.rng.IntN(len(s.members))] }
+
+// without lets the load go on while a member is away, and waits until it does.
+func (s *soak) without(x *member) {
+	s.load.use(s.others(x))
+	s.leader(s.others(x)...)
+	s.load.progress(s.cluster, 20+s.rng.IntN(500))
+}
+
+func (s *soak) kill() {
+	x := s.any()
+	x.kill(s)
+	s.without(x)
+	x.start(s)
+}
+
+func (s *soak) stop() {
+	x := s.any()
+	x.stop(s)
+	s.without(x)
+	x.start(s)
+}
+
+func (s *soak) killAll() {
+	for _, m := range s.members {
+		m.signal(s, syscall.SIGKILL)
+	}
+	for _, m := range s.members {
+		m.waitEnd(s)
+		m.launch(s)
+	}
+	for _, m := range s.members {
+		m.waitReady(s)
+	}
+}
+
+func (s *soak) freeze() {
+	x := s.any()
+	x.signal(s, syscall.SIGSTOP)
+	s.without(x)
+	x.signal(s, syscall.SIGCONT)
+}
+
+func (s *soak) cut() {
+	x := s.any()
+	ways := s.rng.IntN(3)
+	s.network.isolate(s.members, x, ways != 1, ways != 2)
+	s.without(x)
+	s.network.heal()
+	s.eventually("the member is back", func() bool {
+		st, err := s.status(x)
+		return err == nil && st.Leader != 0
+	})
+}
+
+func (s *soak) slow() {
+	s.network.slow(time.Duration(1+s.rng.IntN(50)) * time.Millisecond)
+	s.load.progress(s.cluster, 20)
+	s.network.heal()
+}
+
+func (s *soak) move() {
+	from := s.leader()
+	to := s.others(from)[s.rng.IntN(2)]
+	if _, err := s.client(from).MoveLeader(s.within(), to.id); err != nil {
+		s.Logf("leadership did not move: %v", err)
+	}
+}
+
+func (s *soak) replace() {
+	old := s.any()
+	at := s.others(old)[0]
+	if s.rng.IntN(2) == 0 {
+		old.kill(s)
+		s.load.use(s.others(old))
+		s.leader(s.others(old)...)
+	}
+	s.remove(at, old)
+	s.load.use(s.members)
+	old.waitEnd(s)
+	s.leader()
+	x := s.add(at, s.rng.IntN(2) == 0)
+	if st, err := s.status(x); err == nil && st.IsLearner {
+		s.promote(at, x)
+	}
+}
