@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -73,6 +74,10 @@ type listener struct {
 	conns               chan net.Conn
 	ctx                 context.Context // ends, with the reason, when no more connections come
 	end                 context.CancelCauseFunc
+
+	mu         sync.Mutex
+	complained time.Time // when the log was last told of a refused connection
+	refused    int       // how many it was not told of
 }
 
 func (l *listener) run() {
@@ -123,7 +128,7 @@ func (l *listener) begin(c net.Conn) {
 	if err != nil {
 		_ = c.Close()
 		if !errors.Is(err, io.EOF) && l.ctx.Err() == nil {
-			l.log.Debug("refused a TLS connection", "client", c.RemoteAddr().String(), "reason", err.Error())
+			l.complain(c.RemoteAddr().String(), err)
 		}
 		stop()
 		return
@@ -134,6 +139,22 @@ func (l *listener) begin(c net.Conn) {
 	case <-l.ctx.Done():
 		_ = c.Close()
 	}
+}
+
+// complainEvery is the least time between two lines of the log about refused connections: whoever can reach the port must not be
+// able to fill the disk.
+const complainEvery = time.Second
+
+// complain logs why a connection was refused, and how many were since the last line.
+func (l *listener) complain(client string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); now.Sub(l.complained) >= complainEvery {
+		l.log.Warn("rejected connection", "client", client, "error", err.Error(), "others", l.refused)
+		l.complained, l.refused = now, 0
+		return
+	}
+	l.refused++
 }
 
 func (l *listener) handshake(c net.Conn) (*tls.Conn, error) {

@@ -167,3 +167,23 @@ func TestClosingEndsWhatIsUnderWay(t *testing.T) {
 		t.Errorf("Accept: %v", err)
 	}
 }
+
+func TestTheLogSaysWhoIsRefusedButNotForEach(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	c, err := l.open(t, l.options()).Server("h2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis := Listen(loopback(t), c, l.options().Logger)
+	t.Cleanup(func() { _ = lis.Close() })
+	for range 50 {
+		if conn, err := connect(lis.Addr().String(), l.ca.Client(t, nil)); err == nil {
+			_ = conn.Close()
+			t.Fatal("a client without a certificate was taken")
+		}
+	}
+	if n := l.log.count("rejected connection"); n == 0 || n > 25 {
+		t.Errorf("the log has %d lines about 50 connections", n)
+	}
+}
