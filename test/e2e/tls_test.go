@@ -7,13 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/ashlar-kv/ashlar/internal/authority"
 )
@@ -199,4 +201,35 @@ func TestBadCertificatesRefuseTheStart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAWatchIsNotStarvedByLargeRangesOnItsConnection: in etcd such a watch got nothing for as long as the ranges went on (its issue
+// 15402). How long an event takes is measured by BenchmarkWatchBesideLargeRanges.
+func TestAWatchIsNotStarvedByLargeRangesOnItsConnection(t *testing.T) {
+	t.Parallel()
+	e := newEncrypted(t, true)
+	e.start(t)
+	ctx, cancel := context.WithCancel(within(t, startTimeout))
+	writer, busy := e.connect(t), e.connect(t)
+	fillLarge(t, writer)
+	var running sync.WaitGroup
+	var done atomic.Int64
+	for range largeRanges {
+		running.Go(func() {
+			if err := readLarge(ctx, busy, &done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	events := busy.Watch(ctx, "watched", clientv3.WithCreatedNotify())
+	<-events
+	for range 20 {
+		_, err := writer.Put(ctx, "watched", "v")
+		noError(t, err)
+		if got := <-events; got.Err() != nil || len(got.Events) != 1 {
+			t.Fatalf("the watch got %+v: %v", got, ctx.Err())
+		}
+	}
+	cancel()
+	running.Wait()
 }
