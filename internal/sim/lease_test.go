@@ -43,6 +43,18 @@ func (w *World) turns(h *host, applies bool) {
 	}
 }
 
+// runBut runs the cluster, but one host applies nothing.
+func (w *World) runBut(behind *host, rounds int) {
+	for range rounds {
+		for range len(w.network.queue) {
+			w.network.deliver()
+		}
+		for _, h := range w.hosts {
+			w.turns(h, h != behind)
+		}
+	}
+}
+
 // TestALeaderThatIsCutOffProposesNoEndOfALease: an entry that it writes into its own log may yet be committed, if it is
 // elected again; and then the lease ends although nobody could renew it.
 func TestALeaderThatIsCutOffProposesNoEndOfALease(t *testing.T) {
@@ -79,14 +91,7 @@ func TestANewLeaderKnowsOfNoLeaseThatHasEnded(t *testing.T) {
 	behind := w.follower()
 	for len(w.history.model.leases) > 0 { // all but one member apply the end
 		w.stepTick()
-		for range 10 {
-			for range len(w.network.queue) {
-				w.network.deliver()
-			}
-			for _, h := range w.hosts {
-				w.turns(h, h != behind)
-			}
-		}
+		w.runBut(behind, 10)
 	}
 	for old.m.Node().Applied() > behind.m.Node().Committed() {
 		w.stepTick()
@@ -104,25 +109,13 @@ func TestANewLeaderKnowsOfNoLeaseThatHasEnded(t *testing.T) {
 			t.Fatal("the member that is behind does not become the leader")
 		}
 		w.stepTick()
-		for range len(w.network.queue) {
-			w.network.deliver()
-		}
-		for _, h := range w.hosts {
-			w.turns(h, h != behind)
-		}
+		w.runBut(behind, 1)
 		if !behind.m.Node().IsLeader() {
 			continue
 		}
 		renewals++
 		r := behind.m.BeginLeaseRenew(1)
-		for range 5 {
-			for range len(w.network.queue) {
-				w.network.deliver()
-			}
-			for _, h := range w.hosts {
-				w.turns(h, h != behind)
-			}
-		}
+		w.runBut(behind, 5)
 		if ttl, wait, err := r.Poll(); wait == nil && err == nil {
 			t.Fatalf("a lease that has ended is renewed for %d s", ttl)
 		} else if wait == nil && !errors.Is(err, member.ErrNotPrimary) {
