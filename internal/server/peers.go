@@ -25,6 +25,8 @@ const (
 	peerIdleConns = 32
 )
 
+func peerDialer() *net.Dialer { return &net.Dialer{Timeout: peerDialTimeout, KeepAlive: peerKeepAlive} }
+
 // peers is how a member and the others reach each other.
 type peers struct {
 	transport *peer.Transport
@@ -34,9 +36,8 @@ type peers struct {
 }
 
 func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
-	dialer := &net.Dialer{Timeout: peerDialTimeout, KeepAlive: peerKeepAlive}
 	p := &peers{http: &http.Transport{
-		DialContext:         dialer.DialContext,
+		DialContext:         peerDialer().DialContext,
 		MaxIdleConnsPerHost: peerIdleConns,
 		IdleConnTimeout:     idleTimeout,
 		// Streams of appends are read in large pieces.

@@ -93,7 +93,7 @@ func (x *made) of(m *material) *tls.Config {
 }
 
 // Client returns the configuration of connections that this member opens from now on: whoever opens more later asks again, or
-// uses Dial. ServerName is left to whoever uses it.
+// uses Dialing. ServerName is left to whoever uses it.
 func (s *Source) Client() *tls.Config {
 	c := s.base()
 	c.RootCAs = s.fresh().roots
@@ -107,18 +107,20 @@ func (s *Source) Client() *tls.Config {
 	return c
 }
 
-// Dial opens a TLS connection to host:port with the newest material. It fits http.Transport's DialTLSContext. The caller closes
-// the connection.
-func (s *Source) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
+// Dialing returns a function that opens TLS connections to host:port, each with the newest material; d makes the connections
+// below. It fits http.Transport's DialTLSContext. The caller closes what it opens.
+func (s *Source) Dialing(d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		with := tls.Dialer{NetDialer: d, Config: s.Client()}
+		with.Config.ServerName = host
+		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+		defer cancel()
+		return with.DialContext(ctx, network, address)
 	}
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: handshakeTimeout}, Config: s.Client()}
-	d.Config.ServerName = host
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	return d.DialContext(ctx, network, address)
 }
 
 // base is what both sides have in common.

@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -237,7 +238,7 @@ func TestAMemberDialsWithTheNewestMaterial(t *testing.T) {
 	o.CRL = l.ca.Revoke(t, "crl.der")
 	s := l.open(t, o)
 	dial := func() error {
-		conn, err := s.Dial(t.Context(), "tcp", address)
+		conn, err := s.Dialing(&net.Dialer{})(t.Context(), "tcp", address)
 		if err != nil {
 			return err
 		}
@@ -259,7 +260,7 @@ func TestAMemberDialsWithTheNewestMaterial(t *testing.T) {
 		t.Errorf("a server that is revoked: %v", err)
 	}
 	o.CRL, o.CA = "", l.another.File
-	if conn, err := l.open(t, o).Dial(t.Context(), "tcp", address); err == nil {
+	if conn, err := l.open(t, o).Dialing(&net.Dialer{})(t.Context(), "tcp", address); err == nil {
 		_ = conn.Close()
 		t.Error("a server of an unknown authority was taken")
 	}
@@ -283,7 +284,7 @@ func TestACertificateIsMadeOnce(t *testing.T) {
 	o := Options{Cert: cert, Key: key, SelfSigned: true, Side: "peer", Clock: l.clock, Logger: l.options().Logger}
 	s := l.open(t, o)
 	address := l.serve(t, s)
-	conn, err := s.Dial(t.Context(), "tcp", address)
+	conn, err := s.Dialing(&net.Dialer{})(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
