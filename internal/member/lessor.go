@@ -30,7 +30,8 @@ const (
 //     LeaseRevoke is proposed the lease is not renewed any more, unless the proposal fails. After a time in which the
 //     process stood still, nothing ends for an election timeout, in which renewals that came meanwhile are read.
 //  4. The lease that is due first ends first, one LeaseRevoke for each, as urgent proposals: at most expiryRate a
-//     second and endingMax under way, so that clients go on being served.
+//     second and endingMax under way, so that clients go on being served. One that the log refuses, as with the alarm
+//     CORRUPT, is tried again; until then the lease can be renewed.
 //
 // step does whatever is due without ever waiting; run calls it, or the simulator.
 type lessor struct {
@@ -66,6 +67,7 @@ type lessor struct {
 // ending is a lease whose LeaseRevoke is proposed.
 type ending struct {
 	at   time.Duration // its deadline
+	w    *waiter       // for the result of the LeaseRevoke
 	done chan struct{} // closed when it has ended, or when that has failed
 }
 
@@ -144,7 +146,7 @@ func (l *lessor) setTermLocked(term uint64) {
 	l.term = term
 	l.deadlines, l.checkpoints = lease.Deadlines{}, lease.Deadlines{}
 	for _, e := range l.ending {
-		close(e.done)
+		l.forgetLocked(e)
 	}
 	l.ending, l.checkpointing = make(map[int64]*ending), make(map[int64]struct{})
 	l.tellLocked()
@@ -276,11 +278,19 @@ func (l *lessor) endLocked(id int64) {
 	delete(l.checkpointing, id)
 	if e, ok := l.ending[id]; ok {
 		delete(l.ending, id)
-		close(e.done)
+		l.forgetLocked(e)
 	}
 	if l.gone != nil {
 		l.gone[id] = struct{}{}
 	}
+}
+
+// forgetLocked ends the wait for a LeaseRevoke.
+func (l *lessor) forgetLocked(e *ending) {
+	if e.w != nil {
+		l.m.waiters.release(e.w)
+	}
+	close(e.done)
 }
 
 // reload is told that the whole state was replaced, which happens to no leader.

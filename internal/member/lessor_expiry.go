@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
 )
 
@@ -61,7 +62,7 @@ func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, soo
 		l.asked = nil // an answer from before the next lease is due is worth nothing
 		return next, nil
 	}
-	if now < l.hold || l.m.node.SyncStalled() {
+	if now < l.hold || l.m.node.SyncStalled() || l.m.Alarms().Active(cluster.AlarmCorrupt) {
 		l.asked = nil
 		return lessorRetry, nil
 	}
@@ -82,7 +83,7 @@ func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, soo
 	for i, x := range begun {
 		if err := l.proposeEnd(term, x); err != nil {
 			for _, y := range begun[i:] {
-				l.failEnding(term, y.id, y.ending)
+				l.failEnding(term, y, y.at)
 			}
 			return lessorRetry, nil
 		}
@@ -130,23 +131,43 @@ func (l *lessor) proposeEnd(term uint64, x begun) error {
 	if err != nil {
 		return err
 	}
+	id := l.m.ids.next()
+	if !l.expectEnd(term, id, x) {
+		return nil
+	}
 	return l.m.node.Propose(&consensus.Proposal{
-		Data:   apply.Encode(headerOf(l.m.ids.next(), l.m.itself()), apply.CommandLeaseRevoke, raw),
+		Data:   apply.Encode(headerOf(id, l.m.itself()), apply.CommandLeaseRevoke, raw),
 		Urgent: true,
-		Fail:   func(error) { l.failEnding(term, x.id, x.ending) },
+		Fail:   func(error) { l.failEnding(term, x, x.at) },
 		// Nothing that this primary decided goes into the log of a later term.
 		LeaderTerm: term,
 	})
 }
 
-// failEnding gives a lease its deadline back: the next round tries again.
-func (l *lessor) failEnding(term uint64, id int64, e *ending) {
+// expectEnd registers for the result of a LeaseRevoke: an alarm that came before it in the log may refuse it, or a change of
+// who may do what. It reports whether the lease is still to end.
+func (l *lessor) expectEnd(term, request uint64, x begun) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.term != term || l.ending[id] != e {
+	if l.term != term || l.ending[x.id] != x.ending {
+		return false
+	}
+	x.w = l.m.waiters.registerFor(request, func(r apply.Result) {
+		if r.Err != nil {
+			l.failEnding(term, x, l.now()+lessorIdle)
+		}
+	})
+	return true
+}
+
+// failEnding gives a lease a deadline again: the round after it tries anew.
+func (l *lessor) failEnding(term uint64, x begun, at time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term != term || l.ending[x.id] != x.ending {
 		return
 	}
-	delete(l.ending, id)
-	close(e.done)
-	l.deadlines.Set(id, e.at)
+	delete(l.ending, x.id)
+	l.forgetLocked(x.ending)
+	l.deadlines.Set(x.id, at)
 }

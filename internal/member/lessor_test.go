@@ -349,6 +349,44 @@ func TestCheckpointsTellTheNextPrimaryWhatIsLeft(t *testing.T) {
 	}
 }
 
+// TestARefusedEndIsTriedAgain: while the alarm CORRUPT refuses the end of a lease, renewals go on; once it is lowered, leases end.
+func TestARefusedEndIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.NewMem(), nil)
+	defer stop(t, x.Member)
+	alarm := func(a etcdserverpb.AlarmRequest_AlarmAction) {
+		t.Helper()
+		r := x.do(apply.CommandAlarm, &etcdserverpb.AlarmRequest{
+			Action: a, MemberID: uint64(x.self()), Alarm: etcdserverpb.AlarmType_CORRUPT,
+		})
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	for id := range int64(3) {
+		x.grant(id+1, 10)
+	}
+	x.pass(9*time.Second + 750*time.Millisecond)
+	if _, err := x.Begin(apply.CommandAlarm, encoded(t, &etcdserverpb.AlarmRequest{
+		Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: uint64(x.self()), Alarm: etcdserverpb.AlarmType_CORRUPT,
+	})); err != nil {
+		t.Fatal(err)
+	}
+	x.pass(500 * time.Millisecond) // the alarm is applied together with the ends, which it refuses
+	x.wantLeft("with the alarm", 1, 2, 3)
+	if ttl, err := x.renew(1); ttl != 10 || err != nil {
+		t.Errorf("renewed for %d, %v", ttl, err)
+	}
+	before := x.Log().LastIndex()
+	x.pass(5 * time.Second)
+	if n := x.Log().LastIndex() - before; n > 0 {
+		t.Errorf("%d entries were proposed that the alarm refuses", n)
+	}
+	alarm(etcdserverpb.AlarmRequest_DEACTIVATE)
+	x.pass(time.Second)
+	x.wantLeft("without the alarm", 1)
+}
+
 // TestACheckpointUnderWayDoesNotOvertakeARenewal: a checkpoint that is proposed and not applied when a lease is renewed says
 // less than the renewal gave, so the renewal has to take it back.
 func TestACheckpointUnderWayDoesNotOvertakeARenewal(t *testing.T) {

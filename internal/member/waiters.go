@@ -15,7 +15,8 @@ const waiterShards = 16
 // result between register and release.
 type waiter struct {
 	id       uint64
-	deadline time.Time
+	deadline time.Time          // none for one with then
+	then     func(apply.Result) // called with the result, in the goroutine that has it, instead of out
 	gone     atomic.Bool
 	out      chan apply.Result
 }
@@ -38,10 +39,19 @@ func newWaiters() *waiters {
 
 // register makes id known; its result will come on the waiter's channel.
 func (w *waiters) register(id uint64, deadline time.Time) *waiter {
-	x := &waiter{id: id, deadline: deadline, out: make(chan apply.Result, 1)}
-	s := &w.shards[id%waiterShards]
+	return w.put(&waiter{id: id, deadline: deadline, out: make(chan apply.Result, 1)})
+}
+
+// registerFor makes id known until its result, with which then is called, or until release: it never expires. then must not
+// block.
+func (w *waiters) registerFor(id uint64, then func(apply.Result)) *waiter {
+	return w.put(&waiter{id: id, then: then})
+}
+
+func (w *waiters) put(x *waiter) *waiter {
+	s := &w.shards[x.id%waiterShards]
 	s.mu.Lock()
-	s.m[id] = x
+	s.m[x.id] = x
 	s.mu.Unlock()
 	return x
 }
@@ -62,7 +72,11 @@ func (w *waiters) deliver(id uint64, r apply.Result) {
 	x, ok := s.m[id]
 	delete(s.m, id)
 	s.mu.Unlock()
-	if ok {
+	switch {
+	case !ok:
+	case x.then != nil:
+		x.then(r)
+	default:
 		x.out <- r
 	}
 }
@@ -83,7 +97,7 @@ func (w *waiters) expire(now time.Time, err error) {
 		s := &w.shards[i]
 		s.mu.Lock()
 		for id, x := range s.m {
-			if !x.deadline.After(now) {
+			if x.then == nil && !x.deadline.After(now) {
 				delete(s.m, id)
 				x.gone.Store(true)
 				x.out <- apply.Result{Err: err}
