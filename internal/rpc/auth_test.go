@@ -397,38 +397,3 @@ func TestNoPasswordGoesIntoTheLog(t *testing.T) {
 		t.Errorf("%d hashes, want one of root, of u, and two of xfalse", hashes)
 	}
 }
-
-func BenchmarkGate(b *testing.B) {
-	g := newGuarded(b, "simple")
-	for i := range 1000 {
-		role := fmt.Sprintf("role-%d", i)
-		_, err := g.auth.RoleAdd(with(g.root), &etcdserverpb.AuthRoleAddRequest{Name: role})
-		g.check(err)
-		g.grant(g.root, role, authpb.READWRITE, role, role+"0")
-		_, err = g.auth.UserGrantRole(with(g.root), &etcdserverpb.AuthUserGrantRoleRequest{User: "u", Role: role})
-		g.check(err)
-	}
-	for _, c := range []struct{ name, token string }{{"off", ""}, {"off with a token", "old"}, {"root", "root"}, {"u", "u"}} {
-		b.Run(c.name, func(b *testing.B) {
-			token := map[string]string{"root": g.root, "u": g.u, "old": g.u}[c.token]
-			if strings.HasPrefix(c.name, "off") {
-				_, err := g.auth.AuthDisable(with(g.root), &etcdserverpb.AuthDisableRequest{})
-				g.check(err)
-				defer func() {
-					_, err := g.auth.AuthEnable(with(""), &etcdserverpb.AuthEnableRequest{})
-					g.check(err)
-					g.root, g.u = g.login("root", "rootpw"), g.login("u", "upw")
-				}()
-			}
-			ctx := with(token)
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if _, err := g.kv.Range(ctx, &etcdserverpb.RangeRequest{Key: []byte("r/1"), Serializable: true}); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-		})
-	}
-}
