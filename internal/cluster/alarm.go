@@ -58,7 +58,9 @@ func (x Alarm) key() []byte {
 type alarmList []Alarm
 
 func (l alarmList) active(t AlarmType) bool {
-	return slices.ContainsFunc(l, func(x Alarm) bool { return x.Type == t })
+	// For each entry that is applied, so it does not depend on how many alarms clients have raised.
+	_, found := slices.BinarySearchFunc(l, t, func(x Alarm, t AlarmType) int { return cmp.Compare(x.Type, t) })
+	return found
 }
 
 // Alarms are those of one state database. Reading is safe from any goroutine; Begin and what follows belongs to apply.
