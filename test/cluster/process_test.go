@@ -74,8 +74,22 @@ func (m *member) launch(tb testing.TB) {
 		p.cmd.Wait() // the status is read from ProcessState
 		close(p.ended)
 	}()
-	tb.Cleanup(func() { p.cmd.Process.Kill(); <-p.ended })
+	tb.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.ended
+		p.checkSound(tb, m.name)
+	})
 	m.process = p
+}
+
+// checkSound fails the test when the process panicked, or found a race in a binary that looks for them.
+func (p *process) checkSound(tb testing.TB, name string) {
+	text := p.log.String()
+	for _, bad := range []string{"WARNING: DATA RACE", "\npanic: ", "\nfatal error: "} {
+		if i := strings.Index(text, bad); i >= 0 {
+			tb.Errorf("%s:\n%s", name, text[i:min(len(text), i+4000)])
+		}
+	}
 }
 
 // start runs a process on the member and waits until it serves.
