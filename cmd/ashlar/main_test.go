@@ -60,7 +60,7 @@ func TestBadConfigurationTouchesNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	data, log := filepath.Join(dir, "data"), filepath.Join(dir, "log")
-	for _, bad := range []string{"--election-timeout=10", "--initial-cluster=x=http://localhost:1", "--cert-file=x"} {
+	for _, bad := range []string{"--election-timeout=10", "--initial-cluster=x=http://localhost:1", "--auto-compaction-retention=x"} {
 		got := runProgram([]string{"ashlar", "--data-dir=" + data, "--log-outputs=" + log, bad})
 		if got.status != 1 || strings.Count(got.stderr, "\n") != 1 || got.stdout != "" {
 			t.Errorf("%s: got %+v", bad, got)
