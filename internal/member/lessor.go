@@ -3,6 +3,7 @@ package member
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/consensus"
@@ -37,6 +38,8 @@ const (
 type lessor struct {
 	m     *Member
 	epoch time.Time // deadlines count from here
+
+	revokes atomic.Int32 // of clients, under way as urgent proposals
 
 	// Of step alone.
 	asked     *consensus.ReadBatch // the confirmation of leadership under way, nil when there is none

@@ -74,13 +74,23 @@ func (m *Member) LeaseGrant(ctx context.Context, id, ttl int64) (lease.Lease, in
 	return lease.Lease{ID: granted.ID, TTL: granted.TTL}, res.Revision, nil
 }
 
-// LeaseRevoke ends a lease and deletes its keys, before whatever clients propose at the same time. It returns the
-// revision. The error is lease.ErrNotFound, or as Propose's.
+// revokesMax is how many revokes of clients may be under way as urgent proposals; further ones wait their turn. So a client
+// that sends nothing else neither overtakes all others without end nor keeps leases from ending that are due.
+const revokesMax = 1024
+
+// LeaseRevoke ends a lease and deletes its keys, before whatever clients propose at the same time, unless very many are
+// revoked. It returns the revision. The error is lease.ErrNotFound, or as Propose's.
 func (m *Member) LeaseRevoke(ctx context.Context, id int64) (rev int64, err error) {
 	raw, err := proto.Marshal(&etcdserverpb.LeaseRevokeRequest{ID: id})
 	if err != nil {
 		return 0, err
 	}
+	if m.lessor.revokes.Add(1) > revokesMax {
+		m.lessor.revokes.Add(-1)
+		res, err := m.Propose(ctx, apply.CommandLeaseRevoke, raw)
+		return res.Revision, err
+	}
+	defer m.lessor.revokes.Add(-1)
 	p, err := m.beginUrgent(Subject(ctx), apply.CommandLeaseRevoke, raw)
 	if err != nil {
 		return 0, err

@@ -1,10 +1,13 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -509,6 +512,57 @@ func TestLeasesAreListedAsTheyWillEnd(t *testing.T) {
 	if err != nil || st.Granted != 500 || st.Remaining != 499 || len(st.Keys) != 0 {
 		t.Errorf("got %+v, %v", st, err)
 	}
+}
+
+// TestRevokesOfClientsLeaveRoomForLeasesThatAreDue: a client that does nothing but revoke must not fill the queue of
+// urgent proposals.
+func TestRevokesOfClientsLeaveRoomForLeasesThatAreDue(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.NewMem(), nil)
+	defer stop(t, x.Member)
+	x.grant(1, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	const many = 9000 // above what the queue of urgent proposals holds
+	var begun atomic.Int32
+	for range many {
+		clients.Go(func() {
+			begun.Add(1)
+			if _, err := x.LeaseRevoke(ctx, 77); !errors.Is(err, context.Canceled) {
+				t.Errorf("a revoke that nobody decides ended with %v", err)
+			}
+		})
+	}
+	for begun.Load() < many || x.lessor.revokes.Load() < revokesMax || x.waiting() < many {
+		runtime.Gosched()
+	}
+	if n := x.lessor.revokes.Load(); n > revokesMax {
+		t.Errorf("%d revokes are urgent", n)
+	}
+	p, err := x.beginUrgent(x.itself(), apply.CommandLeaseRevoke, encoded(t, &etcdserverpb.LeaseRevokeRequest{ID: 1}))
+	if err != nil {
+		t.Fatalf("the end of a lease that is due: %v", err)
+	}
+	cancel()
+	clients.Wait()
+	step(x.Member)
+	if res, ok := p.Poll(); !ok || res.Err != nil {
+		t.Errorf("it ended with %v, %v", res.Err, ok)
+	}
+	if n := x.lessor.revokes.Load(); n != 0 {
+		t.Errorf("%d revokes are counted when none is left", n)
+	}
+}
+
+// waiting returns how many proposals wait.
+func (x *leased) waiting() (n int) {
+	for i := range x.waiters.shards {
+		s := &x.waiters.shards[i]
+		s.mu.Lock()
+		n += len(s.m)
+		s.mu.Unlock()
+	}
+	return n
 }
 
 func TestWithoutALeaderLeaseRequestsTimeOut(t *testing.T) {
