@@ -246,6 +246,9 @@ func (n *Node) publish(rd raft.Ready) {
 		return
 	}
 	n.cfg.Logger.Info("leader changed", "from", hex(old), "to", hex(rd.SoftState.Lead), "term", n.term.Load())
+	if rd.SoftState.Lead != raft.None {
+		n.leadSince.Store(n.cfg.Clock.Now().UnixNano())
+	}
 	if old != raft.None {
 		n.reads.failInflight(ErrLeaderChanged)
 	}

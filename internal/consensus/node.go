@@ -129,6 +129,7 @@ type Node struct {
 	changes changes
 
 	lead      atomic.Uint64
+	leadSince atomic.Int64 // when lead last became another member, in Unix nanoseconds
 	term      atomic.Uint64
 	state     atomic.Uint64
 	committed atomic.Uint64
@@ -321,6 +322,9 @@ func (n *Node) Term() uint64 { return n.term.Load() }
 
 // Leader returns the leader's id as far as known, or 0.
 func (n *Node) Leader() uint64 { return n.lead.Load() }
+
+// LeaderSince returns when this member last noticed a new leader, the Unix epoch when there was none yet.
+func (n *Node) LeaderSince() time.Time { return time.Unix(0, n.leadSince.Load()) }
 
 // IsLeader says whether this member is the leader, as far as it knows.
 func (n *Node) IsLeader() bool { return n.lead.Load() == n.cfg.ID }

@@ -100,6 +100,9 @@ func (m *Member) submit(id uint64, p *consensus.Proposal) (*Pending, error) {
 func (p *Pending) wait(ctx context.Context) (apply.Result, error) {
 	select {
 	case r := <-p.w.out:
+		if errors.Is(r.Err, ErrTimeout) {
+			r.Err = p.m.explain(p.w.deadline.Add(-p.m.cfg.RequestTimeout))
+		}
 		return r, r.Err
 	case <-ctx.Done():
 		p.m.waiters.release(p.w)

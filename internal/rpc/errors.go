@@ -57,6 +57,8 @@ var statuses = []struct{ err, status error }{
 	{member.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
 	{member.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
 	{member.ErrStopped, rpctypes.ErrGRPCStopped},
+	{member.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{member.ErrTimeoutConnectionLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
 	{member.ErrTimeout, rpctypes.ErrGRPCTimeout},
 
 	{member.ErrDowngradeVersion, rpctypes.ErrGRPCWrongDowngradeVersionFormat},
