@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/ashlar-kv/ashlar/internal/auth"
+	"github.com/ashlar-kv/ashlar/internal/lockpb"
 )
 
 // rule says who may call a method while authentication is on.
@@ -50,6 +51,14 @@ var rules = flatten(map[string]map[string]rule{
 		"RoleAdd": forRoot, "RoleGet": byHandler, "RoleList": forRoot, "RoleDelete": forRoot,
 		"RoleGrantPermission": forRoot, "RoleRevokePermission": forRoot,
 	},
+	// Locks and elections are made of requests to KV and Lease, in the name of the client.
+	lockpb.Lock_ServiceDesc.ServiceName: {"Lock": byHandler, "Unlock": byHandler},
+	lockpb.Election_ServiceDesc.ServiceName: {
+		"Campaign": byHandler, "Proclaim": byHandler, "Leader": byHandler, "Observe": byHandler, "Resign": byHandler,
+	},
+	// Locks and elections are requests to KV for the same client, and those ask.
+	"v3lockpb.Lock":                               {"Lock": byHandler, "Unlock": byHandler},
+	"v3electionpb.Election":                       {"Campaign": byHandler, "Proclaim": byHandler, "Leader": byHandler, "Observe": byHandler, "Resign": byHandler},
 	grpc_health_v1.Health_ServiceDesc.ServiceName: {"Check": forEveryone, "List": forEveryone, "Watch": forEveryone},
 })
 

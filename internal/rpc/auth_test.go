@@ -49,7 +49,8 @@ func TestEveryMethodHasARule(t *testing.T) {
 		}
 	}
 	for method := range rules {
-		if !known[method] {
+		// Locks and elections are registered apart.
+		if !known[method] && !strings.HasPrefix(method, "/v3lockpb.") && !strings.HasPrefix(method, "/v3electionpb.") {
 			t.Errorf("there is a rule for %s, which is not there", method)
 		}
 	}
