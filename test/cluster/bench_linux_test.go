@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -103,4 +105,72 @@ func (c *cluster) cpu() (sum time.Duration) {
 		}
 	}
 	return sum
+}
+
+// wholeKeys is how many keys BenchmarkWholeAgain has, and wholeOps how many it writes in one transaction.
+const (
+	wholeKeys = 1_000_000
+	wholeOps  = 100
+)
+
+// BenchmarkWholeAgain measures how long a member that lost its data takes to be whole again while clients write, and what
+// becomes of their rate. One iteration is enough: -benchtime 1x.
+func BenchmarkWholeAgain(b *testing.B) {
+	c := newCluster(b, 3, "--snapshot-catchup-entries", "100", "--quota-backend-bytes", "-1", "--max-request-bytes", "10000000")
+	value := string(bytes.Repeat([]byte{'v'}, valueBytes))
+	var wg sync.WaitGroup
+	const fillers = 16
+	for f := range fillers {
+		wg.Go(func() {
+			for at := f * wholeOps; at < wholeKeys; at += fillers * wholeOps {
+				ops := make([]clientv3.Op, wholeOps)
+				for i := range ops {
+					ops[i] = clientv3.OpPut(fmt.Sprintf("whole/%08d", at+i), value)
+				}
+				if _, err := c.client(c.members[0]).Txn(b.Context()).Then(ops...).Commit(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for b.Loop() {
+		leader := c.leader()
+		old := c.others(leader)[0]
+		old.kill(b)
+		c.remove(c.leader(c.others(old)...), old)
+		l := c.newLoad(8)
+		before := l.rate(c, 5*time.Second)
+		begin := time.Now()
+		x := c.add(c.leader(), false)
+		whole := time.Since(begin)
+		during := l.rate(c, 0)
+		b.ReportMetric(whole.Seconds(), "s/whole")
+		b.ReportMetric(100*during/before, "%-of-writes")
+		b.Logf("%.0f writes a second before, %.0f meanwhile; %v", before, during, x.process.log.last("received a snapshot"))
+		l.end(c)
+	}
+}
+
+// rate returns the writes a second since it was last asked, or over d from now on.
+func (l *load) rate(c *cluster, d time.Duration) float64 {
+	c.Helper()
+	if d > 0 {
+		l.since, l.base = time.Now(), l.acks.Load()
+		<-time.After(d)
+	}
+	rate := float64(l.acks.Load()-l.base) / time.Since(l.since).Seconds()
+	l.since, l.base = time.Now(), l.acks.Load()
+	return rate
+}
+
+// last returns the last line with a text.
+func (l *log) last(text string) string {
+	for _, line := range slices.Backward(strings.Split(l.String(), "\n")) {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
 }

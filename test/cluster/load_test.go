@@ -23,6 +23,9 @@ type load struct {
 	wg      sync.WaitGroup
 	writers []*writer
 	failed  atomic.Int64
+	acks    atomic.Int64
+	since   time.Time // what rate counts from, and base how many there were then
+	base    int64
 
 	mu        sync.Mutex
 	endpoints []string
@@ -111,6 +114,7 @@ func (l *load) step(ctx context.Context, cl *clientv3.Client, w *writer) error {
 }
 
 func (l *load) acknowledged() {
+	l.acks.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
