@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 )
 
 // Credentials returns the credentials of a server whose connections have their TLS handshake behind them, or have none. The
@@ -62,3 +64,26 @@ func (h handshaken) Clone() credentials.TransportCredentials { return h }
 
 // OverrideServerName implements credentials.TransportCredentials.
 func (handshaken) OverrideServerName(string) error { return errServerOnly }
+
+// CertificateUser returns the user that a request's client certificate names: its common name, if its authority was verified. A
+// gateway passes the requests of others on with a certificate of its own, which says nothing about them: such requests are of
+// nobody, as in etcd.
+func CertificateUser(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok || len(metadata.ValueFromIncomingContext(ctx, gatewayHeader)) > 0 {
+		return ""
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return ""
+	}
+	for _, chain := range info.State.VerifiedChains {
+		if len(chain) > 0 {
+			return chain[0].Subject.CommonName
+		}
+	}
+	return ""
+}
+
+// gatewayHeader is sent by every grpc-gateway.
+const gatewayHeader = "grpcgateway-accept"

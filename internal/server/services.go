@@ -37,6 +37,7 @@ type services struct {
 	watches *rpc.Watch
 	leases  *rpc.Lease
 	conns   *rpc.Conns
+	line    *rpc.Line
 	gateway *gateway
 	wg      sync.WaitGroup
 }
@@ -47,6 +48,9 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) (*servi
 		return nil, err
 	}
 	gate := rpc.NewGate(m)
+	if cfg.ClientTLS.ClientCertAuth {
+		gate.CertificateUser = rpc.CertificateUser
+	}
 	s := &services{
 		conns: rpc.NewConns(),
 		grpc: rpc.NewServer(rpc.Options{
@@ -86,13 +90,17 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) (*servi
 	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms, maintenance.Gate = m, gate
+	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate})
+	s.line = rpc.NewLine(kv, s.leases, m.Hub(), clock.Real())
 	rpc.Services{
-		KV:          rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate}),
+		KV:          kv,
 		Maintenance: maintenance,
 		Cluster:     members,
 		Watch:       s.watches,
 		Lease:       s.leases,
 		Auth:        rpc.NewAuth(m, gate),
+		Lock:        rpc.NewLock(s.line),
+		Election:    rpc.NewElection(s.line),
 	}.Register(s.grpc)
 	return s, nil
 }
@@ -145,6 +153,7 @@ func (s *services) stop() error {
 	s.wg.Go(s.grpc.GracefulStop)
 	s.watches.Stop()
 	s.leases.Stop()
+	s.line.Stop()
 	s.gateway.end()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

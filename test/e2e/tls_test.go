@@ -233,3 +233,44 @@ func TestAWatchIsNotStarvedByLargeRangesOnItsConnection(t *testing.T) {
 	cancel()
 	running.Wait()
 }
+
+// TestACertificateNamesItsUser: with --client-cert-auth a client without a token is who its certificate says.
+func TestACertificateNamesItsUser(t *testing.T) {
+	t.Parallel()
+	e := newEncrypted(t, true)
+	e.start(t)
+	ctx := within(t, startTimeout)
+	root := e.connect(t)
+	_, err := root.UserAdd(ctx, "root", "secret")
+	noError(t, err)
+	_, err = root.UserGrantRole(ctx, "root", "root")
+	noError(t, err)
+	_, err = root.UserAdd(ctx, "alice", "secret")
+	noError(t, err)
+	_, err = root.RoleAdd(ctx, "reader")
+	noError(t, err)
+	_, err = root.RoleGrantPermission(ctx, "reader", "a", "", clientv3.PermissionType(clientv3.PermRead))
+	noError(t, err)
+	_, err = root.UserGrantRole(ctx, "alice", "reader")
+	noError(t, err)
+	_, err = root.AuthEnable(ctx)
+	noError(t, err)
+
+	_, err = root.Put(ctx, "a", "v")
+	noError(t, err)
+	issued := e.ca.Issue(t, "alice", authority.Names{CN: "alice"})
+	as := *e.member
+	as.tls = e.ca.Client(t, &issued)
+	alice := as.connect(t)
+	r, err := alice.Get(ctx, "a")
+	noError(t, err)
+	if len(r.Kvs) != 1 {
+		t.Errorf("alice reads %v", r.Kvs)
+	}
+	if _, err := alice.Put(ctx, "a", "w"); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("alice writes: %v", err)
+	}
+	if _, err := alice.Get(ctx, "b"); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("alice reads another key: %v", err)
+	}
+}
