@@ -31,7 +31,7 @@ func TestVersionReaderAgreesWithAt(t *testing.T) {
 		})
 	}
 	for k := range 5 {
-		for main := range int64(125) {
+		for main := int64(1); main < 125; main++ {
 			for sub := range uint32(4) {
 				refs = append(refs, ref{fmt.Appendf(nil, "k%d", k), Revision{main, sub}})
 			}
