@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/lockpb"
 )
 
 // guard stands before every request: at a learner it lets few pass, it turns away clients that demand a leader while there is none, ends their streams
@@ -70,7 +72,7 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	if err != nil {
 		return nil, err
 	}
-	if g.slow <= 0 {
+	if g.slow <= 0 || waitingMethods[info.FullMethod] {
 		return handler(ctx, req)
 	}
 	start := time.Now()
@@ -80,6 +82,9 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	}
 	return resp, err
 }
+
+// waitingMethods are those whose requests take as long as they have to wait for others.
+var waitingMethods = map[string]bool{lockpb.Lock_Lock_FullMethodName: true, lockpb.Election_Campaign_FullMethodName: true}
 
 // tell logs a slow request: never its keys or values.
 func (g *guard) tell(ctx context.Context, method string, took time.Duration, req, resp any, err error) {

@@ -91,6 +91,8 @@ type Services struct {
 	Watch       *Watch
 	Lease       *Lease
 	Auth        *Auth
+	Lock        *Lock
+	Election    *Election
 }
 
 // Register adds all services to a server that NewServer has made; those that are not built answer Unimplemented to each
@@ -113,6 +115,12 @@ func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
 		s.Auth.Register(r)
 	} else {
 		register(r, etcdserverpb.Auth_ServiceDesc, etcdserverpb.UnimplementedAuthServer{})
+	}
+	if s.Lock != nil {
+		s.Lock.Register(r)
+	}
+	if s.Election != nil {
+		s.Election.Register(r)
 	}
 	h := health.NewServer()
 	grpc_health_v1.RegisterHealthServer(r, h)

@@ -40,7 +40,8 @@ var rooms = []room{
 	{"internal/etcdfile", state, "etcd's files are another form of the state; who wants them is not its business"},
 	{"internal/member", []string{"internal/apply", "internal/snapshot", "internal/watch", "internal/consensus", "internal/peer", "internal/etcdfile"},
 		"a member is one level below the services: it answers them and does not know them"},
-	{"internal/rpc", []string{"internal/member"}, "services translate; they do not know how they are served"},
+	{"internal/lockpb", nil, "messages are plain data"},
+	{"internal/rpc", []string{"internal/member", "internal/lockpb"}, "services translate; they do not know how they are served"},
 	{"internal/web", []string{"internal/rpc"}, "HTTP stands on the services"},
 	{"internal/config", nil, "a configuration is plain data: whoever uses it imports it, it imports nobody"},
 	{"internal/tlsconf", nil, "certificates are plain data"},
@@ -97,9 +98,9 @@ type fence struct {
 
 var (
 	deterministic = []string{"internal/apply", "internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
-	aboveApply    = []string{"internal/apply", "internal/watch", "internal/member", "internal/rpc", "internal/web", "internal/server",
+	aboveApply    = []string{"internal/lockpb", "internal/apply", "internal/watch", "internal/member", "internal/rpc", "internal/web", "internal/server",
 		"internal/proxy", "internal/ctl", "internal/util", "internal/backup", "internal/discovery", "embed", "cmd/ashlar"}
-	grpcRooms = []string{"internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/discovery", "embed"}
+	grpcRooms = []string{"internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/discovery", "embed"}
 )
 
 const pebble = "github.com/cockroachdb/pebble/v2"

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/lockpb"
 )
 
 // The prefixes of the JSON API's paths: the one of today, and the one that etcd 3.3 had and still takes.
@@ -82,6 +84,8 @@ func registerGateway(ctx context.Context, mux *runtime.ServeMux, conn grpc.Clien
 		gw.RegisterClusterHandlerClient(ctx, mux, etcdserverpb.NewClusterClient(conn)),
 		gw.RegisterMaintenanceHandlerClient(ctx, mux, etcdserverpb.NewMaintenanceClient(conn)),
 		gw.RegisterAuthHandlerClient(ctx, mux, etcdserverpb.NewAuthClient(conn)),
+		lockpb.RegisterLockHandlerClient(ctx, mux, lockpb.NewLockClient(conn)),
+		lockpb.RegisterElectionHandlerClient(ctx, mux, lockpb.NewElectionClient(conn)),
 	)
 }
 

@@ -71,6 +71,9 @@ func (b *body) next(decode func() error) error {
 	if err != nil {
 		err = refusal(err)
 		b.fail(err)
+		if b.many {
+			return io.EOF // the generated code would log it, and do no more
+		}
 		return errors.New(status.Convert(err).Message())
 	}
 	b.read++
