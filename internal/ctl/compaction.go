@@ -21,21 +21,17 @@ func (s *session) compactionCommand() *cobra.Command {
 			if err != nil {
 				return fail(statusArguments, err)
 			}
-			c, err := s.connect()
-			if err != nil {
-				return err
-			}
 			var options []clientv3.CompactOption
 			if physical {
 				options = append(options, clientv3.WithCompactPhysical())
 			}
-			ctx, cancel := s.request(ctx)
-			defer cancel()
-			if _, err := c.Compact(ctx, revision, options...); err != nil {
+			return s.ask(ctx, func(ctx context.Context, c *clientv3.Client) error {
+				if _, err := c.Compact(ctx, revision, options...); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(s.Stdout, "compacted revision", revision)
 				return err
-			}
-			_, err = fmt.Fprintln(s.Stdout, "compacted revision", revision)
-			return err
+			})
 		})}
 	c.Flags().BoolVar(&physical, "physical", false, "wait until the removed revisions are gone from the store")
 	return c

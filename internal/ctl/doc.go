@@ -20,8 +20,8 @@
 //
 // # Rules
 //
-//  1. No command ends the process or reads the environment or the clock of the machine behind the session's back:
-//     Run returns the exit status, so that tests run commands in their own process.
+//  1. No command ends the process or reads the process's own environment and streams: Run gets them and returns the
+//     exit status, so that tests run commands in their own process.
 //  2. Replies go to standard output, everything else (warnings, logs, usage after a mistake) to standard error.
 //  3. A format that is not known fails before anything is sent; one that only this reply lacks fails after, as in
 //     etcdctl.

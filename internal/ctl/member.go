@@ -28,17 +28,6 @@ func memberID(args []string) (uint64, error) {
 	return id, nil
 }
 
-// ask runs one request with its time limit.
-func (s *session) ask(ctx context.Context, request func(context.Context, *clientv3.Client) error) error {
-	c, err := s.connect()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := s.request(ctx)
-	defer cancel()
-	return request(ctx, c)
-}
-
 func (s *session) memberAddCommand() *cobra.Command {
 	var urls string
 	var learner bool

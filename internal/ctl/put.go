@@ -79,17 +79,13 @@ func (s *session) putCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := s.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := s.request(ctx)
-			defer cancel()
-			answer, err := c.Do(ctx, op)
-			if err != nil {
-				return err
-			}
-			return s.print(putReply((*pb.PutResponse)(answer.Put())))
+			return s.ask(ctx, func(ctx context.Context, c *clientv3.Client) error {
+				answer, err := c.Do(ctx, op)
+				if err != nil {
+					return err
+				}
+				return s.print(putReply((*pb.PutResponse)(answer.Put())))
+			})
 		})}
 	f.define(c.Flags())
 	return c

@@ -74,6 +74,17 @@ func (s *session) request(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, s.settings.commandTimeout)
 }
 
+// ask connects and runs one request with its time limit.
+func (s *session) ask(ctx context.Context, request func(context.Context, *clientv3.Client) error) error {
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.request(ctx)
+	defer cancel()
+	return request(ctx, c)
+}
+
 // print writes a reply in the format asked for. It may be called from any goroutine.
 func (s *session) print(r reply) error {
 	s.printing.Lock()

@@ -101,7 +101,7 @@ func (s *session) parseOperation(line string) (clientv3.Op, error) {
 	}
 	set.Usage = func() {}
 	if err := set.Parse(all[1:]); err != nil {
-		fmt.Fprintf(s.Stderr, "Usage: of %s in a transaction:\n%s\n", all[0], set.FlagUsages())
+		fmt.Fprintf(s.Stderr, "Usage:\n  %s in a transaction, with these flags:\n\n%s\n", all[0], set.FlagUsages())
 		return clientv3.Op{}, fail(statusInput, err)
 	}
 	args := set.Args()

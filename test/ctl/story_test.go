@@ -141,6 +141,7 @@ var hidden = []struct {
 	{regexp.MustCompile(`("TTL" : |"ttl":)5\d\d`), "${1}{seconds}"},
 	{regexp.MustCompile(`\d{15,20}|\b[0-9a-f]{12,16}\b`), "{id}"},
 	{regexp.MustCompile(`Member +`), "Member "},
+	{regexp.MustCompile(`(ETCD_INITIAL_CLUSTER=).*`), "$1{members}"}, // in the order of their ids
 	{regexp.MustCompile(`, [^,]*B, [^,]*B, \d+%, (.*?), (true|false), (true|false), \d+, \d+, \d+, `),
 		", {size}, {size}, {part}, $1, $2, $3, {number}, {number}, {number}, "},
 }
