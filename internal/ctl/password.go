@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -49,10 +48,7 @@ func (s *session) newPassword(user string, interactive bool) (string, error) {
 
 // inputLine returns one line of standard input without its end; what follows it stays for the next call.
 func (s *session) inputLine() (string, error) {
-	if s.lines == nil {
-		s.lines = bufio.NewReader(s.Stdin)
-	}
-	line, err := s.lines.ReadString('\n')
+	line, err := s.input.ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("reading standard input: %w", err)
 	}

@@ -75,7 +75,7 @@ func (s *session) putCommand() *cobra.Command {
 		Long: "Puts the given key into the store.\n\nA value that begins with '-' is taken for a flag; put '--' before the key, " +
 			"or give it on standard input.\nIf <value> is not given, it is read from standard input.",
 		RunE: s.run(func(ctx context.Context, args []string) error {
-			op, err := f.operation(args, s.Stdin)
+			op, err := f.operation(args, s.input)
 			if err != nil {
 				return err
 			}

@@ -21,7 +21,7 @@ type session struct {
 	log      *slog.Logger
 	printer  printer
 	client   *clientv3.Client // nil until connect
-	lines    *bufio.Reader    // of standard input, for passwords; nil until one is read
+	input    *bufio.Reader    // standard input: all of a session reads from here, so that nothing is lost in between
 	printing sync.Mutex       // held while a reply is printed: interactive watches print at once
 }
 
@@ -29,7 +29,7 @@ func newSession(p Process) *session {
 	if p.Stdin == nil {
 		p.Stdin = strings.NewReader("")
 	}
-	return &session{Process: p, log: slog.New(logging.NewHandler(p.Stderr, slog.LevelWarn, false))}
+	return &session{Process: p, input: bufio.NewReader(p.Stdin), log: slog.New(logging.NewHandler(p.Stderr, slog.LevelWarn, false))}
 }
 
 // close ends the client's connections.

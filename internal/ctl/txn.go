@@ -35,14 +35,13 @@ func (s *session) txn(ctx context.Context, args []string, interactive bool) erro
 	if err != nil {
 		return err
 	}
-	input := bufio.NewReader(s.Stdin)
 	var compares []clientv3.Cmp
 	var branches [2][]clientv3.Op
 	for part, prompt := range txnPrompts {
 		if interactive {
 			fmt.Fprintln(s.Stdout, prompt)
 		}
-		err := eachLine(input, func(line string) error {
+		err := eachLine(s.input, func(line string) error {
 			if part == 0 {
 				cmp, err := parseCompare(line)
 				compares = append(compares, cmp)

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -156,9 +155,8 @@ func (s *session) watchInteractive(ctx context.Context) error {
 		return err
 	}
 	ctx = clientv3.WithRequireLeader(ctx) // the same for all: the client has a stream for each kind of context
-	input := bufio.NewReader(s.Stdin)
 	for {
-		line, err := input.ReadString('\n')
+		line, err := s.input.ReadString('\n')
 		if err != nil {
 			return badInput("error reading watch request line: %w", err)
 		}
