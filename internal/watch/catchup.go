@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// ringEvents bounds the events of the ring that are looked at while the hub's lock is held once.
+// ringEvents bounds the events of the ring that are looked at while the hub's lock is held once; chunkHitsMax bounds them times
+// the watchers that want them.
 const ringEvents = 4096
 
 // reading is what a stream knows of its watchers that are behind. It belongs to the goroutine in Next, which reads their
@@ -95,13 +96,13 @@ func (s *Stream) enroll() (lowest int64) {
 func (s *Stream) fromRing(from int64) {
 	r := &s.reading
 	revisions := s.hub.ring.from(from)
-	upto, seen := from-1, 0
+	upto, seen, hits := from-1, 0, 0
 	for _, rev := range revisions {
-		if seen >= ringEvents {
+		if seen >= ringEvents || hits >= chunkHitsMax {
 			break
 		}
 		for _, e := range rev.events {
-			s.hub.match(&r.index, &r.staging, e)
+			hits += s.hub.match(&r.index, &r.staging, e)
 		}
 		upto, seen = rev.main, seen+len(rev.events)
 	}

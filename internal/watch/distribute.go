@@ -6,10 +6,14 @@ import "github.com/ashlar-kv/ashlar/internal/mvcc"
 // handed over together.
 const batchEvents = 512
 
+// batchHits bounds the same times their watchers: what is staged for many watchers of one key must fit into memory.
+const batchHits = 1 << 18
+
 // batch is what a distribution works with.
 type batch struct {
 	staging staging
 	n       int        // events matched
+	hits    int        // and times watchers
 	lists   []*watcher // memory of index.match
 	view    *mvcc.View // opened when a version before is not in the ring
 	scratch []byte     // memory of a tombstone's KeyValue
@@ -68,15 +72,15 @@ func (h *Hub) take(events []mvcc.Event) {
 	}
 	h.ring.add(rev)
 	for _, e := range rev.events {
-		h.match(&h.index, &h.batch.staging, e)
+		h.batch.hits += h.match(&h.index, &h.batch.staging, e)
 	}
-	if h.batch.n += len(events); h.batch.n >= batchEvents {
+	if h.batch.n += len(events); h.batch.n >= batchEvents || h.batch.hits >= batchHits {
 		h.flush()
 	}
 }
 
-// match stages an event of the ring for the watchers of x that want it. REQUIRES: h.mu.
-func (h *Hub) match(x *index, to *staging, e *event) {
+// match stages an event of the ring for the watchers of x that want it, and returns how many they are. REQUIRES: h.mu.
+func (h *Hub) match(x *index, to *staging, e *event) (hits int) {
 	h.batch.lists = x.match(e.key, h.batch.lists[:0])
 	for _, w := range h.batch.lists {
 		for ; w != nil; w = w.after {
@@ -92,8 +96,10 @@ func (h *Hub) match(x *index, to *staging, e *event) {
 				continue
 			}
 			s.events = append(s.events, &e.encoded)
+			hits++
 		}
 	}
+	return hits
 }
 
 // flush hands the staged events to their watchers and drops what is too much for the ring.
@@ -103,7 +109,7 @@ func (h *Hub) flush() {
 		st.w.stream.deliver(st)
 	}
 	h.batch.staging.reset()
-	h.batch.n = 0
+	h.batch.n, h.batch.hits = 0, 0
 	h.ring.evict()
 	h.advance()
 }
