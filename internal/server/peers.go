@@ -30,7 +30,8 @@ func peerDialer() *net.Dialer { return &net.Dialer{Timeout: peerDialTimeout, Kee
 // peers is how a member and the others reach each other.
 type peers struct {
 	transport *peer.Transport
-	http      *http.Transport
+	http      *http.Transport // of raft's messages
+	questions *http.Transport // of all else, so that neither waits for the other's connections
 	server    *http.Server
 	broken    chan error
 }
@@ -44,11 +45,17 @@ func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
 		ReadBufferSize: 64 << 10, WriteBufferSize: 64 << 10,
 		DisableCompression: true,
 	}}
+	p.questions = p.http.Clone()
 	p.transport = peer.New(peer.Config{
 		HTTP: p.http, PeerURLs: cfg.AdvertisePeerURLs.Strings(), Clock: clock.Real(),
 		Logger: log.With("part", "peer"), Removed: removed,
 	})
 	return p
+}
+
+// dialTLS says how addresses with https are dialed. REQUIRES: nothing was dialed yet.
+func (p *peers) dialTLS(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
+	p.http.DialTLSContext, p.questions.DialTLSContext = dial, dial
 }
 
 // serve makes the transport one of the member and serves the listeners.
@@ -77,6 +84,7 @@ func (p *peers) serve(m *member.Member, remotes []cluster.Member, ls []net.Liste
 func (p *peers) stop() error {
 	p.transport.Close()
 	p.http.CloseIdleConnections()
+	p.questions.CloseIdleConnections()
 	if p.server == nil {
 		return nil
 	}
@@ -146,7 +154,7 @@ func (p *peers) askMembers(ctx context.Context, urls []string) (uint64, []cluste
 	answers := make(chan answer, len(urls))
 	for _, u := range urls {
 		go func() {
-			id, all, err := (&peer.Client{HTTP: p.http}).Members(ctx, []string{u})
+			id, all, err := (&peer.Client{HTTP: p.questions}).Members(ctx, []string{u})
 			answers <- answer{id, all, err}
 		}()
 	}

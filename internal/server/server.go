@@ -45,7 +45,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
-	p.http.DialTLSContext = e.dialing.Dialing(peerDialer())
+	p.dialTLS(e.dialing.Dialing(peerDialer()))
 	m, remotes, err := openMember(ctx, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
@@ -174,6 +174,6 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 			}
 		},
 		Send: p.transport.Send, SendSnapshot: p.transport.SendSnapshot, ActiveSince: p.transport.ActiveSince,
-		MembersChanged: p.transport.SetMembers, HTTP: p.http,
+		MembersChanged: p.transport.SetMembers, HTTP: p.questions,
 	}
 }
