@@ -14,6 +14,7 @@ type maintenance struct {
 	mu     sync.Mutex
 	ended  bool        // Stop has begun: nothing is started any more
 	defrag *defragment // under way, nil when none is
+	sent   map[*Export]struct{}
 
 	work sync.WaitGroup
 	ctx  context.Context // ends when the member stops
@@ -21,7 +22,7 @@ type maintenance struct {
 }
 
 func (x *maintenance) init(m *Member) {
-	x.m, x.exports = m, make(chan struct{}, exportsMax)
+	x.m, x.exports, x.sent = m, make(chan struct{}, exportsMax), make(map[*Export]struct{})
 	x.ctx, x.end = context.WithCancel(context.Background())
 }
 

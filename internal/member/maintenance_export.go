@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -14,6 +16,13 @@ import (
 
 // exportsMax is how many database files are made or sent at once: each takes as much of the disk as the state.
 const exportsMax = 2
+
+// exportStall is how long nothing may be read of a database file while somebody waits for a place: then its reader has lost
+// it, so that a client that does not read costs only itself.
+const exportStall = 10 * time.Second
+
+// ErrExportLost is returned to a reader that has read nothing of its Export for exportStall while others waited.
+var ErrExportLost = errors.New("member: the export was given up, since nothing of it was read while others waited")
 
 // Names of unfinished database files below the root (docs/format/data-dir.md).
 const (
@@ -24,28 +33,26 @@ const (
 // Export is the state at one instant as a database file that etcd and its tools can read. It belongs to one goroutine;
 // Close must be called, and removes the file.
 type Export struct {
+	x       *maintenance
 	file    *os.File
-	size    int64
 	left    int64
 	version string
-	release func()
+
+	mu     sync.Mutex // guards what follows, and reading; it comes after maintenance.mu
+	read   time.Time  // when something was last read
+	closed bool       // by its owner, or because it was lost
 }
 
 // Export makes a database file of the state as of now. It waits while too many others are made or sent, and stops when ctx
 // ends. When it fails, for want of space for instance, nothing is left of it.
 func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	x := &m.maintenance
-	select {
-	case x.exports <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-x.ctx.Done():
-		return nil, ErrStopped
+	if err := x.enterExport(ctx); err != nil {
+		return nil, err
 	}
-	release := func() { <-x.exports }
 	defer func() {
 		if err != nil {
-			release()
+			<-x.exports
 		}
 	}()
 	ctx, end, err := x.begin(ctx)
@@ -53,7 +60,7 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 		return nil, err
 	}
 	defer end()
-	e := &Export{release: release}
+	e := &Export{x: x}
 	path, err := m.exportTo(ctx, e)
 	if err != nil && x.ctx.Err() != nil {
 		err = ErrStopped
@@ -68,15 +75,50 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	if err := os.Remove(path); err != nil {
 		return nil, errors.Join(fmt.Errorf("export the state: %w", err), e.file.Close())
 	}
-	e.left = e.size
+	e.read = m.cfg.Clock.Now()
+	x.mu.Lock()
+	x.sent[e] = struct{}{}
+	x.mu.Unlock()
 	return e, nil
+}
+
+// enterExport waits for a place among those that are made or sent.
+func (x *maintenance) enterExport(ctx context.Context) error {
+	patience := x.m.cfg.Clock.NewTicker(exportStall)
+	defer patience.Stop()
+	for {
+		select {
+		case x.exports <- struct{}{}:
+			return nil
+		case now := <-patience.C():
+			x.loseStalled(now)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-x.ctx.Done():
+			return ErrStopped
+		}
+	}
+}
+
+// loseStalled takes the places of exports of which nothing was read for exportStall.
+func (x *maintenance) loseStalled(now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for e := range x.sent {
+		e.mu.Lock()
+		if now.Sub(e.read) >= exportStall {
+			x.m.cfg.Logger.Warn("giving up an export that nobody reads", "bytes-left", e.left)
+			_ = e.closeLocked() // it was only read
+		}
+		e.mu.Unlock()
+	}
 }
 
 // exportTo writes the file and returns its path.
 func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err error) {
 	clk := m.cfg.Clock
 	begin := clk.Now()
-	f, err := os.CreateTemp(storage.Root(m.cfg.DataDir), exportPrefix+"*"+exportSuffix)
+	f, err := m.tempFile()
 	if err != nil {
 		return "", err
 	}
@@ -88,14 +130,14 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 				return err
 			}
 			e.version = c.ClusterVersion
-			e.size, err = c.Write(ctx, path)
+			e.left, err = c.Write(ctx, path)
 			return errors.Join(err, c.Close())
 		})
 	}
 	if err != nil {
 		return "", errors.Join(err, os.Remove(path))
 	}
-	m.cfg.Logger.Info("exported the state", "bytes", e.size, "took", clk.Now().Sub(begin))
+	m.cfg.Logger.Info("exported the state", "bytes", e.left, "took", clk.Now().Sub(begin))
 	return path, nil
 }
 
@@ -105,8 +147,14 @@ func (e *Export) Version() string { return e.version }
 // Left returns how many bytes are still to be read.
 func (e *Export) Left() int64 { return e.left }
 
-// Read implements io.Reader.
+// Read implements io.Reader. It returns ErrExportLost when it comes too late.
 func (e *Export) Read(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0, ErrExportLost
+	}
+	e.read = e.x.m.cfg.Clock.Now()
 	if e.left == 0 {
 		return 0, io.EOF
 	}
@@ -120,7 +168,21 @@ func (e *Export) Read(p []byte) (int, error) {
 
 // Close gives the file's space back.
 func (e *Export) Close() error {
-	defer e.release()
+	e.x.mu.Lock()
+	defer e.x.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closeLocked()
+}
+
+// closeLocked REQUIRES: both locks.
+func (e *Export) closeLocked() error {
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	delete(e.x.sent, e)
+	<-e.x.exports
 	return e.file.Close()
 }
 

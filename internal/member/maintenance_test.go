@@ -117,6 +117,58 @@ func TestExportsAreBounded(t *testing.T) {
 	}
 }
 
+// TestAnExportThatNobodyReadsGivesWay: a client that asks for a database and does not read it must not keep others from theirs.
+func TestAnExportThatNobodyReadsGivesWay(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
+	defer stop(t, x.Member)
+	var open [exportsMax]*Export
+	for i := range open {
+		e, err := x.Export(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		open[i] = e
+	}
+	reading, lost := open[0], open[1]
+	got := make(chan error)
+	go func() {
+		e, err := x.Export(t.Context())
+		if err == nil {
+			err = e.Close()
+		}
+		got <- err
+	}()
+	for waiting := true; waiting; {
+		select {
+		case err := <-got:
+			if err != nil {
+				t.Error(err)
+			}
+			waiting = false
+		default:
+			if _, err := reading.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			x.clock.Advance(exportStall / 1000)
+		}
+	}
+	if _, err := lost.Read(make([]byte, 1)); !errors.Is(err, ErrExportLost) {
+		t.Errorf("reading what was given up: %v", err)
+	}
+	if _, err := reading.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the one that is read: %v", err)
+	}
+	for _, e := range open {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(x.maintenance.exports) != 0 || len(x.maintenance.sent) != 0 {
+		t.Error("a place is still taken")
+	}
+}
+
 func TestExportThatFailsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	t.Run("the client is gone", func(t *testing.T) {

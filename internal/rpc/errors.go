@@ -52,6 +52,8 @@ var statuses = []struct{ err, status error }{
 	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
 	{member.ErrLeaseFull, status.Error(codes.ResourceExhausted, "ashlar: too many keys hang on the lease")},
 
+	{member.ErrExportLost, status.Error(codes.Aborted, "ashlar: the snapshot was given up: nothing of it was read while others waited")},
+
 	{member.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{member.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{member.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
