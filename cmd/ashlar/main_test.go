@@ -34,7 +34,7 @@ func TestTheProgramPicksByNameAndFirstArgument(t *testing.T) {
 		"the client":                      {[]string{"ashlar", "ctl", "lease", "grant"}, 128, "", "Error: lease grant command needs TTL argument\n"},
 		"the offline tool":                {[]string{"ashlar", "util"}, 1, "", "ashlar util is not built yet\n"},
 		"the client under its name":       {[]string{"etcdctl", "version"}, 0, "etcdctl version: 3.7.1\nAPI version: 3.7\n", ""},
-		"the client's completion":         {[]string{"ashlar", "__complete", "ctl", "lease", "gr"}, 0, "grant\tCreates leases\n:4\n", "Completion ended"},
+		"the client's completion":         {[]string{"ashlar", "__complete", "ctl", "lease", "gr"}, 0, "grant\tCreates a lease\n:4\n", "Completion ended"},
 		"the offline tool under its name": {[]string{"etcdutl"}, 1, "", "etcdutl is not built yet\n"},
 		"the proxy":                       {[]string{"etcd", "grpc-proxy", "start"}, 1, "", "etcd grpc-proxy is not built yet\n"},
 		"an unknown flag of etcd":         {[]string{"etcd", "--bogus"}, 2, "", "flag provided but not defined: -bogus\nUsage:\n"},

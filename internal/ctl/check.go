@@ -45,10 +45,10 @@ func (f *checkFlags) command(s *session, name, short string, sizes []string,
 			return errors.Join(run(ctx, c, load), f.cleanUp(ctx, s, c))
 		})}
 	set := c.Flags()
-	set.StringVar(&f.load, "load", "s", "The check's workload model. Accepted workloads: "+strings.Join(sizes, ", "))
-	set.StringVar(&f.prefix, "prefix", "/etcdctl-check-"+name+"/", "The prefix for writing the check's keys.")
-	set.BoolVar(&f.autoCompact, "auto-compact", false, "Compact storage with last revision after test is finished.")
-	set.BoolVar(&f.autoDefrag, "auto-defrag", false, "Defragment storage after test is finished.")
+	set.StringVar(&f.load, "load", "s", "how much: "+strings.Join(sizes, ", "))
+	set.StringVar(&f.prefix, "prefix", "/etcdctl-check-"+name+"/", "where the check writes its keys")
+	set.BoolVar(&f.autoCompact, "auto-compact", false, "compact afterwards")
+	set.BoolVar(&f.autoDefrag, "auto-defrag", false, "defragment afterwards")
 	return c
 }
 

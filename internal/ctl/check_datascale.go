@@ -23,7 +23,7 @@ var datascaleLoads = map[string]workload{
 
 func (s *session) checkDatascaleCommand() *cobra.Command {
 	f := &checkFlags{}
-	return f.command(s, "datascale", "Check the memory usage of holding data for different workloads on a given server endpoint.",
+	return f.command(s, "datascale", "Writes keys and tells how much memory they take at the endpoint",
 		[]string{"s(small)", "m(medium)", "l(large)", "xl(xLarge)"},
 		func(ctx context.Context, c *clientv3.Client, load string) error {
 			w := datascaleLoads[load]

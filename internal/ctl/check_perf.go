@@ -28,7 +28,7 @@ var perfLoads = map[string]workload{
 
 func (s *session) checkPerfCommand() *cobra.Command {
 	f := &checkFlags{}
-	return f.command(s, "perf", "Check the performance of the etcd cluster",
+	return f.command(s, "perf", "Writes for a minute and judges throughput and latency",
 		[]string{"s(small)", "m(medium)", "l(large)", "xl(xLarge)"},
 		func(ctx context.Context, c *clientv3.Client, load string) error {
 			w := perfLoads[load]

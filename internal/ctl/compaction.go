@@ -12,7 +12,7 @@ import (
 func (s *session) compactionCommand() *cobra.Command {
 	var physical bool
 	c := &cobra.Command{Use: "compaction [options] <revision>", Aliases: []string{"compact"},
-		Short: "Compacts the event history in etcd",
+		Short: "Forgets what keys were before a revision",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("compaction command needs 1 argument")

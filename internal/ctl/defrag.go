@@ -10,7 +10,7 @@ import (
 )
 
 func (s *session) defragCommand() *cobra.Command {
-	c := &cobra.Command{Use: "defrag", Short: "Defragments the storage of the etcd members with given endpoints",
+	c := &cobra.Command{Use: "defrag", Short: "Gives unused space of the endpoints back",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
 			failed, err := s.eachEndpoint(ctx, func(ctx context.Context, c *clientv3.Client, e string) error {
 				start := time.Now()
@@ -28,6 +28,6 @@ func (s *session) defragCommand() *cobra.Command {
 			}
 			return err
 		})}
-	c.Flags().BoolVar(&s.settings.cluster, "cluster", false, "use all endpoints from the cluster member list")
+	c.Flags().BoolVar(&s.settings.cluster, "cluster", false, "ask every member of the cluster")
 	return c
 }

@@ -18,10 +18,10 @@ type delFlags struct {
 }
 
 func (f *delFlags) define(set *pflag.FlagSet) {
-	set.BoolVar(&f.prefix, "prefix", false, "delete keys with matching prefix")
-	set.BoolVar(&f.prevKV, "prev-kv", false, "return deleted key-value pairs")
-	set.BoolVar(&f.fromKey, "from-key", false, "delete keys that are greater than or equal to the given key using byte compare")
-	set.BoolVar(&f.isRange, "range", false, "delete range of keys without waiting for an interruption")
+	set.BoolVar(&f.prefix, "prefix", false, "every key that begins with the given one")
+	set.BoolVar(&f.prevKV, "prev-kv", false, "print what was deleted")
+	set.BoolVar(&f.fromKey, "from-key", false, "every key from the given one on, in the order of bytes")
+	set.BoolVar(&f.isRange, "range", false, "the two keys are meant as a range: do not wait")
 }
 
 // operation returns the deletion that the flags and arguments mean.
@@ -44,7 +44,7 @@ const regret = 2 * time.Second
 
 func (s *session) delCommand() *cobra.Command {
 	var f delFlags
-	c := &cobra.Command{Use: "del [options] <key> [range_end]", Short: "Removes the specified key or range of keys [key, range_end)",
+	c := &cobra.Command{Use: "del [options] <key> [range_end]", Short: "Deletes a key or the keys in [key, range_end)",
 		RunE: s.run(func(ctx context.Context, args []string) error { return s.del(ctx, &f, args) })}
 	f.define(c.Flags())
 	return c

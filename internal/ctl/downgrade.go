@@ -10,9 +10,9 @@ import (
 
 func (s *session) downgradeCommand() *cobra.Command {
 	return s.group("downgrade <TARGET_VERSION>", "Downgrade related commands",
-		s.downgradeSubcommand("validate", "Validate downgrade capability before starting downgrade", clientv3.DowngradeValidate, true),
-		s.downgradeSubcommand("enable", "Start a downgrade action to cluster", clientv3.DowngradeEnable, true),
-		s.downgradeSubcommand("cancel", "Cancel the ongoing downgrade action to cluster", clientv3.DowngradeCancel, false))
+		s.downgradeSubcommand("validate", "Tells whether the cluster could go back to a version", clientv3.DowngradeValidate, true),
+		s.downgradeSubcommand("enable", "Lets the cluster go back to a version", clientv3.DowngradeEnable, true),
+		s.downgradeSubcommand("cancel", "Ends a downgrade that is under way", clientv3.DowngradeCancel, false))
 }
 
 func (s *session) downgradeSubcommand(name, short string, action clientv3.DowngradeAction, target bool) *cobra.Command {

@@ -15,7 +15,7 @@ import (
 
 func (s *session) electCommand() *cobra.Command {
 	var listen bool
-	c := &cobra.Command{Use: "elect <election-name> [proposal]", Short: "Observes and participates in leader election",
+	c := &cobra.Command{Use: "elect <election-name> [proposal]", Short: "Takes part in an election, or tells who leads",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			switch {
 			case len(args) != 1 && len(args) != 2:
@@ -36,7 +36,7 @@ func (s *session) electCommand() *cobra.Command {
 			}
 			return s.campaign(ctx, c, args[0], args[1])
 		})}
-	c.Flags().BoolVarP(&listen, "listen", "l", false, "observation mode")
+	c.Flags().BoolVarP(&listen, "listen", "l", false, "only tell who leads")
 	return c
 }
 

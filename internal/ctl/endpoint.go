@@ -18,7 +18,7 @@ import (
 func (s *session) endpointCommand() *cobra.Command {
 	c := s.group("endpoint <subcommand>", "Endpoint related commands", s.endpointHealthCommand(), s.endpointStatusCommand(),
 		s.endpointHashKVCommand())
-	c.PersistentFlags().BoolVar(&s.settings.cluster, "cluster", false, "use all endpoints from the cluster member list")
+	c.PersistentFlags().BoolVar(&s.settings.cluster, "cluster", false, "ask every member of the cluster")
 	return c
 }
 
@@ -31,7 +31,7 @@ type endpointHealth struct {
 }
 
 func (s *session) endpointHealthCommand() *cobra.Command {
-	return &cobra.Command{Use: "health", Short: "Checks the healthiness of endpoints specified in `--endpoints` flag",
+	return &cobra.Command{Use: "health", Short: "Tells whether the endpoints can serve",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
 			if err := s.choosePrinter(); err != nil {
 				return err
@@ -132,7 +132,7 @@ type endpointStatus struct {
 }
 
 func (s *session) endpointStatusCommand() *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Prints out the status of endpoints specified in `--endpoints` flag",
+	return &cobra.Command{Use: "status", Short: "Prints what the endpoints say about themselves",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
 			var all []endpointStatus
 			failed, err := s.eachEndpoint(ctx, func(ctx context.Context, c *clientv3.Client, e string) error {

@@ -21,21 +21,21 @@ type getFlags struct {
 }
 
 func (f *getFlags) define(set *pflag.FlagSet) {
-	set.StringVar(&f.consistency, "consistency", "l", "Linearizable(l) or Serializable(s)")
-	set.StringVar(&f.order, "order", "", "order of results; ASCEND or DESCEND (ASCEND by default)")
-	set.StringVar(&f.sortBy, "sort-by", "", "sort target; CREATE, KEY, MODIFY, VALUE, or VERSION")
-	set.Int64Var(&f.limit, "limit", 0, "maximum number of results")
-	set.BoolVar(&f.prefix, "prefix", false, "get keys with matching prefix")
-	set.BoolVar(&f.fromKey, "from-key", false, "get keys that are greater than or equal to the given key using byte compare")
-	set.Int64Var(&f.revision, "rev", 0, "specify the kv revision")
-	set.BoolVar(&f.keysOnly, "keys-only", false, "get only the keys")
-	set.BoolVar(&f.countOnly, "count-only", false, "get only the count")
-	set.BoolVar(&f.valueOnly, "print-value-only", false, "only write values when using the simple output format")
+	set.StringVar(&f.consistency, "consistency", "l", "l: linearizable, s: serializable (from the member asked, perhaps old)")
+	set.StringVar(&f.order, "order", "", "ASCEND or DESCEND (default: ascending)")
+	set.StringVar(&f.sortBy, "sort-by", "", "what to sort by: CREATE, KEY, MODIFY, VALUE or VERSION")
+	set.Int64Var(&f.limit, "limit", 0, "how many keys at most (0: all)")
+	set.BoolVar(&f.prefix, "prefix", false, "every key that begins with the given one")
+	set.BoolVar(&f.fromKey, "from-key", false, "every key from the given one on, in the order of bytes")
+	set.Int64Var(&f.revision, "rev", 0, "read as of this revision (0: the newest)")
+	set.BoolVar(&f.keysOnly, "keys-only", false, "leave the values out")
+	set.BoolVar(&f.countOnly, "count-only", false, "only how many keys there are; needs -w fields")
+	set.BoolVar(&f.valueOnly, "print-value-only", false, "leave the keys out of the simple form")
 	set.BoolVar(&f.stream, "stream", false, "read the answer in parts")
-	set.Int64Var(&f.minMod, "min-mod-rev", 0, "minimum modification revision")
-	set.Int64Var(&f.maxMod, "max-mod-rev", 0, "maximum modification revision")
-	set.Int64Var(&f.minCreate, "min-create-rev", 0, "minimum create revision")
-	set.Int64Var(&f.maxCreate, "max-create-rev", 0, "maximum create revision")
+	set.Int64Var(&f.minMod, "min-mod-rev", 0, "only keys changed at this revision or later")
+	set.Int64Var(&f.maxMod, "max-mod-rev", 0, "only keys changed at this revision or before")
+	set.Int64Var(&f.minCreate, "min-create-rev", 0, "only keys created at this revision or later")
+	set.Int64Var(&f.maxCreate, "max-create-rev", 0, "only keys created at this revision or before")
 }
 
 var (
@@ -107,7 +107,7 @@ func rangeOptions(args []string, prefix, fromKey bool) ([]clientv3.OpOption, err
 
 func (s *session) getCommand() *cobra.Command {
 	var f getFlags
-	c := &cobra.Command{Use: "get [options] <key> [range_end]", Short: "Gets the key or a range of keys",
+	c := &cobra.Command{Use: "get [options] <key> [range_end]", Short: "Prints a key or a range of keys",
 		RunE: s.run(func(ctx context.Context, args []string) error { return s.get(ctx, &f, args) })}
 	f.define(c.Flags())
 	return c

@@ -18,7 +18,7 @@ type endpointHash struct {
 
 func (s *session) endpointHashKVCommand() *cobra.Command {
 	var revision int64
-	c := &cobra.Command{Use: "hashkv", Short: "Prints the KV history hash for each endpoint in --endpoints",
+	c := &cobra.Command{Use: "hashkv", Short: "Prints a hash of all keys at each endpoint",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
 			var all []endpointHash
 			failed, err := s.eachEndpoint(ctx, func(ctx context.Context, c *clientv3.Client, e string) error {
@@ -38,7 +38,7 @@ func (s *session) endpointHashKVCommand() *cobra.Command {
 			}
 			return failed
 		})}
-	c.Flags().Int64Var(&revision, "rev", 0, "maximum revision to hash (default: latest revision)")
+	c.Flags().Int64Var(&revision, "rev", 0, "hash up to this revision (0: the newest)")
 	return c
 }
 

@@ -24,7 +24,7 @@ func leaseID(text string) (clientv3.LeaseID, error) {
 }
 
 func (s *session) leaseGrantCommand() *cobra.Command {
-	return &cobra.Command{Use: "grant <ttl>", Short: "Creates leases",
+	return &cobra.Command{Use: "grant <ttl>", Short: "Creates a lease",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("lease grant command needs TTL argument")
@@ -54,7 +54,7 @@ func (s *session) leaseGrantCommand() *cobra.Command {
 }
 
 func (s *session) leaseRevokeCommand() *cobra.Command {
-	return &cobra.Command{Use: "revoke <leaseID>", Short: "Revokes leases",
+	return &cobra.Command{Use: "revoke <leaseID>", Short: "Ends a lease and deletes its keys",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("lease revoke command needs 1 argument")
@@ -81,7 +81,7 @@ func (s *session) leaseRevokeCommand() *cobra.Command {
 
 func (s *session) leaseTimeToLiveCommand() *cobra.Command {
 	var keys bool
-	c := &cobra.Command{Use: "timetolive <leaseID> [options]", Short: "Get lease information",
+	c := &cobra.Command{Use: "timetolive <leaseID> [options]", Short: "Prints what is left of a lease's time",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("lease timetolive command needs lease ID as argument")
@@ -106,7 +106,7 @@ func (s *session) leaseTimeToLiveCommand() *cobra.Command {
 			}
 			return s.print(timeToLiveReply(r, keys))
 		})}
-	c.Flags().BoolVar(&keys, "keys", false, "Get keys attached to this lease")
+	c.Flags().BoolVar(&keys, "keys", false, "print the keys attached too")
 	return c
 }
 
@@ -139,7 +139,7 @@ func timeToLiveReply(r *clientv3.LeaseTimeToLiveResponse, keys bool) reply {
 }
 
 func (s *session) leaseListCommand() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List all active leases",
+	return &cobra.Command{Use: "list", Short: "Lists leases",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
 			c, err := s.connect()
 			if err != nil {
@@ -169,7 +169,7 @@ func (s *session) leaseListCommand() *cobra.Command {
 
 func (s *session) leaseKeepAliveCommand() *cobra.Command {
 	var once bool
-	c := &cobra.Command{Use: "keep-alive [options] <leaseID>", Short: "Keeps leases alive (renew)",
+	c := &cobra.Command{Use: "keep-alive [options] <leaseID>", Short: "Renews a lease again and again",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("lease keep-alive command needs lease ID as argument")
@@ -193,7 +193,7 @@ func (s *session) leaseKeepAliveCommand() *cobra.Command {
 			}
 			return s.keepAlive(ctx, c, id)
 		})}
-	c.Flags().BoolVar(&once, "once", false, "Resets the keep-alive time to its original value and exits immediately")
+	c.Flags().BoolVar(&once, "once", false, "renew it once")
 	return c
 }
 

@@ -17,7 +17,7 @@ import (
 
 func (s *session) lockCommand() *cobra.Command {
 	var ttl int
-	c := &cobra.Command{Use: "lock <lockname> [exec-command arg1 arg2 ...]", Short: "Acquires a named lock",
+	c := &cobra.Command{Use: "lock <lockname> [exec-command arg1 arg2 ...]", Short: "Holds a named lock, for as long as a command runs",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) == 0 {
 				return badArguments("lock takes a lock name argument and an optional command to execute")
@@ -28,7 +28,7 @@ func (s *session) lockCommand() *cobra.Command {
 			}
 			return s.lock(ctx, c, ttl, args[0], args[1:])
 		})}
-	c.Flags().IntVar(&ttl, "ttl", 10, "timeout for session")
+	c.Flags().IntVar(&ttl, "ttl", 10, "seconds until the lock of a client that died is free")
 	return c
 }
 

@@ -53,8 +53,8 @@ func (s *session) memberAddCommand() *cobra.Command {
 				return s.print(memberAddReply((*pb.MemberAddResponse)(r), args[0]))
 			})
 		})}
-	c.Flags().StringVar(&urls, "peer-urls", "", "comma separated peer URLs for the new member.")
-	c.Flags().BoolVar(&learner, "learner", false, "indicates if the new member is raft learner")
+	c.Flags().StringVar(&urls, "peer-urls", "", "where other members reach it, separated by commas")
+	c.Flags().BoolVar(&learner, "learner", false, "add it without a vote")
 	return c
 }
 
@@ -141,12 +141,12 @@ func (s *session) memberUpdateCommand() *cobra.Command {
 					simple: memberDone(id, "updated in", r.Header)})
 			})
 		})}
-	c.Flags().StringVar(&urls, "peer-urls", "", "comma separated peer URLs for the updated member.")
+	c.Flags().StringVar(&urls, "peer-urls", "", "where other members reach it, separated by commas")
 	return c
 }
 
 func (s *session) memberPromoteCommand() *cobra.Command {
-	return &cobra.Command{Use: "promote <memberID>", Short: "Promotes a non-voting member in the cluster",
+	return &cobra.Command{Use: "promote <memberID>", Short: "Gives a learner its vote",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			id, err := memberID(args)
 			if err != nil {
@@ -190,7 +190,7 @@ func (s *session) memberListCommand() *cobra.Command {
 				return s.print(memberListReply((*pb.MemberListResponse)(r), s.settings.hex))
 			})
 		})}
-	c.Flags().StringVar(&consistency, "consistency", "l", "Linearizable(l) or Serializable(s)")
+	c.Flags().StringVar(&consistency, "consistency", "l", "l: linearizable, s: serializable (from the member asked, perhaps old)")
 	return c
 }
 

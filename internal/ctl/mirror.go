@@ -25,7 +25,7 @@ type mirrorFlags struct {
 
 func (s *session) mirrorCommand() *cobra.Command {
 	var f mirrorFlags
-	c := &cobra.Command{Use: "make-mirror [options] <destination>", Short: "Makes a mirror at the destination etcd cluster",
+	c := &cobra.Command{Use: "make-mirror [options] <destination>", Short: "Copies keys to another cluster, and goes on",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("make-mirror takes one destination argument")
@@ -39,9 +39,9 @@ func (s *session) mirrorCommand() *cobra.Command {
 			return s.makeMirror(ctx, &f, args[0])
 		})}
 	set := c.Flags()
-	set.StringVar(&f.prefix, "prefix", "", "Key-value prefix to mirror")
-	set.StringVar(&f.destPrefix, "dest-prefix", "", "destination prefix to mirror a prefix to a different prefix in the destination cluster")
-	set.BoolVar(&f.noDestPrefix, "no-dest-prefix", false, "mirror key-values to the root of the destination cluster")
+	set.StringVar(&f.prefix, "prefix", "", "copy only keys that begin so")
+	set.StringVar(&f.destPrefix, "dest-prefix", "", "what to put in place of the prefix")
+	set.BoolVar(&f.noDestPrefix, "no-dest-prefix", false, "take the prefix off")
 	set.StringVar(&f.cert, "dest-cert", "", "certificate of this client for the destination cluster")
 	set.StringVar(&f.key, "dest-key", "", "key of that certificate")
 	set.StringVar(&f.caCert, "dest-cacert", "", "authorities that the destination's certificates are checked with")

@@ -10,7 +10,7 @@ import (
 )
 
 func (s *session) moveLeaderCommand() *cobra.Command {
-	return &cobra.Command{Use: "move-leader <transferee-member-id>", Short: "Transfers leadership to another etcd cluster member.",
+	return &cobra.Command{Use: "move-leader <transferee-member-id>", Short: "Makes another member the leader",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("move-leader command needs 1 argument")

@@ -20,10 +20,10 @@ type putFlags struct {
 }
 
 func (f *putFlags) define(set *pflag.FlagSet) {
-	set.StringVar(&f.lease, "lease", "0", "lease ID (in hexadecimal) to attach to the key")
-	set.BoolVar(&f.prevKV, "prev-kv", false, "return the previous key-value pair before modification")
-	set.BoolVar(&f.ignoreValue, "ignore-value", false, "updates the key using its current value")
-	set.BoolVar(&f.ignoreLease, "ignore-lease", false, "updates the key using its current lease")
+	set.StringVar(&f.lease, "lease", "0", "the lease, in hexadecimal, that the key is attached to")
+	set.BoolVar(&f.prevKV, "prev-kv", false, "print what the key was before")
+	set.BoolVar(&f.ignoreValue, "ignore-value", false, "keep the key's value")
+	set.BoolVar(&f.ignoreLease, "ignore-lease", false, "keep the key's lease")
 }
 
 // operation returns the put that the flags and arguments mean. A missing value is read from input, unless that is
@@ -71,8 +71,8 @@ func (f *putFlags) operation(args []string, input io.Reader) (clientv3.Op, error
 func (s *session) putCommand() *cobra.Command {
 	var f putFlags
 	c := &cobra.Command{Use: "put [options] <key> <value> (<value> can also be given from stdin)",
-		Short: "Puts the given key into the store",
-		Long: "Puts the given key into the store.\n\nA value that begins with '-' is taken for a flag; put '--' before the key, " +
+		Short: "Writes a key",
+		Long: "Writes a key.\n\nA value that begins with '-' is taken for a flag; put '--' before the key, " +
 			"or give it on standard input.\nIf <value> is not given, it is read from standard input.",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			op, err := f.operation(args, s.input)

@@ -50,7 +50,7 @@ func (s *session) roleDeleteCommand() *cobra.Command {
 }
 
 func (s *session) roleGetCommand() *cobra.Command {
-	return s.roleSubcommand("get", "Gets detailed information of a role",
+	return s.roleSubcommand("get", "Prints what a role may do",
 		func(ctx context.Context, c *clientv3.Client, role string) (reply, error) {
 			r, err := c.RoleGet(ctx, role)
 			return roleReply((*pb.AuthRoleGetResponse)(r), role), err
@@ -126,8 +126,8 @@ func (s *session) roleListCommand() *cobra.Command {
 type permissionFlags struct{ prefix, fromKey bool }
 
 func (f *permissionFlags) define(set *pflag.FlagSet, verb string) {
-	set.BoolVar(&f.prefix, "prefix", false, verb+" a prefix permission")
-	set.BoolVar(&f.fromKey, "from-key", false, verb+" a permission of keys that are greater than or equal to the given key using byte compare")
+	set.BoolVar(&f.prefix, "prefix", false, verb+" every key that begins with the given one")
+	set.BoolVar(&f.fromKey, "from-key", false, verb+" every key from the given one on, in the order of bytes")
 }
 
 // keys returns the range that KEY [END] and the flags mean. Arguments after END are ignored.
@@ -154,7 +154,7 @@ func (f *permissionFlags) keys(args []string) (key, end string, err error) {
 
 func (s *session) roleGrantCommand() *cobra.Command {
 	var f permissionFlags
-	c := &cobra.Command{Use: "grant-permission [options] <role name> <permission type> <key> [endkey]", Short: "Grants a key to a role",
+	c := &cobra.Command{Use: "grant-permission [options] <role name> <permission type> <key> [endkey]", Short: "Lets a role read or write keys",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) < 3 {
 				return badArguments("role grant command requires role name, permission type, and key [endkey] as its argument")
@@ -181,7 +181,7 @@ func (s *session) roleGrantCommand() *cobra.Command {
 
 func (s *session) roleRevokeCommand() *cobra.Command {
 	var f permissionFlags
-	c := &cobra.Command{Use: "revoke-permission <role name> <key> [endkey]", Short: "Revokes a key from a role",
+	c := &cobra.Command{Use: "revoke-permission <role name> <key> [endkey]", Short: "Takes keys from a role",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) < 2 {
 				return badArguments("role revoke-permission command requires role name and key [endkey] as its argument")

@@ -21,7 +21,7 @@ func (s *session) snapshotCommand() *cobra.Command {
 }
 
 func (s *session) snapshotSaveCommand() *cobra.Command {
-	c := &cobra.Command{Use: "save <filename>", Short: "Stores an etcd node backend snapshot to a given file"}
+	c := &cobra.Command{Use: "save <filename>", Short: "Writes a snapshot of one member to a file"}
 	c.RunE = s.run(func(ctx context.Context, args []string) error {
 		if len(args) != 1 {
 			return badArguments("snapshot save expects one argument <filename>")

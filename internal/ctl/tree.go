@@ -11,7 +11,7 @@ import (
 // tree returns all commands.
 func (s *session) tree() *cobra.Command {
 	name, _, _ := strings.Cut(s.Program, " ")
-	root := &cobra.Command{Use: name, Short: "A simple command line client for etcd3.",
+	root := &cobra.Command{Use: name, Short: "The client of an Ashlar or etcd cluster.",
 		SilenceErrors: true, SilenceUsage: true,
 		// Arguments and flags have been read; nothing was done yet.
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.readEnvironment(cmd) },

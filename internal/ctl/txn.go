@@ -15,12 +15,12 @@ import (
 
 func (s *session) txnCommand() *cobra.Command {
 	var interactive bool
-	c := &cobra.Command{Use: "txn [options]", Short: "Txn processes all the requests in one transaction",
+	c := &cobra.Command{Use: "txn [options]", Short: "Runs a transaction read from standard input",
 		Long: "Txn reads a transaction from standard input: comparisons, what to do if all are true, and what to do otherwise,\n" +
 			"a line each and an empty line after each of the three parts.\n\n" +
 			"  mod(\"key1\") > \"0\"\n\n  put key1 \"overwritten\"\n  get key1\n\n  put key1 \"created\"\n\n",
 		RunE: s.run(func(ctx context.Context, args []string) error { return s.txn(ctx, args, interactive) })}
-	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "Input transaction in interactive mode")
+	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "say what is to be typed")
 	return c
 }
 

@@ -40,9 +40,9 @@ func (s *session) userAddCommand() *cobra.Command {
 				return s.print(doneReply((*pb.AuthUserAddResponse)(r), "User %s created", name))
 			})
 		})}
-	c.Flags().BoolVar(&f.interactive, "interactive", true, "Read password from stdin instead of interactive terminal")
-	c.Flags().StringVar(&f.password, "new-user-password", "", "Supply password from the command line flag")
-	c.Flags().BoolVar(&f.noPassword, "no-password", false, "Create a user without password (CN based auth only)")
+	c.Flags().BoolVar(&f.interactive, "interactive", true, "ask for the password on the terminal; false reads it from standard input")
+	c.Flags().StringVar(&f.password, "new-user-password", "", "the new user's password")
+	c.Flags().BoolVar(&f.noPassword, "no-password", false, "a user that only certificates can prove to be")
 	return c
 }
 
@@ -83,7 +83,7 @@ func (s *session) userDeleteCommand() *cobra.Command {
 
 func (s *session) userGetCommand() *cobra.Command {
 	var detail bool
-	c := &cobra.Command{Use: "get <user name> [options]", Short: "Gets detailed information of a user",
+	c := &cobra.Command{Use: "get <user name> [options]", Short: "Prints the roles of a user",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return badArguments("user get command requires user name as its argument")
@@ -99,7 +99,7 @@ func (s *session) userGetCommand() *cobra.Command {
 				return s.print(userReply((*pb.AuthUserGetResponse)(r), args[0]))
 			})
 		})}
-	c.Flags().BoolVar(&detail, "detail", false, "Show permissions of roles granted to the user")
+	c.Flags().BoolVar(&detail, "detail", false, "print what each of the user's roles may do")
 	return c
 }
 
@@ -190,7 +190,7 @@ func (s *session) userPasswdCommand() *cobra.Command {
 				return s.print(doneReply((*pb.AuthUserChangePasswordResponse)(r), "Password updated"))
 			})
 		})}
-	c.Flags().BoolVar(&interactive, "interactive", true, "If true, read password from stdin instead of interactive terminal")
+	c.Flags().BoolVar(&interactive, "interactive", true, "ask for the password on the terminal; false reads it from standard input")
 	return c
 }
 

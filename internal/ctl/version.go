@@ -31,7 +31,7 @@ func (s *session) completionCommand(root *cobra.Command) *cobra.Command {
 		"powershell": root.GenPowerShellCompletionWithDesc,
 	}
 	check := cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)
-	return &cobra.Command{Use: "completion [bash|zsh|fish|powershell]", Short: "Generate completion script",
+	return &cobra.Command{Use: "completion [bash|zsh|fish|powershell]", Short: "Prints a script that makes a shell complete commands",
 		DisableFlagsInUseLine: true, ValidArgs: []string{"bash", "zsh", "fish", "powershell"}, PersistentPreRunE: noEnvironment,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {

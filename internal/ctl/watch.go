@@ -22,10 +22,10 @@ type watchFlags struct {
 }
 
 func (f *watchFlags) define(set *pflag.FlagSet) {
-	set.BoolVar(&f.prefix, "prefix", false, "Watch on a prefix if prefix is set")
-	set.Int64Var(&f.revision, "rev", 0, "Revision to start watching")
-	set.BoolVar(&f.prevKV, "prev-kv", false, "get the previous key-value pair before the event happens")
-	set.BoolVar(&f.progress, "progress-notify", false, "get periodic watch progress notification from server")
+	set.BoolVar(&f.prefix, "prefix", false, "every key that begins with the given one")
+	set.Int64Var(&f.revision, "rev", 0, "begin at this revision (0: now)")
+	set.BoolVar(&f.prevKV, "prev-kv", false, "print what the key was before")
+	set.BoolVar(&f.progress, "progress-notify", false, "print, now and then, up to which revision all is told")
 }
 
 // watchArguments are the arguments of one watch: KEY [END] [-- COMMAND...].
@@ -63,7 +63,7 @@ func (s *session) watchCommand() *cobra.Command {
 	var f watchFlags
 	var interactive bool
 	c := &cobra.Command{Use: "watch [options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
-		Short: "Watches events stream on keys or prefixes"}
+		Short: "Prints changes of keys as they happen"}
 	c.RunE = s.run(func(ctx context.Context, args []string) error {
 		if interactive {
 			return s.watchInteractive(ctx)
@@ -86,7 +86,7 @@ func (s *session) watchCommand() *cobra.Command {
 		return fail(statusInterrupted, errors.New("watch is canceled by the server"))
 	})
 	f.define(c.Flags())
-	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "Interactive mode")
+	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "read watches from standard input, a line each")
 	return c
 }
 
