@@ -152,21 +152,11 @@ func (l *load) pause() time.Duration {
 	return d
 }
 
-// progress waits until some more writes were acknowledged.
-func (l *load) progress(c *cluster, n int) {
+// progress waits until n more writes were acknowledged.
+func (l *load) progress(c *cluster, n int64) {
 	c.Helper()
-	l.mu.Lock()
-	begin := l.last
-	l.mu.Unlock()
-	seen := 0
-	c.eventually("writes that go on", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.last.After(begin) {
-			begin, seen = l.last, seen+1
-		}
-		return seen >= n
-	})
+	until := l.acks.Load() + n
+	c.eventually("writes that go on", func() bool { return l.acks.Load() >= until })
 }
 
 // end ends the load and checks every key at every member.

@@ -63,7 +63,7 @@ func (s *soak) any() *member { return s.members[s.rng.IntN(len(s.members))] }
 func (s *soak) without(x *member) {
 	s.load.use(s.others(x))
 	s.leader(s.others(x)...)
-	s.load.progress(s.cluster, 20+s.rng.IntN(500))
+	s.load.progress(s.cluster, 20+s.rng.Int64N(2000))
 }
 
 func (s *soak) kill() {
