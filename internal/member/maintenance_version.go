@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// versionsEvery is how often the leader asks the others for their versions, as in etcd.
+	// versionsEvery is how often the leader looks at the members' versions, as in etcd.
 	versionsEvery = 4 * time.Second
 	// versionsTimeout bounds how long one may take to answer.
 	versionsTimeout = 2 * time.Second
@@ -24,7 +24,9 @@ const (
 )
 
 // versions is the loop that, on the leader, moves the cluster's version to where it should be: the lowest of the members'
-// releases, or the target of a downgrade that is under way. apply wakes it.
+// releases, or the target of a downgrade that is under way. It looks when the leader changes and every few seconds, as etcd
+// does: so a downgrade can be cancelled in its first moments without anything having happened. Only until the member is
+// ready does apply wake it.
 type versions struct {
 	m    *Member
 	wake chan struct{}
@@ -37,20 +39,16 @@ func (v *versions) init(m *Member) {
 	v.common.Store(new(string))
 }
 
-// notify tells the loop that a downgrade may have begun or ended, and publish that something was applied. Apply calls it after
-// each group.
+// notify tells publish that something was applied. Apply calls it after each group.
 func (v *versions) notify() {
 	select {
 	case <-v.m.ready:
-		if v.settled() {
-			return
-		}
 	default:
+		v.ask()
 	}
-	v.ask()
 }
 
-// ask makes the loop look again.
+// ask makes publish, or the loop, look again.
 func (v *versions) ask() {
 	select {
 	case v.wake <- struct{}{}:
@@ -167,19 +165,11 @@ func (v *versions) run() {
 		select {
 		case <-v.wake:
 		case <-changed:
-		case <-v.ticks(ticker.C()):
+		case <-ticker.C():
 		case <-v.m.stop:
 			return
 		}
 	}
-}
-
-// ticks returns the ticker's channel, or none while there is nobody to ask.
-func (v *versions) ticks(c <-chan time.Time) <-chan time.Time {
-	if v.m.others == nil || v.m.Members().Len() < 2 {
-		return nil
-	}
-	return c
 }
 
 // pause waits a little; false when the member stops first.
