@@ -266,17 +266,16 @@ func (c *Content) facts(put sink) error {
 	return put(bucketMeta, []byte(metaTerm), appendNumber(nil, c.Term))
 }
 
+// Compacted returns the revision to which the state is compacted, negative for never.
+func (c *Content) Compacted() (int64, error) {
+	target, _, err := c.compacted()
+	return target, err
+}
+
 // compaction says to where the state is compacted. A compaction that is under way is one that was scheduled and has
 // not finished: etcd does it again when it opens the file.
 func (c *Content) compaction(put sink) error {
-	var scheduled, done []byte
-	for name, into := range map[string]*[]byte{"compactScheduled": &scheduled, "compactDone": &done} {
-		err := c.meta(name, func(v []byte) error { *into = append([]byte{}, v...); return nil })
-		if err != nil {
-			return err
-		}
-	}
-	target, finished, err := mvcc.DecodeCompaction(scheduled, done)
+	target, finished, err := c.compacted()
 	if err != nil {
 		return err
 	}
@@ -287,4 +286,16 @@ func (c *Content) compaction(put sink) error {
 		err = put(bucketMeta, []byte(metaScheduled), appendRevision(nil, Revision{Main: target}))
 	}
 	return err
+}
+
+// compacted returns to where the state is compacted, and how far that has come.
+func (c *Content) compacted() (target, finished int64, err error) {
+	var scheduled, done []byte
+	for name, into := range map[string]*[]byte{"compactScheduled": &scheduled, "compactDone": &done} {
+		err := c.meta(name, func(v []byte) error { *into = append([]byte{}, v...); return nil })
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return mvcc.DecodeCompaction(scheduled, done)
 }

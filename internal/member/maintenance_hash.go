@@ -15,8 +15,9 @@ func (m *Member) Hash(ctx context.Context) (hash uint32, revision int64, err err
 	for {
 		hash, revision, err = m.hashOnce(ctx)
 		// The two views are opened one after the other: the revision of the first may have been compacted away by
-		// then, or not be published yet.
-		if !errors.Is(err, mvcc.ErrCompacted) && !errors.Is(err, mvcc.ErrFutureRevision) || ctx.Err() != nil {
+		// then, or not be published yet, or a compaction lies between them.
+		again := errors.Is(err, mvcc.ErrCompacted) || errors.Is(err, mvcc.ErrFutureRevision) || errors.Is(err, errApart)
+		if !again || ctx.Err() != nil {
 			return hash, revision, err
 		}
 	}
@@ -35,12 +36,28 @@ func (m *Member) hashOnce(ctx context.Context) (hash uint32, revision int64, err
 			return err
 		}
 		defer func() { err = errors.Join(err, v.Close()) }()
-		keys, err := v.Hash(ctx)
-		if err != nil {
-			return err
-		}
-		hash, err = c.Hash(keys)
+		hash, err = hashBoth(ctx, c, v)
 		return err
 	})
 	return hash, revision, err
+}
+
+// errApart says that two views of the state are not of one instant.
+var errApart = errors.New("member: a compaction lies between two views of the state")
+
+// hashBoth hashes everything: the key-values as v has them and the rest as c has it. Of one revision the key-values' hash
+// depends on the compact revision, too.
+func hashBoth(ctx context.Context, c *etcdfile.Content, v *mvcc.View) (uint32, error) {
+	compacted, err := c.Compacted()
+	if err != nil {
+		return 0, err
+	}
+	if compacted != v.CompactRevision() {
+		return 0, errApart
+	}
+	keys, err := v.Hash(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return c.Hash(keys)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -292,5 +293,43 @@ func TestHashIsThatOfTheContent(t *testing.T) {
 	defer stop(t, m)
 	if hash() != compacted {
 		t.Error("a restart makes a difference")
+	}
+}
+
+// TestAHashMixesNoTwoInstants: a compaction changes the hash and not the revision, by which the two views are matched.
+func TestAHashMixesNoTwoInstants(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewMem(), alone))
+	defer stop(t, m)
+	put(t, m, "a", "1")
+	put(t, m, "a", "2")
+	g := m.gen.Load()
+	c, err := etcdfile.Read(g.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	view := func() *mvcc.View {
+		v, err := m.View(c.Revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v := view()
+	if _, err := hashBoth(t.Context(), c, v); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(v.Close(), m.proposeCompaction(c.Revision)); err != nil {
+		t.Fatal(err)
+	}
+	v = view()
+	if _, err := hashBoth(t.Context(), c, v); !errors.Is(err, errApart) {
+		t.Errorf("the hash of two instants: %v", err)
+	}
+	if err := errors.Join(v.Close(), c.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := m.Hash(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
