@@ -110,9 +110,10 @@ func TestALearnerServesLittle(t *testing.T) {
 		return len(got.Kvs) == 1
 	})
 	c.promote(voter, x)
-	if _, err := cl.Put(c.within(), "a", "2"); err != nil {
-		t.Errorf("a put after the promotion: %v", err)
-	}
+	c.eventually("a put after it knows of its promotion", func() bool {
+		_, err := cl.Put(c.within(), "a", "2")
+		return err == nil
+	})
 	c.checkEqual()
 }
 
