@@ -137,20 +137,22 @@ func TestWithoutTheSecondVoterNothingIsDecided(t *testing.T) {
 // TestVotersMustBeHealthy gives a member of two, whose other voter was started, connections of several ages.
 func TestVotersMustBeHealthy(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	ago := func(age time.Duration) func(uint64) time.Time {
+		return func(uint64) time.Time { return time.Now().Add(-age) }
+	}
 	cases := map[string]struct {
-		since       time.Time
+		since       func(uint64) time.Time
 		add, remove error
 	}{
-		"connected for long":       {now.Add(-time.Minute), nil, nil},
-		"connected a moment ago":   {now.Add(-time.Second), ErrUnhealthy, ErrUnhealthy},
-		"not connected: dispensed": {time.Time{}, ErrUnhealthy, nil},
+		"connected for long":       {ago(time.Minute), nil, nil},
+		"connected a moment ago":   {ago(time.Second), ErrUnhealthy, ErrUnhealthy},
+		"not connected: dispensed": {func(uint64) time.Time { return time.Time{} }, ErrUnhealthy, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := growing(t, vfs.NewCrashableMem(), func(cfg *Config) {
-				cfg.ActiveSince = func(uint64) time.Time { return c.since }
+				cfg.ActiveSince = c.since
 			})
 			defer stop(t, m)
 			b := m.gen.Load().db.NewBatch()
