@@ -78,7 +78,7 @@ func TestWaitCompactedReturnsWhenTheRecordsAreGone(t *testing.T) {
 func TestTheCompactorRestsMoreThanItWorks(t *testing.T) {
 	t.Parallel()
 	for slice, want := range map[time.Duration]time.Duration{
-		0: 0, 300 * time.Microsecond: 1700 * time.Microsecond, 3 * time.Millisecond: 17 * time.Millisecond, time.Minute: restMax,
+		0: 0, 300 * time.Microsecond: 4 * time.Millisecond, 3 * time.Millisecond: 40 * time.Millisecond, time.Minute: restMax,
 	} {
 		if got := restAfter(slice); got != want {
 			t.Errorf("after %v: %v, want %v", slice, got, want)
