@@ -14,6 +14,8 @@ const (
 	// paceMessages is how many messages a second all watch streams together write for each processor before they
 	// pause: at about a microsecond each, less than a tenth of it.
 	paceMessages = 75_000
+	// paceBytes of events cost as much as a message: 32 MiB a second for each processor.
+	paceBytes = 448
 	// paceBurst is how many more they may write after a time with fewer.
 	paceBurst = 20_000
 	// pacePause is the longest pause of a stream.
@@ -24,10 +26,11 @@ const (
 	paceRound = 4096
 )
 
-// pace leaves the processors to writers when their writes have very many watchers. A message to a watcher costs about the
-// same, however many events are in it: so a stream that writes to the same watchers again and again pauses between two
-// rounds, and finds more events for each of them when it goes on. Within a round a pause would save nothing, and below
-// the rate nobody pauses. Beyond it events are late by pacePause at most.
+// pace leaves the processors to writers when their writes have very many watchers, or when a watcher catches up. A message
+// to a watcher costs about the same, however many small events are in it: so a stream that writes to the same watchers again
+// and again pauses between two rounds, and finds more events for each of them when it goes on. One that catches up pauses
+// between two chunks. Within a round a pause would save nothing, and below the rate nobody pauses. Beyond it events are late
+// by pacePause at most.
 type pace struct {
 	clock    clock.Clock
 	interval int64 // nanoseconds between two messages at the rate
@@ -56,6 +59,7 @@ func (p *pace) spend(n int) time.Duration {
 type round struct {
 	first int64 // the watcher it began with
 	n     int   // messages so far
+	cost  int   // of them, in messages of few events
 }
 
 // pause pauses the stream that has written m if a round ended with it.
@@ -67,11 +71,12 @@ func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) {
 		r.first = m.WatchID
 	}
 	r.n++
+	r.cost += 1 + m.Size/paceBytes
 	if r.n == 1 || r.first != m.WatchID && r.n < paceRound {
 		return
 	}
-	d := p.spend(r.n)
-	r.n = 0
+	d := p.spend(r.cost)
+	r.n, r.cost = 0, 0
 	if d < paceSlack {
 		return
 	}

@@ -15,13 +15,12 @@ import (
 
 // Bounds of a chunk. A chunk ends at the end of a revision, so one revision may exceed them all.
 const (
-	chunkRecordsFirst = 1024    // changes of the first chunk; later ones go by the size of the values
-	chunkRecordsMin   = 16      //
-	chunkRecordsMax   = 8192    //
-	chunkScanMax      = 65536   // changes looked at
-	chunkHitsMax      = 65536   // changes times watchers
-	chunkBytes        = 4 << 20 // bytes of values wanted
-	chunkBytesMax     = 4 * chunkBytes
+	chunkRecordsMax = 1024    // changes: a few milliseconds of work, so that others have their turn
+	chunkRecordsMin = 16      // when values are large
+	chunkScanMax    = 65536   // changes looked at
+	chunkHitsMax    = 65536   // changes times watchers
+	chunkBytes      = 4 << 20 // bytes of values wanted
+	chunkBytesMax   = 4 * chunkBytes
 )
 
 var (

@@ -176,7 +176,7 @@ func (h *Hub) Close() {
 
 // NewStream opens a stream. On a closed hub its Next returns ErrClosed.
 func (h *Hub) NewStream() *Stream {
-	s := &Stream{hub: h, wake: make(chan struct{}, 1), watchers: make(map[int64]*watcher), records: chunkRecordsFirst}
+	s := &Stream{hub: h, wake: make(chan struct{}, 1), watchers: make(map[int64]*watcher), records: chunkRecordsMax}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed.Load() {
