@@ -95,7 +95,7 @@ type Services struct {
 	Election    *Election
 }
 
-// Register adds all services to a server that NewServer has made; those that are not built answer Unimplemented to each
+// Register adds all services to a server that NewServer has made; those that are nil answer Unimplemented to each
 // method. It returns the health service, which says SERVING from the start.
 func (s Services) Register(r grpc.ServiceRegistrar) *health.Server {
 	s.KV.Register(r)

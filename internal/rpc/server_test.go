@@ -53,7 +53,7 @@ func TestBytesThatAreNoRequest(t *testing.T) {
 	}
 }
 
-func TestServicesThatAreNotBuiltSaySo(t *testing.T) {
+func TestServicesThatAServerWasNotGivenSaySo(t *testing.T) {
 	t.Parallel()
 	conn := serve(t, newSolo(t), Options{}, KVOptions{})
 	ctx := context.Background()
