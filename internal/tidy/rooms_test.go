@@ -15,7 +15,7 @@ type room struct {
 }
 
 // leaves may be imported from everywhere and import nothing of ours.
-var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority"}
+var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority", "internal/measure"}
 
 // state are the siblings that apply joins.
 var state = []string{"internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
@@ -43,10 +43,11 @@ var rooms = []room{
 	{"internal/lockpb", nil, "messages are plain data"},
 	{"internal/rpc", []string{"internal/member", "internal/lockpb"}, "services translate; they do not know how they are served"},
 	{"internal/web", []string{"internal/rpc"}, "HTTP stands on the services"},
+	{"internal/metrics", []string{"internal/rpc"}, "metrics are read off the rooms that count; who serves them is not their business"},
 	{"internal/config", nil, "a configuration is plain data: whoever uses it imports it, it imports nobody"},
 	{"internal/tlsconf", nil, "certificates are plain data"},
 	{"internal/discovery", []string{"internal/config"}, "discovery runs before there is a member"},
-	{"internal/server", []string{"internal/web", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
+	{"internal/server", []string{"internal/web", "internal/metrics", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
 	{"internal/proxy", []string{"internal/rpc", "internal/tlsconf", "internal/discovery"}, "a proxy is a client and a server of the API, never a member"},
 	{"internal/backup", []string{"internal/snapshot", "internal/etcdfile"}, whyTool},
 	{"internal/ctl", []string{"internal/tlsconf", "internal/discovery"}, whyTool},
