@@ -65,6 +65,15 @@ func Found(ic InitialCluster, token string) (*Founding, error) {
 // ID returns the cluster's id.
 func (f *Founding) ID() ID { return f.id }
 
+// Members returns the members, sorted by id. They belong to the caller.
+func (f *Founding) Members() []Member {
+	all := make([]Member, len(f.members))
+	for i, m := range f.members {
+		all[i] = m.clone()
+	}
+	return all
+}
+
 // ByName returns the founding member of a name.
 func (f *Founding) ByName(name string) (Member, bool) {
 	for _, m := range f.members {

@@ -32,8 +32,13 @@ func (f *File) Build(ctx context.Context, db *storage.DB, index, term uint64, co
 		return fmt.Errorf("%w: it holds the state after entry %d, not %d", ErrInvalid, meta.Index, index)
 	}
 	b := builder{f: f, db: db, meta: meta}
+	return b.build(ctx, b.members, index, term, conf)
+}
+
+// build does all steps; members writes the membership.
+func (b *builder) build(ctx context.Context, members func() error, index, term uint64, conf *raftpb.ConfState) error {
 	for _, step := range []func() error{
-		b.members,
+		members,
 		b.alarms,
 		b.users,
 		func() error { return b.conf(conf) },
@@ -53,6 +58,8 @@ type builder struct {
 	db   *storage.DB
 	meta Meta
 	hung map[string]int64 // the lease that each key hangs on
+
+	revision int64 // the store's revision is at least this
 }
 
 // inBatch commits what fill puts into a batch, and then calls done.
@@ -86,14 +93,19 @@ func (b *builder) members() error {
 		for _, id := range removed {
 			errs = append(errs, change.Remove(id))
 		}
-		if v := b.meta.ClusterVersion; v != "" {
-			errs = append(errs, change.SetVersion(v))
-		}
-		if b.meta.Downgrade != (cluster.Downgrade{}) {
-			errs = append(errs, change.SetDowngrade(b.meta.Downgrade))
-		}
-		return errors.Join(errs...)
+		return errors.Join(append(errs, b.versionOf(change))...)
 	}, nil)
+}
+
+// versionOf sets the cluster's version, and the downgrade under way.
+func (b *builder) versionOf(change *cluster.Change) (err error) {
+	if v := b.meta.ClusterVersion; v != "" {
+		err = change.SetVersion(v)
+	}
+	if b.meta.Downgrade != (cluster.Downgrade{}) {
+		err = errors.Join(err, change.SetDowngrade(b.meta.Downgrade))
+	}
+	return err
 }
 
 func (b *builder) alarms() error {
@@ -194,6 +206,10 @@ func (b *builder) versions(ctx context.Context, index, term uint64) (err error) 
 		if at.Sub > math.MaxUint32-1 {
 			return fmt.Errorf("%w: the revision %d/%d", ErrInvalid, at.Main, at.Sub)
 		}
+		if len(kv.Raw()) == 0 && !at.Tombstone {
+			b.revision = max(b.revision, at.Main) // no key: etcdutl puts it there to raise the revision
+			return nil
+		}
 		if err := im.Add(mvcc.Revision{Main: at.Main, Sub: uint32(at.Sub)}, kv, at.Tombstone); err != nil {
 			return err
 		}
@@ -208,7 +224,8 @@ func (b *builder) versions(ctx context.Context, index, term uint64) (err error) 
 	if err != nil {
 		return err
 	}
-	_, err = im.Finish(mvcc.Imported{Index: index, Term: term, Scheduled: b.meta.Scheduled, Finished: b.meta.Finished})
+	_, err = im.Finish(mvcc.Imported{Index: index, Term: term, Scheduled: b.meta.Scheduled, Finished: b.meta.Finished,
+		Revision: b.revision})
 	return err
 }
 

@@ -122,11 +122,13 @@ type Imported struct {
 	Index, Term uint64
 	// Scheduled is the revision compacted to and Finished to which one the compaction has ended, 0 or less for never.
 	Scheduled, Finished int64
+	// Revision is one that the store's is not below, beside those of its versions; 0 for none.
+	Revision int64
 }
 
 // Finish writes what else the key-value part of a state has, and returns its revision.
 func (im *Importer) Finish(x Imported) (revision int64, err error) {
-	revision = max(1, im.last.Main, x.Scheduled)
+	revision = max(1, im.last.Main, x.Scheduled, x.Revision)
 	set := func(name string, numbers ...uint64) {
 		err = errors.Join(err, im.batch.Set(metaKey(name), appendNumbers(nil, numbers...), nil))
 	}
