@@ -48,7 +48,7 @@ func TestWhatATransactionReadsIsBounded(t *testing.T) {
 	w.Begin()
 	p, err := decide(w, txn)
 	l.check(err)
-	x := executor{w: w, from: w, revision: w.Revision, want: true, left: 1000}
+	x := executor{w: w, from: w, revision: w.Revision, want: true, left: 1000, counts: new(Counts)}
 	_, err = x.run(p)
 	l.check(err)
 	if !errors.Is(x.unread, ErrTooLarge) {
@@ -65,7 +65,7 @@ func TestWhatATransactionReadsIsBounded(t *testing.T) {
 	txn = parseTxn(t, then(get("a", 0), &etcdserverpb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b")}))
 	p, err = decide(v, txn)
 	l.check(err)
-	x = executor{from: v, revision: v.Current, want: true, left: 1000}
+	x = executor{from: v, revision: v.Current, want: true, left: 1000, counts: new(Counts)}
 	if _, err = x.run(p); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("one that reads is answered with %v", err)
 	}

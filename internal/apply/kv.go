@@ -24,11 +24,11 @@ func (g *group) put(raw []byte, want bool) ([]byte, error) {
 	if err := c.put(&p); err != nil {
 		return nil, err
 	}
-	return write(g.w, &p, want)
+	return write(g.w, &p, want, g.m.counts)
 }
 
 // write carries out p and returns the body of its response. REQUIRES: p was checked.
-func write(w *mvcc.Writer, p *Put, want bool) (body []byte, err error) {
+func write(w *mvcc.Writer, p *Put, want bool, counts *Counts) (body []byte, err error) {
 	value, lease := p.Value, p.Lease
 	if p.IgnoreValue || p.IgnoreLease {
 		old, _, err := w.Get(p.Key)
@@ -45,6 +45,8 @@ func write(w *mvcc.Writer, p *Put, want bool) (body []byte, err error) {
 			lease = old.Lease()
 		}
 	}
+	counts.Puts.Inc()
+	counts.PutBytes.Add(uint64(len(p.Key) + len(value)))
 	if !want || !p.PrevKV {
 		return nil, w.PutBlind(p.Key, value, lease)
 	}
@@ -64,11 +66,11 @@ func (g *group) deleteRange(raw []byte, want bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return erase(g.w, &d, want)
+	return erase(g.w, &d, want, g.m.counts)
 }
 
 // erase carries out d and returns the body of its response.
-func erase(w *mvcc.Writer, d *DeleteRange, want bool) (body []byte, err error) {
+func erase(w *mvcc.Writer, d *DeleteRange, want bool, counts *Counts) (body []byte, err error) {
 	var prev []byte
 	var onPrev func(mvcc.KV) error
 	if want && d.PrevKV {
@@ -77,6 +79,7 @@ func erase(w *mvcc.Writer, d *DeleteRange, want bool) (body []byte, err error) {
 			return nil
 		}
 	}
+	counts.Deletes.Inc()
 	n, err := w.DeleteRange(d.Key, rangeEnd(d.RangeEnd), onPrev)
 	if err != nil || !want {
 		return nil, err

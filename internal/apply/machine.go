@@ -30,6 +30,8 @@ type Machine struct {
 	alarms    *cluster.Alarms
 	accounts  *auth.Table
 	published func([]mvcc.Event)
+	counts    *Counts
+	carried   func(Command, error)
 	// learnersMax bounds the learners of the cluster.
 	learnersMax int
 
@@ -48,6 +50,11 @@ type Parts struct {
 	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
 	// must not block. nil when nobody wants them.
 	Published func([]mvcc.Event)
+	// Counts are added to; nil when nobody wants them.
+	Counts *Counts
+	// Carried is told of each command that was carried out, with its refusal, before its effect is visible. It must not
+	// block. nil when nobody wants to know.
+	Carried func(c Command, refusal error)
 	// MaxLearners is --max-learners. As in etcd it decides at apply, so it must be the same for all members.
 	MaxLearners int
 }
@@ -57,7 +64,14 @@ func New(p Parts) *Machine {
 	if p.Published == nil {
 		p.Published = func([]mvcc.Event) {}
 	}
+	if p.Counts == nil {
+		p.Counts = new(Counts)
+	}
+	if p.Carried == nil {
+		p.Carried = func(Command, error) {}
+	}
 	return &Machine{
+		counts: p.Counts, carried: p.Carried,
 		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, accounts: p.Accounts,
 		published: p.Published, learnersMax: p.MaxLearners,
 	}
@@ -190,6 +204,7 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 	if err := g.attach(g.w.Events()[before:]); err != nil {
 		return err
 	}
+	g.m.carried(cmd, r.Err)
 	rev, changed := g.w.End()
 	invariant.Check(r.Err == nil || !changed, "entry %d was refused (%v) and changed something", e.GetIndex(), r.Err)
 	if want {

@@ -24,8 +24,9 @@ func (g *group) txn(raw []byte, want bool) ([]byte, error) {
 	if err := c.plan(p); err != nil {
 		return nil, err
 	}
-	x := executor{w: g.w, from: g.w, revision: g.w.Revision, want: want, left: answerMax}
+	x := executor{w: g.w, from: g.w, revision: g.w.Revision, want: want, left: answerMax, counts: g.m.counts}
 	a, err := x.run(p)
+	g.m.counts.txn(p, want)
 	if err != nil || !want {
 		return nil, err
 	}
@@ -39,7 +40,7 @@ func (g *group) txn(raw []byte, want bool) ([]byte, error) {
 // ReadTxn answers a transaction that is ReadOnly, outside the log. v must be open at the
 // current revision. rev is the revision for the response's header. Errors: those of
 // mvcc.Reader.Range.
-func ReadTxn(v *mvcc.View, t *Txn) (body []byte, rev int64, err error) {
+func ReadTxn(v *mvcc.View, t *Txn, counts *Counts) (body []byte, rev int64, err error) {
 	p, err := decide(v, t)
 	if err != nil {
 		return nil, 0, err
@@ -50,6 +51,7 @@ func ReadTxn(v *mvcc.View, t *Txn) (body []byte, rev int64, err error) {
 	}
 	x := executor{from: v, revision: v.Current, want: true, left: answerMax}
 	a, err := x.run(p)
+	counts.txn(p, true)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -63,7 +65,8 @@ type executor struct {
 	revision func() int64 // that of a read now
 	want     bool         // answers are wanted
 	left     int          // how many bytes the answers may still have
-	unread   error        // why a range of a transaction that writes has no answer
+	counts   *Counts
+	unread   error // why a range of a transaction that writes has no answer
 }
 
 // run carries out the operations in order. The answer is nil unless wanted.
@@ -108,10 +111,10 @@ func (x *executor) nested(p *plan) (answer, error) {
 func (x *executor) one(op *Op) (answer, error) {
 	switch {
 	case op.Put != nil:
-		body, err := write(x.w, op.Put, x.want)
+		body, err := write(x.w, op.Put, x.want, x.counts)
 		return x.answer(answerPut, body), err
 	case op.DeleteRange != nil:
-		body, err := erase(x.w, op.DeleteRange, x.want)
+		body, err := erase(x.w, op.DeleteRange, x.want, x.counts)
 		return x.answer(answerDeleteRange, body), err
 	case op.Range != nil && x.want:
 		body, err := x.read(op.Range)

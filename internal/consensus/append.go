@@ -116,10 +116,16 @@ func (a *appender) write(msgs []*raftpb.Message) error {
 	if changed {
 		save = &hs
 	}
-	a.began.Store(a.n.cfg.Clock.Now().UnixNano())
+	began := a.n.cfg.Clock.Now()
+	a.began.Store(began.UnixNano())
 	defer a.began.Store(0)
 	if err := a.n.cfg.Log.Append(save, entries, sync); err != nil {
 		return err
+	}
+	took := a.n.cfg.Clock.Now().Sub(began)
+	a.n.measures.Appends.Took(took)
+	if sync {
+		a.n.measures.Syncs.Took(took)
 	}
 	a.saved = hs
 	return nil

@@ -227,6 +227,7 @@ func (n *Node) handle(rd raft.Ready) {
 		}
 	}
 	if len(peers) > 0 {
+		n.heartbeats.sent(n, peers)
 		n.cfg.Send(peers)
 	}
 }
@@ -246,6 +247,7 @@ func (n *Node) publish(rd raft.Ready) {
 		return
 	}
 	n.cfg.Logger.Info("leader changed", "from", hex(old), "to", hex(rd.SoftState.Lead), "term", n.term.Load())
+	n.leaderless.changed(n, rd.SoftState.Lead)
 	if rd.SoftState.Lead != raft.None {
 		n.leadSince.Store(n.cfg.Clock.Now().UnixNano())
 	}

@@ -128,6 +128,10 @@ type Node struct {
 	reads   reads
 	changes changes
 
+	measures   *Measures
+	leaderless leaderless
+	heartbeats heartbeats
+
 	lead      atomic.Uint64
 	leadSince atomic.Int64 // when lead last became another member, in Unix nanoseconds
 	term      atomic.Uint64
@@ -156,13 +160,13 @@ type Node struct {
 func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, replayed: make(chan struct{}), stop: make(chan struct{}),
-		leadChanged: make(chan struct{}),
+		leadChanged: make(chan struct{}), measures: newMeasures(), leaderless: leaderless{cfg.Clock.Now()},
 	}
 	n.store = &logStorage{log: cfg.Log, conf: cfg.ConfState, applied: cfg.Applied, now: n}
 	n.inbox.init()
 	n.append.init(n)
 	n.apply.init(n)
-	n.reads.prefix, n.reads.timeoutTicks = cfg.Nonce, cfg.ReadTimeoutTicks
+	n.reads.prefix, n.reads.timeoutTicks, n.reads.measures = cfg.Nonce, cfg.ReadTimeoutTicks, n.measures
 	n.applied.Store(cfg.Applied)
 	n.settled.Store(cfg.Applied)
 

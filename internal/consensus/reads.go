@@ -61,6 +61,7 @@ type reads struct {
 	prefix       uint64
 	counter      uint64
 	timeoutTicks int
+	measures     *Measures
 
 	inflight *ReadBatch
 	context  []byte
@@ -109,6 +110,7 @@ func (r *reads) tick(in *inbox, rn *raft.RawNode) {
 	if b := in.gathering; b != nil {
 		if b.ticks++; b.ticks > r.timeoutTicks {
 			in.gathering = nil
+			r.measures.ReadsFailed.Inc()
 			b.finish(ErrReadTimeout)
 		}
 	}
@@ -121,6 +123,7 @@ func (r *reads) tick(in *inbox, rn *raft.RawNode) {
 		return
 	}
 	if r.age++; r.age >= readRetryTicks {
+		r.measures.ReadsRepeated.Inc()
 		r.send(rn)
 	}
 }
@@ -155,6 +158,7 @@ func (r *reads) release(applied uint64) {
 // failInflight ends the reads in flight, whose question a leader may have lost.
 func (r *reads) failInflight(err error) {
 	if r.inflight != nil {
+		r.measures.ReadsFailed.Inc()
 		r.inflight.finish(err)
 		r.inflight = nil
 	}

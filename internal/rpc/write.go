@@ -96,7 +96,7 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 		return nil, err
 	}
 	defer func() { err = closing(v, err) }()
-	body, rev, err := apply.ReadTxn(v, t)
+	body, rev, err := apply.ReadTxn(v, t, new(apply.Counts))
 	if err != nil {
 		return nil, err
 	}

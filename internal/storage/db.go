@@ -9,21 +9,24 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/invariant"
 	"github.com/cockroachdb/pebble/v2"
 )
 
 // DB is an open log or state. It is safe for concurrent use. See the package for its guarantees.
 type DB struct {
-	dir     string
-	log     bool // a log, with a write-ahead log of its own; otherwise a state
-	noSync  bool
-	ro      bool
-	p       *pebble.DB
-	lock    databaseLock
-	failure *failure
-	stall   *stallWatch
-	synced  atomic.Uint64 // of a log: sequence numbers below it are durable
+	dir      string
+	log      bool // a log, with a write-ahead log of its own; otherwise a state
+	noSync   bool
+	ro       bool
+	p        *pebble.DB
+	lock     databaseLock
+	failure  *failure
+	stall    *stallWatch
+	clock    clock.Clock
+	measures *Measures
+	synced   atomic.Uint64 // of a log: sequence numbers below it are durable
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
 	workers sync.WaitGroup // that goroutine
@@ -63,6 +66,7 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 		dir: dir, log: log, noSync: o.NoSync, ro: o.ReadOnly, lock: lock, failure: f,
 		stall: &stallWatch{clock: o.Clock, max: o.StallMax, failure: f},
 		stop:  make(chan struct{}),
+		clock: o.Clock, measures: o.Measures,
 	}
 	var flushed chan struct{}
 	if o.OnFlush != nil {
@@ -71,7 +75,7 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	p.FS = newFence(o.FS, f)
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
-	p.EventListener = listener(o.Logger, f, db.stall, flushed)
+	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, flushed)
 	if log {
 		err = checkWALs(o.FS, dir)
 	}
@@ -173,7 +177,9 @@ func (db *DB) Commit(b *Batch, sync bool) error {
 	if err := db.failure.check(); err != nil {
 		return err
 	}
+	began := db.clock.Now()
 	err := db.guard("committing a batch", func() error { return db.p.Apply(b, db.writeOptions(sync)) })
+	db.measures.Commits.Took(db.clock.Now().Sub(began))
 	if err == nil && sync && !db.noSync {
 		db.noteSynced(b)
 	}

@@ -53,7 +53,7 @@ func (e fatalError) Error() string { return e.text }
 func (e fatalError) Unwrap() error { return e.cause }
 
 // listener returns what Pebble tells about its background work. flushed, which may be nil, gets a token after each flush.
-func listener(log *slog.Logger, f *failure, stall *stallWatch, flushed chan<- struct{}) *pebble.EventListener {
+func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measures, flushed chan<- struct{}) *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) {
 			f.fail(explain(f.dir, "flushing or compacting", err))
@@ -63,6 +63,7 @@ func listener(log *slog.Logger, f *failure, stall *stallWatch, flushed chan<- st
 		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			log.Warn("writes wait for flushes or compactions", "dir", f.dir, "reason", info.Reason)
+			measures.Stalls.Inc()
 			stall.begin(info.Reason)
 		},
 		WriteStallEnd: stall.end,
@@ -73,6 +74,7 @@ func listener(log *slog.Logger, f *failure, stall *stallWatch, flushed chan<- st
 			log.Warn("the disk is almost full", "dir", f.dir, "available_bytes", info.AvailBytes, "total_bytes", info.TotalBytes)
 		},
 		FlushEnd: func(info pebble.FlushInfo) {
+			measures.Flushes.Took(info.TotalDuration)
 			// Pebble holds its locks here, hence the channel. An error is also said of a flush without any key.
 			if flushed == nil || info.Err != nil || f.raised.Load() {
 				return

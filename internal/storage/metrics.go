@@ -1,5 +1,31 @@
 package storage
 
+import (
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/measure"
+)
+
+// Measures are what databases count while they work. Several, one after the other, may share them.
+type Measures struct {
+	// Commits are the times of Commit, Flushes those of writing what was in memory to a table.
+	Commits, Flushes *measure.Histogram
+	// Stalls counts how often writes had to wait for flushes or compactions.
+	Stalls measure.Counter
+}
+
+// NewMeasures returns measures without an observation.
+func NewMeasures() *Measures {
+	bounds := measure.Durations(time.Millisecond, 14)
+	return &Measures{Commits: measure.NewHistogram(bounds), Flushes: measure.NewHistogram(bounds)}
+}
+
+// Level is one level of a database's tables.
+type Level struct {
+	// Tables is their number, Bytes their size.
+	Tables, Bytes int64
+}
+
 // Metrics are numbers about a database at one moment. Sizes are in bytes; counts are since Open.
 type Metrics struct {
 	// DiskBytes is what all files take, those to be removed or recycled included.
@@ -8,6 +34,11 @@ type Metrics struct {
 	LiveBytes uint64
 	// MemTableBytes is the size of all memtables.
 	MemTableBytes uint64
+	// LogBytesWritten is how much was written to the write-ahead log since Open; 0 in a state.
+	LogBytesWritten uint64
+	// Levels are the levels of tables, from the newest. DebtBytes is what compactions have yet to rewrite to bring them in shape.
+	Levels    []Level
+	DebtBytes uint64
 	// WALBytes is the size of the live part of the write-ahead log; 0 in a state.
 	WALBytes uint64
 	// CacheBytes is what the block cache holds, CacheHits and CacheMisses how often it did or did not have a
@@ -27,10 +58,17 @@ type Metrics struct {
 func (db *DB) Metrics() Metrics {
 	m := db.p.Metrics()
 	total := m.Total()
+	levels := make([]Level, len(m.Levels))
+	for i := range m.Levels {
+		levels[i] = Level{Tables: m.Levels[i].TablesCount, Bytes: m.Levels[i].TablesSize}
+	}
 	return Metrics{
 		DiskBytes:          m.DiskSpaceUsage(),
 		LiveBytes:          uint64(max(0, total.TablesSize)),
 		MemTableBytes:      m.MemTable.Size,
+		LogBytesWritten:    m.WAL.BytesWritten,
+		Levels:             levels,
+		DebtBytes:          m.Compact.EstimatedDebt,
 		WALBytes:           m.WAL.Size,
 		CacheBytes:         m.BlockCache.Size,
 		CacheHits:          m.BlockCache.Hits,

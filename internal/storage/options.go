@@ -44,6 +44,8 @@ type Options struct {
 	// OnFlush is called after flushes have ended and GetDurable shows what they wrote; several that end
 	// together may be told by one call. It runs in a goroutine of its own and may use the DB.
 	OnFlush func()
+	// Measures are added to by the database; nil is for nobody.
+	Measures *Measures
 	// ReadOnly opens without changing anything; the directory must hold a database.
 	ReadOnly bool
 	// Clock measures write stalls; nil is the real one.
@@ -79,6 +81,9 @@ func (o Options) withDefaults(cacheBytes int64, memTableBytes uint64) Options {
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(err error) { panic(err) }
+	}
+	if o.Measures == nil {
+		o.Measures = NewMeasures()
 	}
 	if o.Clock == nil {
 		o.Clock = clock.Real()

@@ -84,6 +84,9 @@ func (s *Stream) enroll() (lowest int64) {
 		lowest = min(lowest, w.next)
 	}
 	s.arrivals = nil
+	if s.behindAt = lowest; lowest == math.MaxInt64 {
+		s.behindAt = 0
+	}
 	if len(r.list) == 0 {
 		s.reading = reading{} // of its memory nothing is needed until the next one falls behind
 	}

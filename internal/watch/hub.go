@@ -1,9 +1,11 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -196,10 +198,16 @@ type Stats struct {
 	Inbox    int    // events that wait for the hub
 	Events   uint64 // events given to watchers by Next since the start
 	Encoded  uint64 // events encoded since the start
+	// Lags are how many revisions the streams are behind that are, the greatest first, at most LagsMax of them.
+	Lags []int64
 }
+
+// LagsMax bounds Stats.Lags.
+const LagsMax = 10
 
 // Stats returns the numbers as they are now. It looks at every stream.
 func (h *Hub) Stats() Stats {
+	current := h.o.Revision()
 	st := Stats{
 		Watchers: int(h.watchers.Load()), Inbox: h.in.waiting(),
 		Events: h.events.Load(), Encoded: h.encoded.Load(),
@@ -211,8 +219,13 @@ func (h *Hub) Stats() Stats {
 		s.mu.Lock()
 		st.Behind += s.behindN
 		st.Pending += s.pendingN
+		if s.behindN > 0 && s.behindAt > 0 {
+			st.Lags = append(st.Lags, max(0, current+1-s.behindAt))
+		}
 		s.mu.Unlock()
 	}
+	slices.SortFunc(st.Lags, func(a, b int64) int { return cmp.Compare(b, a) })
+	st.Lags = st.Lags[:min(LagsMax, len(st.Lags))]
 	return st
 }
 

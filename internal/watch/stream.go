@@ -39,6 +39,7 @@ type Stream struct {
 	chunkBytes int  // bytes that the last chunk added
 	pendingN   int
 	behindN    int
+	behindAt   int64 // a revision at or below what one that is behind needs next; 0 when none is
 	compactedN int
 	arrivals   []*watcher // fell behind, not yet in reading
 
@@ -77,7 +78,7 @@ func (s *Stream) Create(spec Spec) {
 		h.index.add(w)
 	default:
 		w.state = behind
-		s.behindN++
+		s.lag(w.next)
 		s.arrivals = append(s.arrivals, w)
 	}
 	wake(s.wake)
@@ -204,9 +205,16 @@ func (s *Stream) fallBehind(w *watcher, rev int64) {
 	s.hub.index.remove(w)
 	w.state, w.next = behind, rev
 	delete(s.future, w)
-	s.behindN++
+	s.lag(rev)
 	s.arrivals = append(s.arrivals, w)
 	wake(s.wake)
+}
+
+// lag counts one more watcher that needs the history from rev on. REQUIRES: s.mu.
+func (s *Stream) lag(rev int64) {
+	if s.behindN++; s.behindAt == 0 || rev < s.behindAt {
+		s.behindAt = rev
+	}
 }
 
 // tellCompacted ends a watcher whose revision is compacted; its id stays taken. REQUIRES: s.mu, and that it is in no index.
