@@ -220,3 +220,12 @@ func (f *File) Members() (members []cluster.Member, removed []cluster.ID, err er
 	})
 	return members, removed, err
 }
+
+// IsNew tells whether etcd has not written anything to the file yet: it makes its buckets with the first batch.
+func (f *File) IsNew() (is bool, err error) {
+	err = f.view(func(tx *bolt.Tx) error {
+		is = tx.Bucket([]byte(bucketMeta)) == nil && tx.Bucket([]byte(bucketKey)) == nil
+		return nil
+	})
+	return is, err
+}
