@@ -3,16 +3,14 @@ package cluster
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // benchConns and benchClients are the load of a benchmark: so many connections, spread over the members, and clients on them.
@@ -54,7 +52,7 @@ func measure(b *testing.B, clients int, request func(*clientv3.Client, int64) er
 	c := newCluster(b, 3)
 	conns := make([]*clientv3.Client, min(clients, benchConns))
 	for i := range conns {
-		cl, err := clientv3.New(clientv3.Config{Endpoints: []string{c.members[i%3].client}, DialTimeout: patience})
+		cl, err := clientv3.New(clientv3.Config{Endpoints: []string{c.members[i%3].client}, DialTimeout: process.Patience})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -84,25 +82,15 @@ func measure(b *testing.B, clients int, request func(*clientv3.Client, int64) er
 	b.ReportMetric(float64((c.cpu()-before).Microseconds())/float64(b.N), "cpu-µs/req")
 }
 
-// ticksPerSecond is USER_HZ, in which /proc counts.
-const ticksPerSecond = 100
-
 // cpu is what all members have used, to 10 ms.
 func (c *cluster) cpu() (sum time.Duration) {
 	c.Helper()
 	for _, m := range c.members {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.process.cmd.Process.Pid))
+		used, err := process.CPUTime(m.process.PID())
 		if err != nil {
 			c.Fatal(err)
 		}
-		// The name may hold blanks; user and system time are the 12th and 13th field behind it.
-		for _, field := range bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])[11:13] {
-			n, err := strconv.ParseInt(string(field), 10, 64)
-			if err != nil {
-				c.Fatal(err)
-			}
-			sum += time.Duration(n) * time.Second / ticksPerSecond
-		}
+		sum += used
 	}
 	return sum
 }
@@ -148,7 +136,7 @@ func BenchmarkWholeAgain(b *testing.B) {
 		during := l.rate(c, 0)
 		b.ReportMetric(whole.Seconds(), "s/whole")
 		b.ReportMetric(100*during/before, "%-of-writes")
-		b.Logf("%.0f writes a second before, %.0f meanwhile; %v", before, during, x.process.log.last("received a snapshot"))
+		b.Logf("%.0f writes a second before, %.0f meanwhile; %v", before, during, x.process.Log.Last("received a snapshot"))
 		l.end(c)
 	}
 }
@@ -163,14 +151,4 @@ func (l *load) rate(c *cluster, d time.Duration) float64 {
 	rate := float64(l.acks.Load()-l.base) / time.Since(l.since).Seconds()
 	l.since, l.base = time.Now(), l.acks.Load()
 	return rate
-}
-
-// last returns the last line with a text.
-func (l *log) last(text string) string {
-	for _, line := range slices.Backward(strings.Split(l.String(), "\n")) {
-		if strings.Contains(line, text) {
-			return line
-		}
-	}
-	return ""
 }

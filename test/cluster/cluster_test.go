@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	ourcluster "github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // token is the same for all clusters.
@@ -72,7 +73,7 @@ func newClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
 	tb.Cleanup(func() {
 		for _, m := range c.members {
 			if tb.Failed() && m.process != nil {
-				tb.Logf("end of the log of %s:\n%s", m.name, m.process.log.tail(40))
+				tb.Logf("end of the log of %s:\n%s", m.name, m.process.Log.Tail(40))
 			}
 		}
 	})
@@ -84,10 +85,10 @@ func (c *cluster) make() *member {
 	c.Helper()
 	m := &member{
 		number: c.next, name: fmt.Sprintf("m%d", c.next), binary: program, dir: c.TempDir(),
-		client: "http://" + freeAddress(c), extra: c.extra,
+		client: "http://" + process.FreeAddress(c), extra: c.extra,
 	}
 	c.next++
-	public, behind := freeAddress(c), freeAddress(c)
+	public, behind := process.FreeAddress(c), process.FreeAddress(c)
 	m.peer, m.listen = "http://"+public, "http://"+behind
 	m.vanish = c.network.proxy(c, public, behind, m.number)
 	c.members = append(c.members, m)
@@ -103,7 +104,7 @@ func (c *cluster) know(m *member, id uint64) {
 // within bounds a request.
 func (c *cluster) within() context.Context {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), process.Patience)
 	c.Cleanup(cancel)
 	return ctx
 }
@@ -112,7 +113,7 @@ func (c *cluster) within() context.Context {
 func (c *cluster) client(m *member) *clientv3.Client {
 	c.Helper()
 	if m.conn == nil {
-		cl, err := clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: patience})
+		cl, err := clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: process.Patience})
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -158,7 +159,7 @@ func (c *cluster) eventually(what string, ok func() bool) {
 	c.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
+	for end := time.Now().Add(process.Patience); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			c.Fatalf("it does not come to pass: %s", what)
 		}

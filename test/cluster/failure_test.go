@@ -37,7 +37,7 @@ func TestALeaderThatStopsHandsOver(t *testing.T) {
 	} else {
 		t.Logf("nobody could write for %v", p)
 	}
-	if !old.process.waitFor("handed leadership over") && old.binary == program {
+	if !old.process.WaitFor("handed leadership over") && old.binary == program {
 		t.Error("leadership was not handed over")
 	}
 	old.start(t)

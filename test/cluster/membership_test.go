@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 type pbMember = etcdserverpb.Member
@@ -38,8 +40,8 @@ func TestARemovedMemberNeverComesBack(t *testing.T) {
 	c.remove(c.leader(c.others(old)...), old)
 	old.launch(t)
 	old.waitEnd(t)
-	if !strings.Contains(old.process.log.String(), "removed") {
-		t.Errorf("%s does not say why it ended:\n%s", old.name, old.process.log.tail(5))
+	if !strings.Contains(old.process.Log.String(), "removed") {
+		t.Errorf("%s does not say why it ended:\n%s", old.name, old.process.Log.Tail(5))
 	}
 	c.checkEqual()
 }
@@ -66,15 +68,15 @@ func TestAWipedMemberIsWholeAgain(t *testing.T) {
 	old.wipe(t)
 	old.launch(t)
 	old.waitEnd(t)
-	if !strings.Contains(old.process.log.String(), "has already been bootstrapped") {
-		t.Errorf("a wiped member founded a cluster:\n%s", old.process.log.tail(5))
+	if !strings.Contains(old.process.Log.String(), "has already been bootstrapped") {
+		t.Errorf("a wiped member founded a cluster:\n%s", old.process.Log.Tail(5))
 	}
 	c.remove(leader, old)
 	x := c.add(leader, false)
 	l.use(c.members)
 	l.progress(c, 20)
 	l.end(c)
-	if x.binary == program && !strings.Contains(x.process.log.String(), "received a snapshot") {
+	if x.binary == program && !strings.Contains(x.process.Log.String(), "received a snapshot") {
 		t.Errorf("%s was not sent a snapshot", x.name)
 	}
 }
@@ -122,7 +124,7 @@ func TestAMemberMoves(t *testing.T) {
 	c := newCluster(t, 3)
 	l := c.newLoad(4)
 	x := c.others(c.leader())[0]
-	public := freeAddress(t)
+	public := process.FreeAddress(t)
 	c.network.proxy(t, public, strings.TrimPrefix(x.listen, "http://"), x.number)
 	if _, err := c.client(x).MemberUpdate(c.within(), x.id, []string{"http://" + public}); err != nil {
 		t.Fatal(err)

@@ -33,9 +33,9 @@ func TestSnapshotsBetweenTheKinds(t *testing.T) {
 			first.start(t) // which cuts our log
 			c.fill(first)
 			x := c.addAs(first, k.to, false)
-			log := first.process.log
+			log := first.process.Log
 			if k.to == program {
-				log = x.process.log
+				log = x.process.Log
 			}
 			if !strings.Contains(log.String(), k.sent) {
 				t.Errorf("no snapshot was sent")

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // must runs a command that has to succeed.
@@ -178,7 +180,7 @@ func TestASnapshotIsWholeOrNotThere(t *testing.T) {
 
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
-	m := member{endpoint: freeAddress(t)}
+	m := member{endpoint: process.FreeAddress(t)}
 	cases := map[string]struct {
 		args   []string
 		stdin  string

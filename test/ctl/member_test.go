@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/ctl"
 	"github.com/ashlar-kv/ashlar/internal/server"
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // member is a running member of one.
@@ -23,7 +23,7 @@ type member struct{ endpoint string }
 // startMember runs a member until the test ends.
 func startMember(t *testing.T, flags ...string) member {
 	t.Helper()
-	client, peer := freeAddress(t), "http://"+freeAddress(t)
+	client, peer := process.FreeAddress(t), "http://"+process.FreeAddress(t)
 	m := member{endpoint: client}
 	args := append([]string{"--name=m", "--data-dir=" + filepath.Join(t.TempDir(), "data"),
 		"--listen-client-urls=http://" + client, "--advertise-client-urls=http://" + client,
@@ -45,16 +45,6 @@ func startMember(t *testing.T, flags ...string) member {
 		t.Fatalf("the member does not serve: %+v", got)
 	}
 	return m
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // outcome is what a command left behind.

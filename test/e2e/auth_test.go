@@ -10,12 +10,14 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // login connects as a user.
 func (m *member) login(user, password string) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
-		Endpoints: []string{m.client}, DialTimeout: startTimeout, TLS: m.tls, Username: user, Password: password,
+		Endpoints: []string{m.client}, DialTimeout: process.Patience, TLS: m.tls, Username: user, Password: password,
 	})
 }
 
@@ -81,7 +83,7 @@ func TestUsersOutlastEverything(t *testing.T) {
 	_, err := old.Put(ctx, "u/old", "v")
 	noError(t, err)
 	checkSecured(ctx, t, m)
-	s.kill()
+	s.Kill()
 	s = m.start(t)
 	checkSecured(ctx, t, m)
 	// Its token is gone with the process; it logs in again by itself.
@@ -96,7 +98,7 @@ func TestUsersOutlastEverything(t *testing.T) {
 		theirs.binary = *etcdFlag
 		restore(t, path, theirs.dataDir)
 		other := theirs.start(t)
-		defer other.kill()
+		defer other.Kill()
 		checkSecured(ctx, t, theirs)
 	}
 	s.stop(t)
@@ -111,7 +113,7 @@ func TestSignedTokensOutlastARestart(t *testing.T) {
 	ctx := within(t, time.Minute)
 	secure(ctx, t, m.connect(t))
 	checkSecured(ctx, t, m)
-	s.kill()
+	s.Kill()
 	s = m.start(t)
 	checkSecured(ctx, t, m)
 	s.stop(t)

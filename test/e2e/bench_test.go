@@ -11,6 +11,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 var keysFlag = flag.Int("keys", 20_000, "number of keys in the benchmarks' store; the goals are for 1000000")
@@ -88,7 +90,7 @@ func measure(b *testing.B, m *member, s *server, clients int, request func(ctx c
 	latencies := make([]time.Duration, b.N)
 	var next atomic.Int64
 	var running sync.WaitGroup
-	before, cpuErr := cpuTime(s.cmd.Process.Pid)
+	before, cpuErr := process.CPUTime(s.PID())
 	b.ResetTimer()
 	for client := range clients {
 		running.Go(func() {
@@ -104,7 +106,7 @@ func measure(b *testing.B, m *member, s *server, clients int, request func(ctx c
 	}
 	running.Wait()
 	b.StopTimer()
-	after, err := cpuTime(s.cmd.Process.Pid)
+	after, err := process.CPUTime(s.PID())
 	if cpuErr == nil && err == nil {
 		b.ReportMetric(float64((after-before).Nanoseconds())/1000/float64(b.N), "server-cpu-µs/op")
 	}

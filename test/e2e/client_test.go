@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // connect is a stock client of the member. It is closed with the test.
@@ -20,7 +22,7 @@ func (m *member) connect(tb testing.TB) *clientv3.Client {
 }
 
 func newClient(m *member) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: startTimeout, TLS: m.tls})
+	return clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: process.Patience, TLS: m.tls})
 }
 
 // within bounds a test's requests so that a server that hangs fails the test instead of the run.

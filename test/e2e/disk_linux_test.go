@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // smallDisk is a filesystem in memory of a given size, mounted in a mount namespace of its own, so that nobody else sees
@@ -32,7 +34,7 @@ func newSmallDisk(t *testing.T, bytes int64) *smallDisk {
 	script := `mount -t tmpfs -o "size=$2" disk "$1" && echo mounted && read line`
 	command := append(unshare, "sh", "-c", script, "sh", dir, strconv.FormatInt(bytes, 10))
 	holder := exec.Command(command[0], command[1:]...)
-	holder.SysProcAttr = diesWithParent()
+	holder.SysProcAttr = process.DiesWithParent()
 	var complaint strings.Builder
 	holder.Stderr = &complaint
 	stdin, err := holder.StdinPipe()

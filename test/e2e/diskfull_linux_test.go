@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // TestFullDiskEndsTheMemberAndNothingElse: when the disk is full the member acknowledges nothing more, says why and ends; a start
@@ -25,19 +26,17 @@ func TestFullDiskEndsTheMemberAndNothingElse(t *testing.T) {
 	for key, value := range fillDisk(t, m.connect(t), 100_000, true) {
 		written[key] = value
 	}
-	s.waitEnd(t)
-	if code := s.cmd.ProcessState.ExitCode(); code == 0 {
-		t.Errorf("the member ended with %v on a full disk, want another exit status", s.cmd.ProcessState)
+	s.WaitEnd(t)
+	if code := s.State().ExitCode(); code == 0 {
+		t.Errorf("the member ended with %v on a full disk, want another exit status", s.State())
 	}
-	if !strings.Contains(s.log.String(), "no space left on device") {
-		t.Errorf("the member does not say that the disk is full:\n%s", s.log.tail(10))
+	if !strings.Contains(s.Log.String(), "no space left on device") {
+		t.Errorf("the member does not say that the disk is full:\n%s", s.Log.Tail(10))
 	}
 
 	s = m.launch(t)
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
-	s.log.waitFor(ctx, readyLine, s.ended) // served or refused, both are right
-	cancel()
-	s.kill()
+	s.WaitFor(process.ReadyLine) // served or refused, both are right
+	s.Kill()
 
 	noError(t, disk.makeRoom())
 	s = m.start(t)

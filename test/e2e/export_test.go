@@ -24,6 +24,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 var etcdFlag = flag.String("etcd", "", "an etcd 3.7 binary that is to serve a snapshot of ours")
@@ -69,7 +70,7 @@ func TestSnapshotOfKubernetesIsADatabaseOfEtcd(t *testing.T) {
 func TestReaderAgreesWithEtcdsOwnTool(t *testing.T) {
 	t.Parallel()
 	kubernetesData(t) // or skip
-	root, err := repositoryRoot()
+	root, err := process.Root()
 	noError(t, err)
 	f, err := etcdfile.Open(filepath.Join(root, "..", "shared", "data", "kubernetes-1.36.snapshot.db"))
 	noError(t, err)
@@ -149,7 +150,7 @@ func compareServers(ctx context.Context, t *testing.T, ours *clientv3.Client, pa
 	m.binary = *etcdFlag
 	restore(t, path, m.dataDir)
 	s := m.start(t)
-	defer s.kill()
+	defer s.Kill()
 	theirs := m.connect(t)
 	for _, rev := range revisions {
 		a, err := ours.HashKV(ctx, ours.Endpoints()[0], rev)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 var killRounds = flag.Int("kill-rounds", 20, "how often the kill test kills a server")
@@ -40,11 +42,11 @@ func TestKilledUnderWriteLoadLosesNothing(t *testing.T) {
 
 	s := m.start(t)
 	for round := range *killRounds {
-		writeUntil(t, s.kill, m, l, round, random)
+		writeUntil(t, s.Kill, m, l, round, random)
 		if random.IntN(4) == 0 {
 			s = m.launch(t)
 			wait(t.Context(), time.Duration(random.IntN(150))*time.Millisecond)
-			s.kill()
+			s.Kill()
 		}
 		s = m.start(t)
 		marks = checkAfterRestart(t, m, l, marks, random)
@@ -74,7 +76,7 @@ func TestStoppedUnderWriteLoadLosesNothing(t *testing.T) {
 // writeUntil lets clients write, ends the server at a random moment after the first answers, and waits for the clients.
 func writeUntil(t *testing.T, end func(), m *member, l *ledger, round int, random *rand.Rand) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
 	defer cancel()
 	l.setEnding(false)
 	var clients sync.WaitGroup
@@ -133,12 +135,12 @@ func checkAfterRestart(t *testing.T, m *member, l *ledger, marks []mark, random 
 	t.Helper()
 	c := m.connect(t)
 	defer c.Close()
-	answer, err := c.Get(within(t, startTimeout), "", clientv3.WithPrefix())
+	answer, err := c.Get(within(t, process.Patience), "", clientv3.WithPrefix())
 	noError(t, err)
 	l.check(answer.Header.Revision, answer.Kvs)
 	if len(marks) > 0 {
 		for _, old := range []mark{marks[len(marks)-1], marks[random.IntN(len(marks))]} {
-			then, err := c.Get(within(t, startTimeout), "", clientv3.WithPrefix(), clientv3.WithRev(old.revision))
+			then, err := c.Get(within(t, process.Patience), "", clientv3.WithPrefix(), clientv3.WithRev(old.revision))
 			noError(t, err)
 			if digest(then.Kvs) != old.digest {
 				t.Errorf("the store at revision %d is not what it was when that was the newest", old.revision)

@@ -47,7 +47,7 @@ func TestKubernetesDataComesBackAsItWentIn(t *testing.T) {
 	t.Log("after a clean stop")
 	reader.compare(t, m.connect(t))
 
-	s.kill()
+	s.Kill()
 	s = m.start(t)
 	t.Log("after SIGKILL")
 	c := m.connect(t)

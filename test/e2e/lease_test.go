@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 var (
@@ -40,7 +42,7 @@ func TestLeasesThatAreDueAtOnceEndWhileWritesGoOn(t *testing.T) {
 	if got := countLeased(t, c); got != int64(*leasesFlag) {
 		t.Fatalf("%d keys hang on leases, want %d: the machine is too slow for times to live of %d s", got, *leasesFlag, ttl)
 	}
-	s.kill()
+	s.Kill()
 	m.start(t)
 	due := time.Now().Add(time.Duration(ttl) * time.Second)
 	c = m.connect(t)
@@ -207,11 +209,11 @@ func TestALeaseLastsWhileItsClientKeepsItAlive(t *testing.T) {
 func BenchmarkLeaseGrant(b *testing.B) {
 	m := newMember(b)
 	s := m.start(b)
-	before, memoryErr := residentBytes(s.cmd.Process.Pid)
+	before, memoryErr := process.ResidentBytes(s.PID())
 	b.ResetTimer()
 	grantLeases(b, m, b.N, 1_000_000)
 	b.StopTimer()
-	if after, err := residentBytes(s.cmd.Process.Pid); err == nil && memoryErr == nil {
+	if after, err := process.ResidentBytes(s.PID()); err == nil && memoryErr == nil {
 		b.ReportMetric(float64(after-before)/float64(b.N), "server-bytes/lease")
 	}
 }

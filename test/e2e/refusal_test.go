@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // unreadableStatus is the exit status for a command line that cannot be read, as opposed to one that makes no sense.
@@ -37,8 +39,8 @@ func TestBadConfigurationIsRefusedBeforeAnyFileIsTouched(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			args := append([]string{program.path}, test.args...)
-			s := launch(t, dir, test.env, args...)
-			s.waitEnd(t)
+			s := process.Start(t, dir, test.env, args...)
+			s.WaitEnd(t)
 			want := 1
 			if test.unreadable {
 				want = unreadableStatus
@@ -46,15 +48,15 @@ func TestBadConfigurationIsRefusedBeforeAnyFileIsTouched(t *testing.T) {
 					want = 2
 				}
 			}
-			if code := s.cmd.ProcessState.ExitCode(); code != want {
-				t.Errorf("ended with %v, want exit status %d", s.cmd.ProcessState, want)
+			if code := s.State().ExitCode(); code != want {
+				t.Errorf("ended with %v, want exit status %d", s.State(), want)
 			}
 			if !program.ours {
 				return // etcd logs several lines, and creates its directory before it has looked at everything
 			}
-			said := strings.TrimSuffix(s.log.String(), "\n")
-			if said == "" || strings.Contains(said, "\n") || !strings.Contains(said, test.says) || s.output.String() != "" {
-				t.Errorf("want one line on stderr that names %q, got:\n%s\non stdout:\n%s", test.says, said, s.output.String())
+			said := strings.TrimSuffix(s.Log.String(), "\n")
+			if said == "" || strings.Contains(said, "\n") || !strings.Contains(said, test.says) || s.Output.String() != "" {
+				t.Errorf("want one line on stderr that names %q, got:\n%s\non stdout:\n%s", test.says, said, s.Output.String())
 			}
 			entries, err := os.ReadDir(dir)
 			noError(t, err)
@@ -76,11 +78,11 @@ func TestDirectoryInUseIsRefused(t *testing.T) {
 	second := newMember(t)
 	second.dataDir = first.dataDir
 	refused := second.launch(t)
-	refused.waitEnd(t)
-	if code := refused.cmd.ProcessState.ExitCode(); code != 1 {
-		t.Errorf("the second server ended with %v, want exit status 1", refused.cmd.ProcessState)
+	refused.WaitEnd(t)
+	if code := refused.State().ExitCode(); code != 1 {
+		t.Errorf("the second server ended with %v, want exit status 1", refused.State())
 	}
-	said := refused.log.String()
+	said := refused.Log.String()
 	if !strings.Contains(said, first.dataDir) || !strings.Contains(said, "in use") {
 		t.Errorf("the second server does not say that %s is in use:\n%s", first.dataDir, said)
 	}
@@ -98,10 +100,10 @@ func TestAddressInUseIsRefused(t *testing.T) {
 	own := second.client
 	second.client = first.client
 	refused := second.launch(t)
-	refused.waitEnd(t)
+	refused.WaitEnd(t)
 	address := strings.TrimPrefix(first.client, "http://")
-	if code := refused.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(refused.log.String(), address) {
-		t.Errorf("want exit status 1 and a message that names %s, got %v and\n%s", address, refused.cmd.ProcessState, refused.log.tail(5))
+	if code := refused.State().ExitCode(); code != 1 || !strings.Contains(refused.Log.String(), address) {
+		t.Errorf("want exit status 1 and a message that names %s, got %v and\n%s", address, refused.State(), refused.Log.Tail(5))
 	}
 	second.client = own
 	second.start(t).stop(t)

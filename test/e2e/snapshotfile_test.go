@@ -12,6 +12,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // change is one key's new version, or its deletion, as a snapshot recorded it.
@@ -44,7 +46,7 @@ type summary struct {
 // the test is skipped, but not in CI.
 func kubernetesData(t *testing.T) ([]revision, summary) {
 	t.Helper()
-	root, err := repositoryRoot()
+	root, err := process.Root()
 	noError(t, err)
 	base := filepath.Join(root, "..", "shared", "data", "kubernetes-1.36.snapshot")
 	file, err := os.ReadFile(base + ".db")

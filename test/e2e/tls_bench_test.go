@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // BenchmarkMTLS is puts and gets as BenchmarkPut and BenchmarkGet measure them, in the clear and with client certificates.
@@ -57,7 +59,7 @@ func fillLarge(tb testing.TB, c *clientv3.Client) {
 	tb.Helper()
 	value := strings.Repeat("x", largeBytes)
 	for i := range largeKeys {
-		_, err := c.Put(within(tb, startTimeout), fmt.Sprintf("large/%d", i), value)
+		_, err := c.Put(within(tb, process.Patience), fmt.Sprintf("large/%d", i), value)
 		noError(tb, err)
 	}
 }

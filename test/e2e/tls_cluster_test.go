@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ashlar-kv/ashlar/internal/authority"
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // clusterOf makes members of one cluster, which talk to each other over TLS, and starts them; flags are those of each.
@@ -21,7 +22,7 @@ func clusterOf(t *testing.T, n int, flags func(i int) []string) []*member {
 	for i := range all {
 		name := fmt.Sprintf("m%d", i)
 		all[i] = newMember(t, "--name", name)
-		all[i].peer = "https://" + freeAddress(t)
+		all[i].peer = "https://" + process.FreeAddress(t)
 		initial = append(initial, name+"="+all[i].peer)
 	}
 	for i, m := range all {
@@ -30,7 +31,7 @@ func clusterOf(t *testing.T, n int, flags func(i int) []string) []*member {
 		m.launch(t)
 	}
 	for _, m := range all {
-		m.last.waitReady(t)
+		m.last.WaitReady(t)
 	}
 	return all
 }
@@ -38,7 +39,7 @@ func clusterOf(t *testing.T, n int, flags func(i int) []string) []*member {
 // checkCluster writes through one member and reads through each.
 func checkCluster(t *testing.T, all []*member) {
 	t.Helper()
-	ctx := within(t, startTimeout)
+	ctx := within(t, process.Patience)
 	_, err := all[0].connect(t).Put(ctx, "k", "v")
 	noError(t, err)
 	for _, m := range all {
@@ -95,12 +96,12 @@ func TestMembersKnowEachOtherByTheirCertificates(t *testing.T) {
 
 // askPeerPort asks a member for the members, as another member does.
 func askPeerPort(m *member, c *tls.Config) error {
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: startTimeout}, "tcp", strings.TrimPrefix(m.peer, "https://"), c)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: process.Patience}, "tcp", strings.TrimPrefix(m.peer, "https://"), c)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(startTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(process.Patience)); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte("GET /members HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n")); err != nil {

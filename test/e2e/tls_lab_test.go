@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/authority"
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // encrypted is a member that has not run yet, with TLS for its clients.
@@ -36,7 +37,7 @@ func newEncrypted(tb testing.TB, mutual bool, extra ...string) *encrypted {
 	m := newMember(tb, extra...)
 	e := &encrypted{member: m, dir: m.workingDir, ca: authority.New(tb, m.workingDir, "ca")}
 	e.server = e.ca.Issue(tb, "server", authority.Loopback("server"))
-	m.client = "https://" + freeAddress(tb)
+	m.client = "https://" + process.FreeAddress(tb)
 	m.extra = append(m.extra, "--cert-file", e.server.Cert, "--key-file", e.server.Key)
 	if mutual {
 		root := e.ca.Issue(tb, "root", authority.Names{CN: "root"})
@@ -173,7 +174,7 @@ const clientPatience = 10 * time.Second
 // handshake connects and returns what the server has shown.
 func (e *encrypted) handshake(tb testing.TB) tls.ConnectionState {
 	tb.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: startTimeout}, "tcp", e.client[len("https://"):], e.tls)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: process.Patience}, "tcp", e.client[len("https://"):], e.tls)
 	noError(tb, err)
 	defer conn.Close()
 	return conn.ConnectionState()

@@ -18,13 +18,14 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/ashlar-kv/ashlar/internal/authority"
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // TestOnePortServesEveryKindOfClient, in the clear, over TLS and with client certificates, on one server with several addresses.
 func TestOnePortServesEveryKindOfClient(t *testing.T) {
 	t.Parallel()
 	e := newEncrypted(t, false)
-	secure, plain := e.client, "http://"+freeAddress(t)
+	secure, plain := e.client, "http://"+process.FreeAddress(t)
 	socket := "unixs://" + filepath.Join(shortDir(t), "s")
 	e.extra = append(e.extra, "--listen-client-urls", secure+","+plain+","+socket)
 	e.start(t)
@@ -41,7 +42,7 @@ func TestOnePortServesEveryKindOfClient(t *testing.T) {
 				if !program.ours && strings.Contains(a.name, "prior knowledge") {
 					t.Skip("etcd takes all HTTP/2 in the clear for gRPC")
 				}
-				noError(t, a.ask(within(t, startTimeout), on.m))
+				noError(t, a.ask(within(t, process.Patience), on.m))
 			})
 		}
 	}
@@ -56,7 +57,7 @@ func TestOnePortServesEveryKindOfClient(t *testing.T) {
 			}))
 		noError(t, err)
 		defer conn.Close()
-		_, err = etcdserverpb.NewKVClient(conn).Range(within(t, startTimeout), &etcdserverpb.RangeRequest{Key: []byte("k")})
+		_, err = etcdserverpb.NewKVClient(conn).Range(within(t, process.Patience), &etcdserverpb.RangeRequest{Key: []byte("k")})
 		noError(t, err)
 	})
 }
@@ -96,7 +97,7 @@ func TestEveryKindOfClientIsCheckedAlike(t *testing.T) {
 				t.Parallel()
 				m := *e.member
 				m.tls = who.tls
-				ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+				ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
 				if !who.may {
 					ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
 				}
@@ -117,7 +118,7 @@ func TestNewCertificatesAreTakenWhileAWatchGoesOn(t *testing.T) {
 	t.Parallel()
 	e := newEncrypted(t, true)
 	e.start(t)
-	ctx := within(t, startTimeout)
+	ctx := within(t, process.Patience)
 	c := e.connect(t)
 	events := c.Watch(ctx, "k")
 	_, err := c.Put(ctx, "k", "before")
@@ -142,13 +143,13 @@ func TestNewCertificatesAreTakenWhileAWatchGoesOn(t *testing.T) {
 func TestAServerMakesItsOwnCertificate(t *testing.T) {
 	t.Parallel()
 	m := newMember(t, "--auto-tls", "--peer-auto-tls", "--self-signed-cert-validity", "3")
-	m.client, m.peer = "https://"+freeAddress(t), "https://"+freeAddress(t)
+	m.client, m.peer = "https://"+process.FreeAddress(t), "https://"+process.FreeAddress(t)
 	m.tls = &tls.Config{InsecureSkipVerify: true}
 	e := &encrypted{member: m}
 	var serials []string
 	for range 2 {
 		s := m.start(t)
-		_, err := m.connect(t).Put(within(t, startTimeout), "k", "v")
+		_, err := m.connect(t).Put(within(t, process.Patience), "k", "v")
 		noError(t, err)
 		shown := e.handshake(t).PeerCertificates[0]
 		noError(t, shown.VerifyHostname("127.0.0.1"))
@@ -189,12 +190,12 @@ func TestBadCertificatesRefuseTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMember(t, c.args...)
-			m.client = "https://" + freeAddress(t)
+			m.client = "https://" + process.FreeAddress(t)
 			s := m.launch(t)
-			s.waitEnd(t)
-			said := strings.ReplaceAll(s.log.String(), `\"`, `"`)
-			if s.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(said, strings.ReplaceAll(c.says, `\"`, `"`)) {
-				t.Errorf("%v, want exit status 1 and %q; it says:\n%s", s.cmd.ProcessState, c.says, s.log.String())
+			s.WaitEnd(t)
+			said := strings.ReplaceAll(s.Log.String(), `\"`, `"`)
+			if s.State().ExitCode() != 1 || !strings.Contains(said, strings.ReplaceAll(c.says, `\"`, `"`)) {
+				t.Errorf("%v, want exit status 1 and %q; it says:\n%s", s.State(), c.says, s.Log.String())
 			}
 			if _, err := os.Stat(m.dataDir); program.ours && err == nil {
 				t.Error("the data directory was made")
@@ -209,7 +210,7 @@ func TestAWatchIsNotStarvedByLargeRangesOnItsConnection(t *testing.T) {
 	t.Parallel()
 	e := newEncrypted(t, true)
 	e.start(t)
-	ctx, cancel := context.WithCancel(within(t, startTimeout))
+	ctx, cancel := context.WithCancel(within(t, process.Patience))
 	writer, busy := e.connect(t), e.connect(t)
 	fillLarge(t, writer)
 	var running sync.WaitGroup
@@ -239,7 +240,7 @@ func TestACertificateNamesItsUser(t *testing.T) {
 	t.Parallel()
 	e := newEncrypted(t, true)
 	e.start(t)
-	ctx := within(t, startTimeout)
+	ctx := within(t, process.Patience)
 	root := e.connect(t)
 	_, err := root.UserAdd(ctx, "root", "secret")
 	noError(t, err)

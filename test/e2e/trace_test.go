@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // traceLine is one request that kube-apiserver sent, and what etcd answered.
@@ -66,7 +68,7 @@ func TestKubernetesTrace(t *testing.T) {
 // in CI.
 func kubernetesTrace(t *testing.T) []traceLine {
 	t.Helper()
-	root, err := repositoryRoot()
+	root, err := process.Root()
 	noError(t, err)
 	file, err := os.Open(filepath.Join(root, "..", "shared", "data", "kubernetes-1.36.trace.jsonl"))
 	if os.IsNotExist(err) {

@@ -98,7 +98,7 @@ func TestAWatchGoesOnAfterTheServerWasKilled(t *testing.T) {
 		for i := range each {
 			mustPut(t, ctx, c, "k", fmt.Sprint(round*each+i))
 		}
-		s.kill()
+		s.Kill()
 		s = m.start(t)
 	}
 	for i, e := range take(t, ch, rounds*each) {

@@ -12,6 +12,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 var (
@@ -198,14 +200,14 @@ func BenchmarkIdleWatchers(b *testing.B) {
 	for range b.N {
 		m := newMember(b)
 		s := m.start(b)
-		before, err := residentBytes(s.cmd.Process.Pid)
+		before, err := process.ResidentBytes(s.PID())
 		noError(b, err)
 		begin := time.Now()
 		gather(b, m, 10, 100, *watchersFlag, func(i int) *etcdserverpb.WatchCreateRequest {
 			return &etcdserverpb.WatchCreateRequest{Key: []byte(loadKey(i))}
 		})
 		b.ReportMetric(float64(*watchersFlag)/time.Since(begin).Seconds(), "created/s")
-		after, err := residentBytes(s.cmd.Process.Pid)
+		after, err := process.ResidentBytes(s.PID())
 		noError(b, err)
 		b.ReportMetric(float64(after-before)/float64(*watchersFlag), "resident-bytes/watcher")
 		s.stop(b)
@@ -319,9 +321,9 @@ func report(b *testing.B, name string, latencies []time.Duration) {
 // serverCPU measures from now on; the function reports what each of n operations took.
 func serverCPU(b *testing.B, s *server) func(n int) {
 	b.Helper()
-	before, err := cpuTime(s.cmd.Process.Pid)
+	before, err := process.CPUTime(s.PID())
 	return func(n int) {
-		if after, e := cpuTime(s.cmd.Process.Pid); err == nil && e == nil {
+		if after, e := process.CPUTime(s.PID()); err == nil && e == nil {
 			b.ReportMetric(float64((after-before).Microseconds())/float64(n), "server-cpu-µs/op")
 		}
 	}

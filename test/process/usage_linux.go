@@ -1,4 +1,4 @@
-package e2e
+package process
 
 import (
 	"bytes"
@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// diesWithParent makes the kernel kill a server whose test process died without cleaning up.
-func diesWithParent() *syscall.SysProcAttr {
+// DiesWithParent makes the kernel kill a child whose test process died without cleaning up.
+func DiesWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
 // ticksPerSecond is USER_HZ, in which /proc counts; it is 100 on every Linux that Go runs on.
 const ticksPerSecond = 100
 
-// cpuTime is the user and system time a process has used, to 10 ms.
-func cpuTime(pid int) (time.Duration, error) {
+// CPUTime is the user and system time a process has used, to 10 ms.
+func CPUTime(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the CPU time: %w", err)
@@ -36,8 +36,8 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
-// residentBytes is the memory of a process that is not swapped out.
-func residentBytes(pid int) (int64, error) {
+// ResidentBytes is the memory of a process that is not swapped out, in bytes.
+func ResidentBytes(pid int) (int64, error) {
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the resident memory: %w", err)
