@@ -33,6 +33,9 @@ func (m *Member) openStores() (err error) {
 	if m.lock, err = storage.LockDir(m.cfg.FS, dir); err != nil {
 		return err
 	}
+	if err := storage.CheckRestored(m.cfg.FS, dir); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	if err := m.removeExports(); err != nil {
 		return err
 	}
@@ -78,7 +81,7 @@ func (m *Member) logOptions() raftlog.Options {
 func (m *Member) stateOptions() storage.Options {
 	return storage.Options{
 		FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal, NoSync: m.cfg.NoSync,
-		OnFlush: m.durable.onFlush,
+		OnFlush: m.durable.onFlush, Measures: m.measures.State,
 	}
 }
 

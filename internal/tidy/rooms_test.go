@@ -50,9 +50,11 @@ var rooms = []room{
 	{"internal/discovery", []string{"internal/config"}, "discovery runs before there is a member"},
 	{"internal/server", []string{"internal/web", "internal/metrics", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
 	{"internal/proxy", []string{"internal/rpc", "internal/tlsconf", "internal/discovery"}, "a proxy is a client and a server of the API, never a member"},
+	{"internal/restore", []string{"internal/etcdfile", "internal/raftlog"}, "a restored member is files; nobody serves them yet"},
 	{"internal/backup", []string{"internal/snapshot", "internal/etcdfile"}, whyTool},
 	{"internal/ctl", []string{"internal/tlsconf", "internal/discovery"}, whyTool},
-	{"internal/util", []string{"internal/etcdfile", "internal/snapshot", "internal/backup", "internal/config"}, whyTool},
+	{"internal/util", []string{"internal/etcdfile", "internal/snapshot", "internal/backup", "internal/restore",
+		"internal/config", "internal/tlsconf"}, whyTool},
 	{"embed", []string{"internal/server"}, "embed is the public face of server"},
 	{"cmd/ashlar", []string{"internal/server", "internal/ctl", "internal/util", "internal/proxy", "embed"}, "a program picks what to run; nothing else"},
 }
