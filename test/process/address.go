@@ -8,35 +8,49 @@ import (
 	"testing"
 )
 
-// given holds the ports handed out by this test process; two servers must not get the same before they listen.
+// Ports lie below the range from which kernels pick the ports of outgoing connections, so that none takes a server's port
+// between two starts of it. They are claimed in blocks, since several test processes run at once.
+const (
+	firstPort  = 20000
+	blockPorts = 200
+	blocks     = 60
+)
+
+// given is what this test process hands out. The lock guards all fields.
 var given struct {
 	sync.Mutex
-	ports map[int]bool
+	// claims listen on the first port of each block as long as the process lives: whoever cannot, takes another block.
+	claims []net.Listener
+	port   int // the last one handed out
+	end    int // of the block
 }
 
-// FreeAddress is a loopback address, host and port, that nobody listens on. It lies below the range from which kernels pick
-// the ports of outgoing connections, so that none takes it between two starts of one server.
+// FreeAddress is a loopback address, host and port, that nobody listens on and that no other test process will be given.
 func FreeAddress(tb testing.TB) string {
 	tb.Helper()
 	given.Lock()
 	defer given.Unlock()
-	if given.ports == nil {
-		given.ports = make(map[int]bool)
-	}
-	for range 1000 {
-		port := 20000 + rand.IntN(12000)
-		if given.ports[port] {
+	for range 100 * blockPorts {
+		if given.port+1 >= given.end {
+			if l, base, ok := claimBlock(); ok {
+				given.claims, given.port, given.end = append(given.claims, l), base, base+blockPorts
+			}
 			continue
 		}
-		address := fmt.Sprintf("127.0.0.1:%d", port)
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
+		given.port++
+		address := fmt.Sprintf("127.0.0.1:%d", given.port)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
 		}
-		l.Close()
-		given.ports[port] = true
-		return address
 	}
 	tb.Fatal("no free port found")
 	return ""
+}
+
+// claimBlock tries for a block of ports drawn by lot. A block that is used up stays claimed: its servers may be started again.
+func claimBlock() (net.Listener, int, bool) {
+	base := firstPort + blockPorts*rand.IntN(blocks)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base))
+	return l, base, err == nil
 }

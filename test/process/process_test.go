@@ -70,7 +70,7 @@ func TestAServersSettingsAreNotHandedOn(t *testing.T) {
 func TestAddressesAreGivenOutOnce(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for range 50 {
+	for range 500 {
 		a := process.FreeAddress(t)
 		if seen[a] {
 			t.Fatalf("%s twice", a)
