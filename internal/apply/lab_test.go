@@ -72,7 +72,11 @@ func (l *lab) open() {
 	l.check(err)
 	l.users, err = auth.Load(l.db)
 	l.check(err)
+	applied, _ := l.store.Applied()
+	chain, err := LoadChain(l.db, applied)
+	l.check(err)
 	l.m = New(Parts{
+		Chain: chain,
 		Store: l.store, Members: l.members, Leases: l.leases, Alarms: l.alarms, Accounts: l.users, MaxLearners: 1,
 	})
 }

@@ -29,6 +29,7 @@ type Machine struct {
 	leases    *lease.Table
 	alarms    *cluster.Alarms
 	accounts  *auth.Table
+	chain     *Chain
 	published func([]mvcc.Event)
 	counts    *Counts
 	carried   func(Command, error)
@@ -47,6 +48,8 @@ type Parts struct {
 	Alarms  *cluster.Alarms
 	// Accounts are the users, roles and permissions.
 	Accounts *auth.Table
+	// Chain is the chained hash of the effects; nil when nobody compares it.
+	Chain *Chain
 	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
 	// must not block. nil when nobody wants them.
 	Published func([]mvcc.Event)
@@ -72,7 +75,7 @@ func New(p Parts) *Machine {
 	}
 	return &Machine{
 		counts: p.Counts, carried: p.Carried,
-		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, accounts: p.Accounts,
+		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, accounts: p.Accounts, chain: p.Chain,
 		published: p.Published, learnersMax: p.MaxLearners,
 	}
 }
@@ -109,6 +112,7 @@ type group struct {
 	leaseChange *lease.Change        // nil until an entry asks for a lease or changes one
 	alarmChange *cluster.AlarmChange // nil until an entry is looked at
 	authChange  *auth.Change         // nil until an entry is looked at
+	chained     chained
 	results     []waiting
 	answers     int   // bytes in results
 	unread      error // the present entry did its writes, but could not answer all it was asked
@@ -124,7 +128,7 @@ func (g *group) full() bool { return g.answers > groupEffectMax || g.w.Batch().L
 
 // group applies entries as one batch, or the first of them when they do too much, and returns how many.
 func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done func(uint64, Result)) (n int, err error) {
-	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0]}
+	g := group{m: m, w: m.store.NewWriter(), results: m.results[:0], chained: m.chain.extend()}
 	defer g.closeLeases()
 	defer g.closeAccounts()
 	if err := g.readAhead(entries, wanted); err != nil {
@@ -143,8 +147,9 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 			return 0, fmt.Errorf("entry %d: %w", e.GetIndex(), err)
 		}
 		n++
+		g.chained.entry(e.GetIndex(), e.GetTerm(), g.w.Revision(), g.w.CompactRevision(), effect(g.w.Batch(), before))
 	}
-	if err := g.checkLeases(); err != nil {
+	if err := errors.Join(g.checkLeases(), g.chained.store(g.w.Batch())); err != nil {
 		g.w.Discard()
 		return 0, err
 	}
@@ -168,6 +173,7 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 // publish makes the group's effect visible. REQUIRES: it was committed.
 func (g *group) publish() {
 	if g.members != nil {
+	g.chained.publish()
 		g.members.Publish()
 	}
 	if g.leaseChange != nil {

@@ -136,10 +136,16 @@ func (m *Machine) storeConfChange(b *storage.Batch, cc *raftpb.ConfChange, cs *r
 	err = b.Set(confStateKey, encoded, nil)
 	if m.confRefused == nil {
 		set, jerr := m.judge(cc)
+	before, chained := w.Batch().Len(), m.chain.extend()
 		if jerr != nil {
+	if err == nil {
+		chained.entry(e.GetIndex(), e.GetTerm(), w.Revision(), w.CompactRevision(), effect(w.Batch(), before))
+		err = chained.store(w.Batch())
+	}
 			return nil, jerr
 		}
 		err = errors.Join(err, set(change))
 	}
 	return change, err
 }
+	chained.publish()

@@ -156,8 +156,10 @@ func TestGroupsRestartsAndWaitersChangeNothing(t *testing.T) {
 		}
 		single, results := newLab(t), map[uint64]string{}
 		defer single.close()
+		chain := map[uint64]Point{}
 		for _, e := range entries {
 			single.apply([]*raftpb.Entry{e}, true, results)
+			chain[e.GetIndex()] = single.m.chain.Newest()
 		}
 		other := newLab(t)
 		defer other.close()
@@ -166,6 +168,12 @@ func TestGroupsRestartsAndWaitersChangeNothing(t *testing.T) {
 			n := min(len(entries)-at, rapid.IntRange(1, 12).Draw(rt, "group"))
 			// The one before is offered again: it must be passed over.
 			other.apply(entries[max(0, at-1):at+n], d.one(2, "waiting"), again)
+			for i := range n {
+				index := uint64(at + i + 1)
+				if p, ok := other.m.chain.At(index); !ok || p != chain[index] {
+					rt.Fatalf("the chain after entry %d is %+v, %v in a group of %d, and %+v entry by entry", index, p, ok, n, chain[index])
+				}
+			}
 			at += n
 			other.checkAttachments()
 			switch rapid.IntRange(0, 7).Draw(rt, "event") {

@@ -24,6 +24,7 @@ type generation struct {
 	leases   *lease.Table
 	alarms   *cluster.Alarms
 	accounts *auth.Table
+	chain    *apply.Chain
 	machine  *apply.Machine
 }
 
@@ -103,9 +104,14 @@ func (m *Member) loadGeneration(number uint64, db *storage.DB) (*generation, err
 	if g.accounts, err = auth.Load(db); err != nil {
 		return nil, err
 	}
+	applied, _ := g.store.Applied()
+	if g.chain, err = apply.LoadChain(db, applied); err != nil {
+		return nil, err
+	}
 	g.machine = apply.New(apply.Parts{
-		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms, Accounts: g.accounts,
+		Store: g.store, Members: g.members, Leases: g.leases, Alarms: g.alarms, Accounts: g.accounts, Chain: g.chain,
 		Published: m.changed, MaxLearners: m.cfg.MaxLearners,
+		Counts: m.measures.Operations, Carried: m.tallies.add,
 	})
 	return g, nil
 }
