@@ -105,6 +105,7 @@ func (a *admitted) ask(need func(*auth.Judge) error) (err error) {
 	if a.subject, err = a.g.identify(a.ctx); err != nil {
 		return err
 	}
+	auditOf(a.ctx).is(a.subject.User)
 	j := a.g.member.Accounts().Judge(a.subject)
 	if err := need(&j); err != nil {
 		return err
@@ -139,6 +140,7 @@ func (g *Gate) leaseKeys(id int64) ([][]byte, error) { return g.member.LeaseKeys
 // Watch says whether the client of ctx may watch a range: it is WatchOptions.Authorize.
 func (g *Gate) Watch(ctx context.Context, key, end []byte) error {
 	_, err := g.admit(ctx, func(j *auth.Judge) error { return j.Read(key, end) })
+	auditOf(ctx).watched(key, end, toStatus(err))
 	return err
 }
 

@@ -47,12 +47,15 @@ type guarded struct {
 }
 
 // newGuarded makes one whose tokens are of a kind, as in member.Config.
-func newGuarded(t testing.TB, tokens string) *guarded {
+func newGuarded(t testing.TB, tokens string) *guarded { return newAudited(t, tokens, nil) }
+
+// newAudited is newGuarded with requests written down.
+func newAudited(t testing.TB, tokens string, a *Auditing) *guarded {
 	t.Helper()
 	g := &guarded{t: t, clock: &ahead{Clock: clock.Real()}}
 	g.solo = newSoloWith(t, func(c *member.Config) { c.Clock, c.AuthToken, c.BcryptCost = g.clock, tokens, bcrypt.MinCost })
 	g.gate = NewGate(g.solo)
-	g.conn = serveServices(t, g.solo, Options{Gate: g.gate, Clock: g.clock}, g.services)
+	g.conn = serveServices(t, g.solo, Options{Gate: g.gate, Clock: g.clock, Audit: a}, g.services)
 	g.kv, g.lease = etcdserverpb.NewKVClient(g.conn), etcdserverpb.NewLeaseClient(g.conn)
 	g.auth, g.watch = etcdserverpb.NewAuthClient(g.conn), etcdserverpb.NewWatchClient(g.conn)
 	g.maintenance, g.cluster = etcdserverpb.NewMaintenanceClient(g.conn), etcdserverpb.NewClusterClient(g.conn)

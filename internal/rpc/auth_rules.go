@@ -56,9 +56,6 @@ var rules = flatten(map[string]map[string]rule{
 	lockpb.Election_ServiceDesc.ServiceName: {
 		"Campaign": byHandler, "Proclaim": byHandler, "Leader": byHandler, "Observe": byHandler, "Resign": byHandler,
 	},
-	// Locks and elections are requests to KV for the same client, and those ask.
-	"v3lockpb.Lock":                               {"Lock": byHandler, "Unlock": byHandler},
-	"v3electionpb.Election":                       {"Campaign": byHandler, "Proclaim": byHandler, "Leader": byHandler, "Observe": byHandler, "Resign": byHandler},
 	grpc_health_v1.Health_ServiceDesc.ServiceName: {"Check": forEveryone, "List": forEveryone, "Watch": forEveryone},
 })
 

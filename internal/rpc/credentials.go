@@ -73,6 +73,11 @@ func CertificateUser(ctx context.Context) string {
 	if !ok || len(metadata.ValueFromIncomingContext(ctx, gatewayHeader)) > 0 {
 		return ""
 	}
+	return certificateName(p)
+}
+
+// certificateName returns the common name in the client's certificate, "" when it has none that was verified.
+func certificateName(p *peer.Peer) string {
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
 		return ""

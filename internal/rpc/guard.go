@@ -16,13 +16,15 @@ import (
 )
 
 // guard stands before every request: at a learner it lets few pass, it turns away clients that demand a leader while there is none, ends their streams
-// when it is lost, holds requests to the gate's rule of their method, and logs slow requests.
+// when it is lost, holds requests to the gate's rule of their method, logs slow requests, and writes
+// all of them down for the audit log.
 type guard struct {
 	hasLeader func() bool
 	slow      time.Duration
 	log       *slog.Logger
 	lost      *leaderless // nil when no stream is ended for want of a leader
 	gate      *Gate
+	audit     *Auditing   // nil when nothing is written down
 	learner   func() bool // nil for never
 }
 
@@ -62,6 +64,15 @@ func demandsLeader(ctx context.Context) bool {
 }
 
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if g.audit == nil {
+		return g.serve(ctx, req, info, handler)
+	}
+	return g.audit.unary(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+		return g.serve(ctx, req, info, handler)
+	})
+}
+
+func (g *guard) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if err := g.admit(req, info.FullMethod); err != nil {
 		return nil, err
 	}
@@ -105,6 +116,13 @@ func (g *guard) tell(ctx context.Context, method string, took time.Duration, req
 }
 
 func (g *guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if g.audit == nil {
+		return g.serveStream(srv, s, info, handler)
+	}
+	return g.audit.stream(s, info, func(s grpc.ServerStream) error { return g.serveStream(srv, s, info, handler) })
+}
+
+func (g *guard) serveStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if err := g.admit(nil, info.FullMethod); err != nil {
 		return err
 	}

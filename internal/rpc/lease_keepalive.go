@@ -104,6 +104,7 @@ func (s *Lease) renew(ctx context.Context, k *keepAlive) {
 
 func (s *Lease) answer(stream etcdserverpb.Lease_LeaseKeepAliveServer, k *keepAlive) error {
 	if k.err != nil {
+		auditOf(stream.Context()).about(k.id)
 		return k.err
 	}
 	return stream.Send(&etcdserverpb.LeaseKeepAliveResponse{Header: s.header(0), ID: k.id, TTL: k.ttl})

@@ -14,6 +14,9 @@ import (
 // localBuffer is what a connection inside the process holds on the way, each way.
 const localBuffer = 1 << 20
 
+// localNetwork is the network of clients of Local.
+const localNetwork = "bufconn"
+
 // Local returns a listener for a server and a client of it in the same process, which connects when it is first used and again
 // when the connection was lost. It has no TLS, and names no user. The caller closes both.
 func Local() (net.Listener, *grpc.ClientConn, error) {

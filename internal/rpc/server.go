@@ -47,6 +47,8 @@ type Options struct {
 	Learner func() bool
 	// Gate decides what clients may do; nil lets everyone do everything.
 	Gate *Gate
+	// Audit says what is written down of requests; nil writes nothing.
+	Audit *Auditing
 	// Logger is required.
 	Logger *slog.Logger
 	// Extra are further options, such as credentials.
@@ -59,7 +61,7 @@ func NewServer(o Options) *grpc.Server {
 	if streams == 0 {
 		streams = math.MaxUint32
 	}
-	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner}
+	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
 	}
