@@ -19,7 +19,7 @@ func (l *Log) Bootstrap(id storage.Identity, hs HardState, entries []*raftpb.Ent
 	if l.Initialised() {
 		return fmt.Errorf("%w: bootstrap of a log that is initialised", errMisuse)
 	}
-	change := change{hs: &hs, mark: &Mark{Generation: generation}, entries: entries, identity: &id}
+	change := change{hs: &hs, mark: &Mark{Generation: generation}, entries: entries, identity: &id, overwrites: l.remains}
 	if err := checkRun(1, entries); err != nil {
 		return err
 	}

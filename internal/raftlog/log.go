@@ -40,6 +40,7 @@ type Log struct {
 
 	mu          sync.RWMutex // guards what follows
 	initialised bool
+	remains     bool // entries may be there although it is not initialised: an adoption broke off
 	identity    storage.Identity
 	hs          HardState
 	mark        Mark

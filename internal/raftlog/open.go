@@ -52,6 +52,13 @@ func (l *Log) loadFrom(it *storage.Iterator) error {
 	if it.Error() != nil {
 		return nil // the caller gets it from Close
 	}
+	if len(found) == 0 {
+		if _, ok := decodeEntryKey(it.Key()); !ok {
+			return storage.Corruptf(l.dir, "key %x is of no known kind", it.Key())
+		}
+		l.remains = true
+		return nil
+	}
 	for _, kind := range []byte{kindIdentity, kindHardState, kindMark, kindLast} {
 		if !found[kind] {
 			return storage.Corruptf(l.dir, "key %02x is missing", kind)
