@@ -111,7 +111,12 @@ func (m *Machine) judge(cc *raftpb.ConfChange) (func(*cluster.Change) error, err
 // the configuration cs that raft made of it. The result goes to the change's id.
 func (m *Machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *raftpb.ConfState, done func(id uint64, r Result)) error {
 	w := m.store.NewWriter()
+	before, chained := w.Batch().Len(), m.chain.extend()
 	change, err := m.storeConfChange(w.Batch(), cc, cs)
+	if err == nil {
+		chained.entry(e.GetIndex(), e.GetTerm(), w.Revision(), w.CompactRevision(), effect(w.Batch(), before))
+		err = chained.store(w.Batch())
+	}
 	if err != nil {
 		w.Discard()
 		return err
@@ -120,6 +125,7 @@ func (m *Machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *r
 	if err := w.Commit(); err != nil {
 		return fmt.Errorf("commit configuration change %d: %w", e.GetIndex(), err)
 	}
+	chained.publish()
 	change.Publish()
 	done(cc.GetId(), Result{
 		Index: e.GetIndex(), Term: e.GetTerm(), Revision: m.store.Revision(), Err: m.confRefused,
@@ -136,16 +142,10 @@ func (m *Machine) storeConfChange(b *storage.Batch, cc *raftpb.ConfChange, cs *r
 	err = b.Set(confStateKey, encoded, nil)
 	if m.confRefused == nil {
 		set, jerr := m.judge(cc)
-	before, chained := w.Batch().Len(), m.chain.extend()
 		if jerr != nil {
-	if err == nil {
-		chained.entry(e.GetIndex(), e.GetTerm(), w.Revision(), w.CompactRevision(), effect(w.Batch(), before))
-		err = chained.store(w.Batch())
-	}
 			return nil, jerr
 		}
 		err = errors.Join(err, set(change))
 	}
 	return change, err
 }
-	chained.publish()
