@@ -32,9 +32,10 @@ const tailBytes = 8 << 20
 
 // Log is an open log. See the package for its guarantees and locks.
 type Log struct {
-	dir    string
-	db     *storage.DB
-	sealer *sealer
+	dir      string
+	db       *storage.DB
+	readOnly bool
+	sealer   *sealer
 
 	write sync.Mutex // orders the batches; held over their sync
 
@@ -63,7 +64,7 @@ func Open(dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{dir: dir, db: db, tail: tail{max: o.TailBytes}}
+	l := &Log{dir: dir, db: db, readOnly: o.Storage.ReadOnly, tail: tail{max: o.TailBytes}}
 	if err := l.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -72,13 +73,15 @@ func Open(dir string, o Options) (*Log, error) {
 }
 
 // Close seals the log, so that every record is proven to have been synced, flushes it, so that the next Open has nothing
-// to replay, and closes it.
+// to replay, and closes it. A log that was opened read-only is only closed.
 func (l *Log) Close() error {
 	l.write.Lock()
 	defer l.write.Unlock()
 	err := l.sealer.close()
-	if ferr := l.db.Flush(); err == nil {
-		err = ferr
+	if !l.readOnly {
+		if ferr := l.db.Flush(); err == nil {
+			err = ferr
+		}
 	}
 	if cerr := l.db.Close(); err == nil {
 		err = cerr

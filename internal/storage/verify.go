@@ -1,0 +1,85 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+)
+
+// Verified says what VerifyTables has read.
+type Verified struct {
+	Tables int
+	Bytes  int64
+}
+
+// VerifyTables reads every block of every table in the directory of a database and compares its checksum. It calls damaged
+// with an error that wraps ErrCorrupt and names file and place for each table that is not whole, and goes on; it returns
+// damaged's error, or one of reading the directory. The database must not be open.
+func VerifyTables(ctx context.Context, fs FS, dir string, damaged func(error) error) (v Verified, err error) {
+	names, err := fs.List(dir)
+	if err != nil {
+		return v, fmt.Errorf("list %s: %w", dir, err)
+	}
+	slices.Sort(names)
+	readers := []*pebble.Options{stateOptions(Options{}), logOptions(Options{})}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return v, err
+		}
+		size, err := verifyTable(ctx, fs, fs.PathJoin(dir, name), readers)
+		if err != nil {
+			if err := damaged(Corruptf(fs.PathJoin(dir, name), "%w", err)); err != nil {
+				return v, err
+			}
+		}
+		v.Tables++
+		v.Bytes += size
+	}
+	return v, nil
+}
+
+// verifyTable reads one table with the options of a state, or else with those of a log.
+func verifyTable(ctx context.Context, fs FS, path string, options []*pebble.Options) (size int64, err error) {
+	defer func() {
+		if r := recover(); r != nil { // some damage in a table's tail ends in an index out of range
+			err = fmt.Errorf("it cannot be read: %v", r)
+		}
+	}()
+	for _, o := range options {
+		f, err := fs.Open(path)
+		if err != nil {
+			return 0, err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return 0, errors.Join(err, f.Close())
+		}
+		readable, err := sstable.NewSimpleReadable(f)
+		if err != nil {
+			return 0, errors.Join(err, f.Close())
+		}
+		o.EnsureDefaults()
+		r, err := sstable.NewReader(ctx, readable, o.MakeReaderOptions())
+		if err != nil {
+			cerr := readable.Close()
+			if pebble.IsCorruptionError(err) || cerr != nil {
+				return info.Size(), errors.Join(err, cerr)
+			}
+			continue // a table of the other kind has another comparer
+		}
+		return info.Size(), errors.Join(r.ValidateBlockChecksums(), r.Close())
+	}
+	return 0, errors.New("it is a table of no known kind")
+}
+
+// CheckLogFiles reads the write-ahead log files of a log's database that is not open, and returns an error that wraps
+// ErrCorrupt when one of them must have been damaged (docs/format/log.md).
+func CheckLogFiles(fs FS, dir string) error { return checkWALs(fs, dir) }
