@@ -142,6 +142,7 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 			g.w.Discard()
 			return 0, fmt.Errorf("%w: entry %d where %d should follow", ErrGap, e.GetIndex(), next)
 		}
+		before := g.w.Batch().Len()
 		if err := g.apply(e, wanted); err != nil {
 			g.w.Discard()
 			return 0, fmt.Errorf("entry %d: %w", e.GetIndex(), err)
@@ -172,8 +173,8 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 
 // publish makes the group's effect visible. REQUIRES: it was committed.
 func (g *group) publish() {
-	if g.members != nil {
 	g.chained.publish()
+	if g.members != nil {
 		g.members.Publish()
 	}
 	if g.leaseChange != nil {
