@@ -30,14 +30,17 @@ type File struct {
 }
 
 // Open opens a database that etcd or Write has made. It never changes the file. The caller closes it.
-func Open(path string) (f *File, err error) {
+func Open(path string) (*File, error) { return OpenWithin(path, openTimeout) }
+
+// OpenWithin is Open with a limit of its own for how long a process that has the file open for writing is waited for; 0 is none.
+func OpenWithin(path string, timeout time.Duration) (f *File, err error) {
 	defer recoverFault(path, &err)()
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("open the database %s: %w", path, fs.ErrInvalid)
 	}
-	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true, Timeout: openTimeout, NoStatistics: true})
+	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true, Timeout: timeout, NoStatistics: true})
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
