@@ -147,6 +147,9 @@ type Config struct {
 	// LogRotation is set when the single log file is to be rotated.
 	LogRotation *LogRotation
 
+	// AuditLog says where requests are written down.
+	AuditLog AuditLog
+
 	// Notices are what a reader of the log should know about this configuration. The caller logs them
 	// once the log is open.
 	Notices []Notice

@@ -87,7 +87,7 @@ func TestTableHoldsEveryFlagOfEtcd(t *testing.T) {
 		}
 	}
 	for _, f := range Flags() {
-		if f.Name != "" && !known[f.Name] {
+		if f.Name != "" && !known[f.Name] && f.Group != Audit {
 			t.Errorf("--%s is in the table but etcd does not have it", f.Name)
 		}
 	}

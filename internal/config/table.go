@@ -36,15 +36,17 @@ const (
 	Auth       Group = "Auth"
 	Profiling  Group = "Profiling and Monitoring"
 	Logging    Group = "Logging"
-	Tracing    Group = "Distributed tracing"
-	Features   Group = "Features"
-	Unsafe     Group = "Unsafe feature"
+	// Audit settings are ours: etcd has none of them.
+	Audit    Group = "Audit log"
+	Tracing  Group = "Distributed tracing"
+	Features Group = "Features"
+	Unsafe   Group = "Unsafe feature"
 	// Hidden settings are not in the help output; they are told in its usage lines.
 	Hidden Group = ""
 )
 
 // Groups are the groups that the help output shows, in its order.
-var Groups = []Group{Member, Clustering, Security, Auth, Profiling, Logging, Tracing, Features, Unsafe}
+var Groups = []Group{Member, Clustering, Security, Auth, Profiling, Logging, Audit, Tracing, Features, Unsafe}
 
 // Flag is one row of the table: one setting.
 type Flag struct {
@@ -97,7 +99,7 @@ func (f Flag) isDefault(v value) bool {
 func Flags() []Flag { return slices.Clone(table) }
 
 var table = slices.Concat(memberFlags, clusteringFlags, discoveryFlags, securityFlags, profilingFlags,
-	loggingFlags, featureFlags, hiddenFlags, fileOnly)
+	loggingFlags, auditFlags, featureFlags, hiddenFlags, fileOnly)
 
 // ignored are flags of old etcd releases that etcd still takes and does nothing with.
 var ignored = []string{"cluster-active-size", "cluster-remove-delay", "cluster-sync-interval", "config", "force",

@@ -29,6 +29,9 @@ func (c *Config) Validate() error {
 	if err := c.checkLogging(); err != nil {
 		return err
 	}
+	if err := c.checkAudit(); err != nil {
+		return err
+	}
 	if err := c.checkURLs(); err != nil {
 		return err
 	}

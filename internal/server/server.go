@@ -41,6 +41,11 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, closeListeners())
 	}
+	requests, err := openAudit(&cfg, log)
+	if err != nil {
+		return errors.Join(err, closeListeners())
+	}
+	defer func() { err = errors.Join(err, requests.Close()) }()
 	e.forPeers(forPeers)
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
@@ -63,7 +68,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	}()
 	p.serve(m, remotes, forPeers, log)
 	m.Start()
-	s, err := newServices(&cfg, m, log)
+	s, err := newServices(&cfg, m, requests, log)
 	if err != nil {
 		return errors.Join(err, m.Stop(), p.stop(), closeListeners())
 	}

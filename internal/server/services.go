@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/ashlar-kv/ashlar/internal/audit"
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
@@ -42,7 +43,8 @@ type services struct {
 	wg      sync.WaitGroup
 }
 
-func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) (*services, error) {
+// newServices makes the services of a member, whose requests are written down in requests unless it is nil.
+func newServices(cfg *config.Config, m *member.Member, requests *audit.Log, log *slog.Logger) (*services, error) {
 	gateway, err := newGateway(cfg)
 	if err != nil {
 		return nil, err
@@ -66,6 +68,7 @@ func newServices(cfg *config.Config, m *member.Member, log *slog.Logger) (*servi
 			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
 			Clock:                clock.Real(),
 			Gate:                 gate,
+			Audit:                auditing(cfg, requests),
 			Logger:               log,
 			Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
 		}),
