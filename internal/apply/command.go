@@ -11,6 +11,7 @@ type Command int32
 
 // The commands.
 const (
+	CommandV2                       Command = 2
 	CommandRange                    Command = 3
 	CommandPut                      Command = 4
 	CommandDeleteRange              Command = 5
@@ -50,7 +51,7 @@ const (
 )
 
 var commandNames = map[Command]string{
-	CommandRange: "range", CommandPut: "put", CommandDeleteRange: "delete_range", CommandTxn: "txn",
+	CommandV2: "v2", CommandRange: "range", CommandPut: "put", CommandDeleteRange: "delete_range", CommandTxn: "txn",
 	CommandCompaction: "compaction", CommandLeaseGrant: "lease_grant", CommandLeaseRevoke: "lease_revoke",
 	CommandAlarm: "alarm", CommandLeaseCheckpoint: "lease_checkpoint", CommandAuthEnable: "auth_enable",
 	CommandAuthDisable: "auth_disable", CommandAuthenticate: "authenticate", CommandAuthStatus: "auth_status",
@@ -108,6 +109,10 @@ func (h Header) append(dst []byte) []byte {
 // Decode splits an entry's data. raw, the encoded request of the command, aliases data. The error wraps ErrMalformed,
 // or ErrUnknownCommand when there is no command that this release knows by name.
 func Decode(data []byte) (h Header, c Command, raw []byte, err error) {
+	if isBareV2(data) {
+		r, err := parseV2(data)
+		return Header{ID: r.id}, CommandV2, data, err
+	}
 	f := fields{rest: data}
 	var id uint64
 	var unknown Command

@@ -244,6 +244,8 @@ func (g *group) runAs(h Header, index uint64, cmd Command, raw []byte, want bool
 // run is the switch over all commands.
 func (g *group) run(index uint64, cmd Command, raw []byte, want bool) (body []byte, err error) {
 	switch cmd {
+	case CommandV2:
+		err = g.v2(raw)
 	case CommandPut:
 		body, err = g.put(raw, want)
 	case CommandDeleteRange:

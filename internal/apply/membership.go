@@ -21,14 +21,22 @@ func (g *group) setClusterVersion(raw []byte) error {
 	if err := proto.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	v, err := semver.NewVersion(r.GetVer())
+	if err := checkClusterVersion(r.GetVer()); err != nil {
+		return err
+	}
+	return g.change().SetVersion(semver.New(r.GetVer()).String())
+}
+
+// checkClusterVersion refuses a text that is no version, and a version above ours.
+func checkClusterVersion(text string) error {
+	v, err := semver.NewVersion(text)
 	if err != nil {
 		return fmt.Errorf("%w: cluster version %q: %w", ErrMalformed, r.GetVer(), err)
 	}
 	if level := semver.New(version.Cluster); v.Major > level.Major || v.Major == level.Major && v.Minor > level.Minor {
 		return fmt.Errorf("%w: it is %s, this release goes up to %s", ErrClusterVersion, v, level)
 	}
-	return g.change().SetVersion(v.String())
+	return nil
 }
 
 func (g *group) setMemberAttributes(raw []byte) error {
@@ -79,14 +87,9 @@ func (m *Machine) CheckConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
 // judge returns the change that cc makes to the membership, or why it is refused.
 func (m *Machine) judge(cc *raftpb.ConfChange) (func(*cluster.Change) error, error) {
 	id := cluster.ID(cc.GetNodeId())
-	var x cluster.ConfChangeContext
-	if cc.GetType() != raftpb.ConfChangeRemoveNode {
-		if err := json.Unmarshal(cc.GetContext(), &x); err != nil {
-			return nil, fmt.Errorf("%w: the context of a configuration change: %w", ErrMalformed, err)
-		}
-		if x.ID != id {
-			return nil, fmt.Errorf("%w: a configuration change of member %s with the context of %s", ErrMalformed, id, x.ID)
-		}
+	x, err := readConfChange(cc)
+	if err != nil {
+		return nil, err
 	}
 	switch cc.GetType() {
 	case raftpb.ConfChangeAddNode, raftpb.ConfChangeAddLearnerNode:
@@ -102,8 +105,29 @@ func (m *Machine) judge(cc *raftpb.ConfChange) (func(*cluster.Change) error, err
 		return func(c *cluster.Change) error { return c.Remove(id) }, m.members.CheckRemove(id)
 	case raftpb.ConfChangeUpdateNode:
 		return func(c *cluster.Change) error { return c.UpdatePeerURLs(id, x.PeerURLs) }, m.members.CheckUpdate(x.Member)
+	}
+	return nil, unknownConfChange(cc)
+}
+
+func unknownConfChange(cc *raftpb.ConfChange) error {
+	return fmt.Errorf("%w: configuration change of type %s", ErrUnknownCommand, cc.GetType())
+}
+
+// readConfChange returns the context of a change, and an error when the change cannot be read or is of an unknown type.
+func readConfChange(cc *raftpb.ConfChange) (x cluster.ConfChangeContext, err error) {
+	id := cluster.ID(cc.GetNodeId())
+	switch cc.GetType() {
+	case raftpb.ConfChangeRemoveNode:
+		return x, nil
+	case raftpb.ConfChangeAddNode, raftpb.ConfChangeAddLearnerNode, raftpb.ConfChangeUpdateNode:
 	default:
-		return nil, fmt.Errorf("%w: configuration change of type %s", ErrUnknownCommand, cc.GetType())
+		return x, unknownConfChange(cc)
+	}
+	if err := json.Unmarshal(cc.GetContext(), &x); err != nil {
+		return x, fmt.Errorf("%w: the context of a configuration change: %w", ErrMalformed, err)
+	}
+	if x.ID != id {
+		return x, fmt.Errorf("%w: a configuration change of member %s with the context of %s", ErrMalformed, id, x.ID)
 	}
 }
 

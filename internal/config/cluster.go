@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -62,10 +63,29 @@ func (c *Config) initialClusterDefault() string {
 	return strings.Join(pairs, ",")
 }
 
-// Initialised tells whether the data directory already holds a member. It reads and changes nothing.
+// Initialised tells whether the data directory already holds a member, of ours or of etcd, which a start takes over. It reads and
+// changes nothing.
 func (c *Config) Initialised() bool {
 	_, err := os.Stat(c.IdentityFile())
-	return err == nil
+	return err == nil || c.leftByEtcd()
+}
+
+// leftByEtcd tells whether etcd has left a member in the data directory. package takeover decides what becomes of it.
+func (c *Config) leftByEtcd() bool {
+	for _, name := range []string{"member", "member.etcd-taking-over"} {
+		dir := filepath.Join(c.DataDir, name)
+		wal := filepath.Join(dir, "wal")
+		if c.WALDir != "" {
+			wal = c.WALDir
+		}
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if logs, err := filepath.Glob(filepath.Join(wal, "*.wal")); err == nil && len(logs) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // CheckBootstrap refuses settings from which no member can be bootstrapped. They matter only to a data

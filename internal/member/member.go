@@ -23,6 +23,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
+	"github.com/ashlar-kv/ashlar/internal/takeover"
 	"github.com/ashlar-kv/ashlar/internal/watch"
 )
 
@@ -33,6 +34,9 @@ type Config struct {
 	DataDir, WALDir string
 	// FS is where both stand; nil is the operating system's.
 	FS storage.FS
+	// Etcd is where etcd may have left a member on the operating system's filesystem, which a new member then becomes; nil is
+	// nowhere.
+	Etcd *takeover.Place
 
 	// InitialCluster and Token found the cluster. They are looked at only when the
 	// member is bootstrapped.

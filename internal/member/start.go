@@ -10,6 +10,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
+	"github.com/ashlar-kv/ashlar/internal/takeover"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -47,10 +48,18 @@ func (m *Member) openStores() (err error) {
 	if m.log, err = raftlog.Open(logDir, m.logOptions()); err != nil {
 		return err
 	}
+	etcd, err := m.lookForEtcd(known || m.log.Initialised())
+	if err != nil {
+		return err
+	}
 	switch {
 	case !m.log.Initialised() && known:
 		return fmt.Errorf("%w: %s says that this member was initialised, but the log in %s is empty: "+
 			"restore the log, or remove the data directory and add the member anew", ErrRefused, dir, logDir)
+	case !m.log.Initialised() && etcd != takeover.Nothing:
+		if err := m.takeOver(etcd); err != nil {
+			return fmt.Errorf("take over the member of etcd in %s: %w", dir, err)
+		}
 	case !m.log.Initialised():
 		if err := m.bootstrap(); err != nil {
 			return fmt.Errorf("bootstrap in %s: %w", dir, err)

@@ -23,6 +23,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/takeover"
 	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
@@ -158,6 +159,7 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		PreVote:         cfg.PreVote,
 		RequestTimeout:  requestTimeoutBase + 2*cfg.ElectionTimeout,
 		MaxRequestBytes: uint64(cfg.MaxRequestBytes),
+		Etcd:           &takeover.Place{DataDir: cfg.DataDir, WALDir: cfg.WALDir},
 		AuthToken:       cfg.AuthToken,
 		AuthTokenTTL:    time.Duration(min(cfg.AuthTokenTTL, math.MaxInt32)) * time.Second,
 		BcryptCost:      int(min(cfg.BcryptCost, math.MaxInt32)),
