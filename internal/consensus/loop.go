@@ -19,6 +19,7 @@ func (n *Node) Turn() bool {
 	for range in.ticks {
 		n.rn.Tick()
 		n.reads.tick(&n.inbox, n.rn)
+		n.stalled.tick(n)
 	}
 	for _, f := range in.calls {
 		f(n.rn)

@@ -131,6 +131,7 @@ type Node struct {
 	measures   *Measures
 	leaderless leaderless
 	heartbeats heartbeats
+	stalled    stalled
 
 	lead      atomic.Uint64
 	leadSince atomic.Int64 // when lead last became another member, in Unix nanoseconds
