@@ -31,7 +31,7 @@ func (g *group) setClusterVersion(raw []byte) error {
 func checkClusterVersion(text string) error {
 	v, err := semver.NewVersion(text)
 	if err != nil {
-		return fmt.Errorf("%w: cluster version %q: %w", ErrMalformed, r.GetVer(), err)
+		return fmt.Errorf("%w: cluster version %q: %w", ErrMalformed, text, err)
 	}
 	if level := semver.New(version.Cluster); v.Major > level.Major || v.Major == level.Major && v.Minor > level.Minor {
 		return fmt.Errorf("%w: it is %s, this release goes up to %s", ErrClusterVersion, v, level)
@@ -129,6 +129,7 @@ func readConfChange(cc *raftpb.ConfChange) (x cluster.ConfChangeContext, err err
 	if x.ID != id {
 		return x, fmt.Errorf("%w: a configuration change of member %s with the context of %s", ErrMalformed, id, x.ID)
 	}
+	return x, nil
 }
 
 // FinishConfChange stores the effect of a checked configuration entry, together with
