@@ -104,6 +104,8 @@ func (c *compactor) run() {
 		if c.m.hub.WaitDistributed(c.ctx, c.m.gen.Load().store.CompactRevision()) != nil {
 			return // the member stops
 		}
+		began := c.m.cfg.Clock.Now()
+		pending := c.m.gen.Load().store.CompactPending()
 		for more := true; more; {
 			start := c.m.cfg.Clock.Now()
 			var err error
@@ -113,9 +115,18 @@ func (c *compactor) run() {
 				}
 				return
 			}
-			if more && !c.rest(c.m.cfg.Clock.Now().Sub(start)) {
+			took := c.m.cfg.Clock.Now().Sub(start)
+			if pending {
+				c.m.measures.CompactionSlices.Took(took)
+			}
+			if more && !c.rest(took) {
 				return
 			}
+		}
+		if pending {
+			now := c.m.cfg.Clock.Now()
+			c.m.measures.Compactions.Took(now.Sub(began))
+			c.m.measures.CompactionEnded.Store(now.Unix())
 		}
 	}
 }

@@ -250,6 +250,7 @@ func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
 // noticed is told of each change of the leases by the apply loop, once readers see it.
 func (l *lessor) noticed(c lease.Changed) {
+	l.m.measures.leasesChanged(c)
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()

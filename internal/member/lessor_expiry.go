@@ -153,7 +153,9 @@ func (l *lessor) expectEnd(term, request uint64, x begun) bool {
 		return false
 	}
 	x.w = l.m.waiters.registerFor(request, func(r apply.Result) {
-		if r.Err != nil {
+		if r.Err == nil {
+			l.m.measures.LeasesExpired.Inc()
+		} else {
 			l.failEnding(term, x, l.now()+lessorIdle)
 		}
 	})

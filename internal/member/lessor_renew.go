@@ -81,6 +81,7 @@ func (r *Renewal) decide() (wait <-chan struct{}) {
 	case e != nil:
 		return e.done // the end of it is in the log, if that succeeds
 	default:
+		l.m.measures.LeasesRenewed.Inc()
 		l.setLocked(r.id, l.now(), seconds(x.TTL))
 		// A checkpoint that is not applied yet would take the renewal back at the next primary.
 		_, proposed := l.checkpointing[r.id]

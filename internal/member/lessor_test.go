@@ -20,6 +20,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -270,7 +271,7 @@ func TestWithoutLeadershipNothingEnds(t *testing.T) {
 	// Another member is added and never answers: there is no quorum any more.
 	cc := &raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(77), Context: []byte(
 		`{"id":77,"peerURLs":["http://127.0.0.1:2382"],"isLearner":false}`)}
-	if _, err := x.begin(x.ids.next(), encoded(t, cc), true); err != nil {
+	if _, err := x.submit(x.ids.next(), 0, &consensus.Proposal{Data: encoded(t, cc), ConfChange: true}); err != nil {
 		t.Fatal(err)
 	}
 	x.settle()

@@ -17,7 +17,10 @@ func (x *machine) Apply(entries []*raftpb.Entry) error {
 	if err := x.m.gen.Load().machine.Apply(entries, x.m.waiters.has, x.m.waiters.deliver); err != nil {
 		return err
 	}
-	if took := x.m.cfg.Clock.Now().Sub(start); x.m.cfg.SlowApply > 0 && took > x.m.cfg.SlowApply {
+	took := x.m.cfg.Clock.Now().Sub(start)
+	x.m.tallies.flush(x.m.measures.Applied, took, len(entries))
+	if x.m.cfg.SlowApply > 0 && took > x.m.cfg.SlowApply {
+		x.m.measures.SlowApplies.Inc()
 		x.m.cfg.Logger.Warn("applying entries took too long", "took", took, "expected", x.m.cfg.SlowApply,
 			"entries", len(entries), "first", entries[0].GetIndex())
 	}
@@ -52,6 +55,8 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	if err != nil {
 		return err
 	}
+	x.m.measures.Installing.Store(true)
+	defer x.m.measures.Installing.Store(false)
 	if err := commit(g.number); err != nil {
 		return fmt.Errorf("make the log name the new state: %w", err)
 	}

@@ -53,6 +53,8 @@ func (x *maintenance) defragment() (*defragment, error) {
 func (x *maintenance) rewrite() error {
 	clk, log := x.m.cfg.Clock, x.m.cfg.Logger
 	begin := clk.Now()
+	x.m.measures.Defragmenting.Store(true)
+	defer x.m.measures.Defragmenting.Store(false)
 	log.Info("defragmenting the state")
 	var before, after uint64
 	err := x.m.held(func(g *generation) error {
@@ -71,6 +73,7 @@ func (x *maintenance) rewrite() error {
 	case err != nil:
 		return fmt.Errorf("defragment: %w", err)
 	}
+	x.m.measures.Defragments.Took(clk.Now().Sub(begin))
 	log.Info("defragmented the state", "took", clk.Now().Sub(begin), "bytes-before", before, "bytes-after", after)
 	return nil
 }

@@ -137,6 +137,7 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 	if err != nil {
 		return "", errors.Join(err, os.Remove(path))
 	}
+	m.measures.Exports.Took(clk.Now().Sub(begin))
 	m.cfg.Logger.Info("exported the state", "bytes", e.left, "took", clk.Now().Sub(begin))
 	return path, nil
 }

@@ -12,6 +12,8 @@ import (
 // versions. It is the same on every member that has applied the same entries, however its files lie on the disk and
 // however far its compaction has come. The revision is the one hashed.
 func (m *Member) Hash(ctx context.Context) (hash uint32, revision int64, err error) {
+	begin := m.cfg.Clock.Now()
+	defer func() { m.measures.Hashes.Took(m.cfg.Clock.Now().Sub(begin)) }()
 	for {
 		hash, revision, err = m.hashOnce(ctx)
 		// The two views are opened one after the other: the revision of the first may have been compacted away by

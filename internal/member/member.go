@@ -130,6 +130,9 @@ type Member struct {
 	lessor    lessor
 	logins    logins
 
+	measures *Measures
+	tallies  tallies // of the apply loop
+
 	maintenance maintenance
 	versions    versions
 
@@ -145,7 +148,7 @@ type Member struct {
 // background tasks.
 func Open(cfg Config) (*Member, error) {
 	m := &Member{
-		cfg: cfg, waiters: newWaiters(),
+		cfg: cfg, waiters: newWaiters(), measures: newMeasures(),
 		stop: make(chan struct{}), ready: make(chan struct{}),
 	}
 	if m.cfg.Send == nil {

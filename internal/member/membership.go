@@ -65,6 +65,12 @@ func (m *Member) UpdateMember(ctx context.Context, id cluster.ID, peerURLs []str
 // AddMember.
 func (m *Member) PromoteMember(ctx context.Context, id cluster.ID) error {
 	err := m.promoteHere(ctx, id)
+	switch {
+	case err == nil:
+		m.measures.Promoted.Inc()
+	case errors.Is(err, ErrLearnerNotReady), errors.Is(err, ErrNotEnoughStarted):
+		m.measures.PromotionsRefused.Inc()
+	}
 	if errors.Is(err, ErrNotLeader) && m.others != nil {
 		return m.promoteThere(ctx, id)
 	}
@@ -119,7 +125,7 @@ func (m *Member) BeginChange(typ raftpb.ConfChangeType, x *cluster.ConfChangeCon
 	if uint64(len(data)) > m.cfg.MaxRequestBytes {
 		return nil, ErrRequestTooLarge
 	}
-	return m.begin(id, data, true)
+	return m.submit(id, 0, &consensus.Proposal{Data: data, ConfChange: true})
 }
 
 // waitLeader returns once a leader is known, or ErrNoLeader after RequestTimeout.

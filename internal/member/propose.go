@@ -40,7 +40,7 @@ func (m *Member) Propose(ctx context.Context, cmd apply.Command, raw []byte) (ap
 	if uint64(len(data)) > m.cfg.MaxRequestBytes {
 		return apply.Result{}, ErrRequestTooLarge
 	}
-	p, err := m.begin(id, data, false)
+	p, err := m.begin(id, cmd, data)
 	if err != nil {
 		return apply.Result{}, err
 	}
@@ -51,13 +51,14 @@ func (m *Member) Propose(ctx context.Context, cmd apply.Command, raw []byte) (ap
 // themselves.
 func (m *Member) Begin(cmd apply.Command, raw []byte) (*Pending, error) {
 	id := m.ids.next()
-	return m.begin(id, apply.Encode(apply.Header{ID: id}, cmd, raw), false)
+	return m.begin(id, cmd, apply.Encode(apply.Header{ID: id}, cmd, raw))
 }
 
 // Pending is a proposal under way.
 type Pending struct {
-	m *Member
-	w *waiter
+	m   *Member
+	w   *waiter
+	cmd apply.Command // 0 for a change of the configuration
 }
 
 // Poll returns the result if there is one by now. It gives it once.
@@ -70,14 +71,14 @@ func (p *Pending) Poll() (r apply.Result, ok bool) {
 	}
 }
 
-func (m *Member) begin(id uint64, data []byte, confChange bool) (*Pending, error) {
-	return m.submit(id, &consensus.Proposal{Data: data, ConfChange: confChange})
+func (m *Member) begin(id uint64, cmd apply.Command, data []byte) (*Pending, error) {
+	return m.submit(id, cmd, &consensus.Proposal{Data: data})
 }
 
 // beginUrgent is Begin for what s asks for and goes before the requests of clients.
 func (m *Member) beginUrgent(s auth.Subject, cmd apply.Command, raw []byte) (*Pending, error) {
 	id := m.ids.next()
-	return m.submit(id, &consensus.Proposal{Data: apply.Encode(headerOf(id, s), cmd, raw), Urgent: true})
+	return m.submit(id, cmd, &consensus.Proposal{Data: apply.Encode(headerOf(id, s), cmd, raw), Urgent: true})
 }
 
 func headerOf(id uint64, s auth.Subject) apply.Header {
@@ -85,21 +86,23 @@ func headerOf(id uint64, s auth.Subject) apply.Header {
 }
 
 // submit proposes p, whose request has the given id, with a waiter.
-func (m *Member) submit(id uint64, p *consensus.Proposal) (*Pending, error) {
+func (m *Member) submit(id uint64, cmd apply.Command, p *consensus.Proposal) (*Pending, error) {
 	w := m.waiters.register(id, m.cfg.Clock.Now().Add(m.cfg.RequestTimeout))
 	p.Fail = func(err error) { m.waiters.deliver(id, apply.Result{Err: err}) }
 	p.Cancelled = w.gone.Load
 	err := m.node.Propose(p)
 	if err != nil {
 		m.waiters.release(w)
+		m.measures.ProposalsFailed.Inc()
 		return nil, err
 	}
-	return &Pending{m, w}, nil
+	return &Pending{m, w, cmd}, nil
 }
 
-func (p *Pending) wait(ctx context.Context) (apply.Result, error) {
+func (p *Pending) wait(ctx context.Context) (r apply.Result, err error) {
+	defer func() { p.measure(&r, err) }()
 	select {
-	case r := <-p.w.out:
+	case r = <-p.w.out:
 		if errors.Is(r.Err, ErrTimeout) {
 			r.Err = p.m.explain(p.w.deadline.Add(-p.m.cfg.RequestTimeout))
 		}
@@ -110,6 +113,19 @@ func (p *Pending) wait(ctx context.Context) (apply.Result, error) {
 	case <-p.m.node.Done():
 		p.m.waiters.release(p.w)
 		return apply.Result{}, ErrStopped
+	}
+}
+
+// measure counts how the wait has ended. A result has the index of its entry, whether it is a refusal or not.
+func (p *Pending) measure(r *apply.Result, err error) {
+	x := p.m.measures
+	if err != nil && r.Index == 0 {
+		x.ProposalsFailed.Inc()
+	} else {
+		err = nil
+	}
+	if o := x.Requests[p.cmd]; o != nil {
+		o.Of(err).Took(p.m.cfg.Clock.Now().Sub(p.w.deadline.Add(-p.m.cfg.RequestTimeout)))
 	}
 }
 

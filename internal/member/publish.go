@@ -8,6 +8,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
 )
 
 // publishRetry is how long a publication that failed waits before it is tried
@@ -93,7 +95,11 @@ func (m *Member) proposeInternal(ctx context.Context, r *etcdserverpb.InternalRa
 	if err != nil {
 		return err
 	}
-	p, err := m.begin(id, data, false)
+	_, cmd, _, err := apply.Decode(data)
+	if err != nil {
+		return err
+	}
+	p, err := m.begin(id, cmd, data)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,9 @@ func (m *Member) receiveState(msg *raftpb.Message, build func(*storage.DB) error
 	if err != nil {
 		return err
 	}
+	begin := m.cfg.Clock.Now()
 	g, err := m.receive(old, meta, build)
+	m.measures.SnapshotsBuilt.Took(m.cfg.Clock.Now().Sub(begin))
 	m.incoming.built(g, meta.GetIndex())
 	if err != nil {
 		return fmt.Errorf("receive the snapshot at index %d: %w", meta.GetIndex(), err)
@@ -144,9 +146,11 @@ func (m *Member) buildGeneration(number uint64, build func(*storage.DB) error) (
 	if err := build(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	begin := m.cfg.Clock.Now()
 	if err := stampIdentity(db, m.identity); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	m.measures.SnapshotsSynced.Took(m.cfg.Clock.Now().Sub(begin))
 	if err := storage.SyncDir(m.cfg.FS, storage.Root(m.cfg.DataDir)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -81,6 +81,17 @@ func (w *waiters) deliver(id uint64, r apply.Result) {
 	}
 }
 
+// count returns how many wait.
+func (w *waiters) count() (n int) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		n += len(s.m)
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // release forgets a waiter that gave up.
 func (w *waiters) release(x *waiter) {
 	x.gone.Store(true)

@@ -55,8 +55,9 @@ type compactSlice struct {
 	key    []byte
 	freed  freedSlice
 
-	at    Revision // the last change handled
-	whole bool     // the slice reached the target
+	at      Revision // the last change handled
+	removed uint64   // versions in the batch
+	whole   bool     // the slice reached the target
 }
 
 func (c *compactSlice) run() error {
@@ -87,6 +88,7 @@ func (c *compactSlice) run() error {
 	if err := c.store.db.Commit(c.batch, false); err != nil {
 		return err
 	}
+	c.store.removed.Add(c.removed)
 	c.store.freed.done(c.freed)
 	c.store.compactDone.Store(&c.at)
 	return nil
@@ -139,6 +141,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 
 // delete deletes a version and its history record.
 func (c *compactSlice) delete(key []byte, rev Revision) error {
+	c.removed++
 	c.key = storage.AppendDataKey(c.key[:0], key, rev.Main, rev.Sub)
 	if err := c.batch.Delete(c.key, nil); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -34,6 +35,8 @@ type Store struct {
 	compactTarget int64
 	compactDone   atomic.Pointer[Revision]
 	freed         freed
+
+	removed measure.Counter // versions deleted by compactions since Open
 
 	kept  kept
 	pages pageCache

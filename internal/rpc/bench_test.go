@@ -33,7 +33,7 @@ func BenchmarkEncodeRange(b *testing.B) {
 	for _, n := range []int{1, 500, 100_000} {
 		raws, m := someKVs(b, n, 256)
 		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
-			budget, c, ctx := newBudget(0), newCodec(), context.Background()
+			budget, c, ctx := newBudget(0), newCodec(NewMeasures(false)), context.Background()
 			b.ReportAllocs()
 			b.SetBytes(int64(proto.Size(m)))
 			for b.Loop() {
@@ -57,7 +57,7 @@ func BenchmarkEncodeRange(b *testing.B) {
 		b.Run(fmt.Sprintf("proto/keys=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(proto.Size(m)))
-			c := newCodec().rest
+			c := newCodec(NewMeasures(false)).rest
 			for b.Loop() {
 				bufs, err := c.Marshal(m)
 				if err != nil {

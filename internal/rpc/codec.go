@@ -8,15 +8,24 @@ import (
 
 // codec is the codec of a server: Requests, Responses and watch responses pass as bytes, all else through gRPC's own codec. It has
 // the name of that codec, so clients see no difference.
-type codec struct{ rest encoding.CodecV2 }
+type codec struct {
+	rest     encoding.CodecV2
+	measures *Measures
+}
 
-func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
+func newCodec(m *Measures) codec { return codec{encoding.GetCodecV2(grpcproto.Name), m} }
 
 // Name implements encoding.CodecV2.
 func (c codec) Name() string { return grpcproto.Name }
 
 // Marshal implements encoding.CodecV2. A response is empty afterwards.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	data, err := c.encode(v)
+	c.measures.BytesSent.Add(uint64(data.Len()))
+	return data, err
+}
+
+func (c codec) encode(v any) (mem.BufferSlice, error) {
 	switch r := v.(type) {
 	case *Response:
 		return r.take(), nil
@@ -29,6 +38,9 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if _, twice := v.(*late); !twice {
+		c.measures.BytesReceived.Add(uint64(data.Len()))
+	}
 	switch v := v.(type) {
 	case *late:
 		v.err = c.Unmarshal(data, v.message)

@@ -37,7 +37,7 @@ func build(t testing.TB, b *budget, m *etcdserverpb.RangeResponse) *Response {
 func encoded(t testing.TB, r *Response) []byte {
 	t.Helper()
 	want := r.Len()
-	bufs, err := newCodec().Marshal(r)
+	bufs, err := newCodec(NewMeasures(false)).Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestAResponseThatGRPCCannotFrameIsRefused(t *testing.T) {
 
 func TestOtherMessagesPassThroughGRPCsCodec(t *testing.T) {
 	t.Parallel()
-	c := newCodec()
+	c := newCodec(NewMeasures(false))
 	in := &etcdserverpb.StatusResponse{Version: "3.7.1", Leader: 5}
 	bufs, err := c.Marshal(in)
 	if err != nil {
@@ -161,7 +161,7 @@ func TestARequestIsWholeWhateverPiecesItCameIn(t *testing.T) {
 		rest = rest[n:]
 	}
 	r := &Request{method: MethodPut}
-	if err := newCodec().Unmarshal(pieces, r); err != nil {
+	if err := newCodec(NewMeasures(false)).Unmarshal(pieces, r); err != nil {
 		t.Fatal(err)
 	}
 	pieces.Free()

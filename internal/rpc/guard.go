@@ -19,6 +19,7 @@ import (
 // when it is lost, holds requests to the gate's rule of their method, logs slow requests, and writes
 // all of them down for the audit log.
 type guard struct {
+	measures  *Measures
 	hasLeader func() bool
 	slow      time.Duration
 	log       *slog.Logger
@@ -64,6 +65,17 @@ func demandsLeader(ctx context.Context) bool {
 }
 
 func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	c, begin := g.measures.begin(ctx, info.FullMethod, "unary")
+	c.Received.Inc()
+	resp, err := g.answer(ctx, req, info, handler)
+	if err == nil {
+		c.Sent.Inc()
+	}
+	c.ended(err, begin)
+	return resp, err
+}
+
+func (g *guard) answer(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if g.audit == nil {
 		return g.serve(ctx, req, info, handler)
 	}
@@ -116,6 +128,13 @@ func (g *guard) tell(ctx context.Context, method string, took time.Duration, req
 }
 
 func (g *guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c, begin := g.measures.begin(s.Context(), info.FullMethod, "stream")
+	err := g.answerStream(srv, counted{s, c}, info, handler)
+	c.ended(err, begin)
+	return err
+}
+
+func (g *guard) answerStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if g.audit == nil {
 		return g.serveStream(srv, s, info, handler)
 	}

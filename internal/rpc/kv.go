@@ -41,6 +41,8 @@ type KVOptions struct {
 	Conns *Conns
 	// Gate decides what clients may read and write; nil lets everyone do everything.
 	Gate *Gate
+	// Measures count what is read and written; nil is for nobody.
+	Measures *Measures
 	// DeleteKeysMax bounds the keys that one request may delete (1,000,000).
 	DeleteKeysMax int64
 }
@@ -53,6 +55,7 @@ type KV struct {
 	deleteBytesMax int64
 	budget         *budget
 	gate           *Gate
+	measures       *Measures
 }
 
 // NewKV returns the service on a member.
@@ -63,12 +66,15 @@ func NewKV(m KVMember, o KVOptions) *KV {
 	if o.DeleteKeysMax <= 0 {
 		o.DeleteKeysMax = deleteKeysMax
 	}
+	if o.Measures == nil {
+		o.Measures = NewMeasures(false)
+	}
 	b := newBudget(o.ResponseBudget)
 	if o.Conns != nil {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}
 	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax,
-		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate}
+		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate, measures: o.Measures}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -59,6 +60,8 @@ func mayRead(q *apply.Range) func(*auth.Judge) error {
 
 // Range answers a RangeRequest. The key-values go from the store's iterator into the response's chunks.
 func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
+	begin := time.Now()
+	defer func() { s.measures.ranged(begin, err) }()
 	q := &req.get
 	if err := checkRange(q); err != nil {
 		return nil, err
@@ -79,6 +82,7 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 		r.drop()
 		return nil, err
 	}
+	s.measures.cost(q.Key, len(req.raw)+r.Len())
 	return r, nil
 }
 
@@ -116,6 +120,7 @@ func handleRangeStream(srv any, stream grpc.ServerStream) error {
 func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 	ctx := stream.Context()
 	q := &req.get
+	s.measures.Reads.Ranges.Inc()
 	if err := checkRangeStream(q); err != nil {
 		return err
 	}

@@ -45,6 +45,8 @@ type Options struct {
 	Clock          clock.Clock
 	// Learner says whether the member is a learner, which serves little; nil for never.
 	Learner func() bool
+	// Measures count requests; nil is for nobody.
+	Measures *Measures
 	// Gate decides what clients may do; nil lets everyone do everything.
 	Gate *Gate
 	// Audit says what is written down of requests; nil writes nothing.
@@ -61,12 +63,15 @@ func NewServer(o Options) *grpc.Server {
 	if streams == 0 {
 		streams = math.MaxUint32
 	}
-	g := &guard{hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit}
+	if o.Measures == nil {
+		o.Measures = NewMeasures(false)
+	}
+	g := &guard{measures: o.Measures, hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
 	}
 	opts := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(newCodec(o.Measures)),
 		grpc.UnaryInterceptor(g.unary),
 		grpc.StreamInterceptor(g.stream),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes + overheadBytes),

@@ -43,6 +43,8 @@ type WatchOptions struct {
 	ProgressInterval time.Duration
 	// Clock tells when it has passed. Required.
 	Clock clock.Clock
+	// Measures count what is written; nil is for nobody.
+	Measures *Measures
 	// Authorize says whether the client of ctx may read what a watcher asks for; key and end are as in watch.Spec.
 	// Nil allows everyone everything. It is called from many goroutines.
 	Authorize func(ctx context.Context, key, end []byte) error
@@ -67,6 +69,9 @@ func NewWatch(m WatchMember, o WatchOptions) *Watch {
 		o.ProgressInterval = DefaultProgressInterval
 	}
 	o.ProgressInterval = max(o.ProgressInterval, progressIntervalMin)
+	if o.Measures == nil {
+		o.Measures = NewMeasures(false)
+	}
 	return &Watch{member: m, o: o, pace: newPace(o.Clock), streams: make(map[*watching]context.CancelCauseFunc)}
 }
 
@@ -244,6 +249,7 @@ func (w *watching) send(ctx context.Context) error {
 		if err != nil {
 			return w.reason(ctx, err)
 		}
+		begin := time.Now()
 		cluster, member, term := w.service.member.Header()
 		response, err := newWatchResponse(header{cluster, member, m.Revision, term}, m)
 		if err != nil {
@@ -252,6 +258,7 @@ func (w *watching) send(ctx context.Context) error {
 		if err := w.stream.SendMsg(response); err != nil {
 			return w.reason(ctx, err)
 		}
+		w.service.o.Measures.wrote(m, time.Since(begin))
 		if m.Created {
 			<-w.unanswered
 		}

@@ -63,7 +63,7 @@ func TestAWatchResponseIsEncodedAsProtoWould(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			chunks, err := newCodec().Marshal(r)
+			chunks, err := newCodec(NewMeasures(false)).Marshal(r)
 			if err != nil {
 				t.Fatal(err)
 			}

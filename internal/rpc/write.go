@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
@@ -47,6 +48,7 @@ func (s *KV) Put(ctx context.Context, req *Request) (*Response, error) {
 	if err := s.checkLease(&req.put); err != nil {
 		return nil, err
 	}
+	s.measures.cost(req.put.Key, len(req.raw))
 	return s.write(a, apply.CommandPut, req, need)
 }
 
@@ -65,6 +67,7 @@ func (s *KV) DeleteRange(ctx context.Context, req *Request) (*Response, error) {
 			return nil, err
 		}
 	}
+	s.measures.cost(req.del.Key, len(req.raw))
 	return s.write(a, apply.CommandDeleteRange, req, need)
 }
 
@@ -89,18 +92,37 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 		if err := s.checkLeases(t); err != nil {
 			return nil, err
 		}
+		if len(t.Success) > 0 {
+			s.measures.cost(keyOf(&t.Success[0]), len(req.raw))
+		}
 		return s.write(a, apply.CommandTxn, req, need)
 	}
+	begin := time.Now()
+	defer func() { s.measures.ReadOnlyTxns.Of(err).Took(time.Since(begin)) }()
 	v, err := s.view(ctx, t.Serializable(), 0, need)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = closing(v, err) }()
-	body, rev, err := apply.ReadTxn(v, t, new(apply.Counts))
+	body, rev, err := apply.ReadTxn(v, t, &s.measures.Reads)
 	if err != nil {
 		return nil, err
 	}
 	return s.respond(ctx, rev, body)
+}
+
+// keyOf returns the key of an operation, nil for a transaction.
+func keyOf(op *apply.Op) []byte {
+	switch {
+	case op.Put != nil:
+		return op.Put.Key
+	case op.DeleteRange != nil:
+		return op.DeleteRange.Key
+	case op.Range != nil:
+		return op.Range.Key
+	default:
+		return nil
+	}
 }
 
 // Compact answers a CompactionRequest; with physical it waits until the space is free.
