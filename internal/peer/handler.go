@@ -132,6 +132,7 @@ func (t *Transport) servePost(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "error reading raft message", http.StatusBadRequest)
 		return
 	}
+	t.received(req).Received.Add(uint64(len(data)))
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(data, m); err != nil {
 		http.Error(w, "error unmarshalling raft message", http.StatusBadRequest)
@@ -150,7 +151,8 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 	if !t.admitPost(w, req) {
 		return
 	}
-	body := &timedReader{t: t, r: req.Body, rc: http.NewResponseController(w)}
+	measures := t.received(req)
+	body := &timedReader{t: t, r: countingReader{req.Body, &measures.Received}, rc: http.NewResponseController(w)}
 	m := &raftpb.Message{}
 	if err := (&frames{r: body}).message(m); err != nil {
 		http.Error(w, "failed to decode raft message ("+err.Error()+")", http.StatusBadRequest)
@@ -170,7 +172,8 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 	if req.Header.Get("Content-Type") == typeState {
 		receive = t.answers.ReceiveSnapshot
 	}
-	if err := receive(m, body); err != nil {
+	err := measures.SnapshotsReceived.run(t.cfg.Clock.Now, func() error { return receive(m, body) })
+	if err != nil {
 		log.Warn("cannot receive a snapshot", "error", err)
 		http.Error(w, "failed to process the snapshot ("+err.Error()+")", http.StatusInternalServerError)
 		return

@@ -35,7 +35,7 @@ func (r *remote) postAll() {
 		}
 		if err := r.post(m); err != nil && r.ctx.Err() == nil {
 			r.log.Debug("cannot post a message", "error", err) // that the remote is not connected is told by read
-			r.t.raft.ReportUnreachable(r.id)
+			r.lost()
 		}
 	}
 }
@@ -60,6 +60,7 @@ func (r *remote) post(m *raftpb.Message) error {
 		return err
 	}
 	defer resp.Body.Close()
+	r.measures.Sent.Add(uint64(len(data)))
 	if resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
 		r.urls.failed(base)
 		return r.refusal(resp)

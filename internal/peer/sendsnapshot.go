@@ -38,11 +38,13 @@ func (r *remote) goSnapshot(m *raftpb.Message, state io.ReadCloser) bool {
 	}
 	r.t.wg.Go(func() {
 		begin := r.t.cfg.Clock.Now()
-		err := errors.Join(r.snapshot(m, state), state.Close())
+		err := r.measures.SnapshotsSent.run(r.t.cfg.Clock.Now, func() error {
+			return errors.Join(r.snapshot(m, state), state.Close())
+		})
 		log := r.log.With("index", m.GetSnapshot().GetMetadata().GetIndex(), "took", r.t.cfg.Clock.Now().Sub(begin))
 		if err != nil {
 			log.Warn("cannot send a snapshot", "error", err)
-			r.t.raft.ReportUnreachable(r.id)
+			r.lost()
 		} else {
 			log.Info("sent a snapshot")
 		}
@@ -96,7 +98,7 @@ func (r *remote) postSnapshot(ctx context.Context, base string, m *raftpb.Messag
 		return err
 	}
 	req.Header.Set("Content-Type", kind)
-	body := &guardedBody{r: io.MultiReader(bytes.NewReader(head), state)}
+	body := &guardedBody{r: countingReader{io.MultiReader(bytes.NewReader(head), state), &r.measures.Sent}}
 	defer body.Close() // nothing is read of the state after it
 	req.Body = body
 	req.ContentLength = -1
