@@ -32,6 +32,7 @@ func (r *remote) read(k streamKind) {
 		if r.ctx.Err() != nil {
 			return
 		}
+		r.measures.ReceiveFailures.Inc()
 		c.tell(err)
 		if !r.wait(redialWait) {
 			return
@@ -65,7 +66,7 @@ func (r *remote) readStream(k streamKind, c *complaint) error {
 	r.setUp(k, true)
 	defer r.setUp(k, false)
 	c.clear()
-	body := &heardReader{r: resp.Body, silence: silence}
+	body := &heardReader{r: countingReader{resp.Body, &r.measures.Received}, silence: silence}
 	d := r.decoder(k, bufio.NewReaderSize(body, streamBuffer))
 	for {
 		m, err := d.next()

@@ -49,6 +49,8 @@ type remote struct {
 	log  *slog.Logger
 	urls addresses
 
+	measures *Measures
+
 	streams [streamKinds]*outbox // taken from by the handlers of its GETs
 	posts   *outbox
 
@@ -61,7 +63,7 @@ type remote struct {
 }
 
 func newRemote(t *Transport, id uint64, urls []string) *remote {
-	r := &remote{t: t, id: id, log: t.cfg.Logger.With("remote", hex(id)), posts: newOutbox(postsMax, postBytesMax)}
+	r := &remote{t: t, id: id, log: t.cfg.Logger.With("remote", hex(id)), posts: newOutbox(postsMax, postBytesMax), measures: newMeasures(id)}
 	r.urls.set(urls)
 	r.ctx, r.end = context.WithCancel(t.ctx)
 	for k := range streamKinds {
@@ -72,6 +74,7 @@ func newRemote(t *Transport, id uint64, urls []string) *remote {
 	for range posters {
 		t.wg.Go(r.postAll)
 	}
+	t.wg.Go(r.probeAll)
 	return r
 }
 
@@ -90,7 +93,7 @@ func (r *remote) send(m *raftpb.Message) {
 			break // it is slow: another way would only bring things out of order
 		}
 	}
-	r.t.raft.ReportUnreachable(r.id)
+	r.lost()
 }
 
 // receive gives a message from outside to raft. Those that only this member itself may make are thrown away, and snapshots,
@@ -118,10 +121,14 @@ func (r *remote) setUp(k streamKind, up bool) {
 	r.up[k] = up
 	switch any := r.up[streamApp] || r.up[streamMessage]; {
 	case !any:
+		if !r.since.IsZero() {
+			r.measures.Disconnects.Inc()
+		}
 		r.since = time.Time{}
 	case r.since.IsZero():
 		r.since = r.t.cfg.Clock.Now()
 	}
+	r.measures.up.Store(!r.since.IsZero())
 }
 
 // request makes a request to the address base.

@@ -39,7 +39,7 @@ func (r *remote) write(ctx context.Context, k streamKind, w http.ResponseWriter)
 		}
 		if err != nil {
 			r.log.Info("a stream to another member broke", "error", err)
-			r.t.raft.ReportUnreachable(r.id)
+			r.lost()
 			return
 		}
 	}
@@ -78,6 +78,7 @@ func (s *streamWriter) write() error {
 		if _, err := s.w.Write(s.buf); err != nil {
 			return err
 		}
+		s.r.measures.Sent.Add(uint64(len(s.buf)))
 	}
 	if s.buf = s.buf[:0]; cap(s.buf) > keptBuffer {
 		s.buf = nil
