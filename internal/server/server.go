@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -32,7 +34,12 @@ const requestTimeoutBase = 5 * time.Second
 
 // Run runs a member until ctx is cancelled or the member fails. It returns nil
 // after a graceful stop, and otherwise the reason.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	return RunOn(ctx, vfs.Default, cfg, log)
+}
+
+// RunOn is Run with the member's two databases on another filesystem, which tests let fail or stand still.
+func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) (err error) {
 	forClients, forPeers, err := listenAll(ctx, &cfg)
 	if err != nil {
 		return err
@@ -52,7 +59,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
 	p.dialTLS(e.dialing.Dialing(peerDialer()))
-	m, remotes, err := openMember(ctx, &cfg, log, p, failed)
+	m, remotes, err := openMember(ctx, fs, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
 		return errors.Join(closeListeners(), p.stop())
@@ -134,7 +141,7 @@ func tellRemoved(cfg *config.Config, log *slog.Logger) {
 
 // openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
 // comes on failed.
-func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
+func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
 	initial, err := cluster.ParseInitialCluster(cfg.InitialCluster)
 	if err != nil {
 		return nil, nil, err
@@ -146,7 +153,9 @@ func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *pe
 			return nil, nil, err
 		}
 	}
-	m, err := member.Open(memberConfig(cfg, log, p, failed, initial, join))
+	mc := memberConfig(cfg, log, p, failed, initial, join)
+	mc.FS = fs
+	m, err := member.Open(mc)
 	return m, remotes, err
 }
 
