@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/raft/v3/raftpb"
@@ -191,10 +192,11 @@ func (s Start) putRevision(tx *bolt.Tx, revision int64) error {
 }
 
 // SetStorageVersion writes the version that the file says its records have; "" takes it away, as etcd 3.5 has it.
-func SetStorageVersion(path, version string) (err error) {
+// It waits for a process that has the file open at most as long as timeout, 0 for ever.
+func SetStorageVersion(path, version string, timeout time.Duration) (err error) {
 	defer recoverFault(path, &err)()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
-		NoStatistics: true, Timeout: openTimeout})
+		NoStatistics: true, Timeout: timeout})
 	if err != nil {
 		return fmt.Errorf("open the database %s: %w", path, err)
 	}
@@ -213,4 +215,3 @@ func SetStorageVersion(path, version string) (err error) {
 	}
 	return nil
 }
-

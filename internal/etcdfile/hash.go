@@ -32,7 +32,9 @@ func (f *File) HashKV(ctx context.Context, rev int64) (hash uint32, compactRev, 
 	switch {
 	case err != nil:
 		return 0, 0, 0, err
-	case rev <= 0:
+	case rev < 0: // the hash of nothing
+		return crc32.Checksum([]byte(bucketKey), castagnoli), compact, rev, nil
+	case rev == 0:
 		rev = current
 	case rev > current:
 		return 0, 0, 0, fmt.Errorf("revision %d, current %d: %w", rev, current, mvcc.ErrFutureRevision)
