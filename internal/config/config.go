@@ -57,6 +57,11 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// PreVote turns raft's pre-vote phase on.
 	PreVote bool
+	// InitialElectionTickAdvance shortens the wait for the first election after a start.
+	InitialElectionTickAdvance bool
+	// RaftReadTimeout and RaftWriteTimeout are how long a connection between members may be silent, and how long a write into
+	// one may take.
+	RaftReadTimeout, RaftWriteTimeout time.Duration
 
 	// ListenPeerURLs are the addresses that serve other members.
 	ListenPeerURLs URLs
@@ -77,6 +82,8 @@ type Config struct {
 	StrictReconfigCheck bool
 	// MaxLearners is the most learners that the cluster may have.
 	MaxLearners int
+	// ForceNewCluster makes a cluster of one of the data, whoever was in it before.
+	ForceNewCluster bool
 	// InitialClusterToken goes into the cluster id, so that clusters made from equal URLs differ.
 	InitialClusterToken string
 

@@ -2,7 +2,6 @@ package config
 
 // What planned settings wait for; the words are those of docs/compatibility.md.
 const (
-	waitsPeers      = "clusters of several members"
 	waitsDiscovery  = "discovery"
 	waitsMembership = "membership changes"
 	waitsHTTP       = "the HTTP gateway"
@@ -10,13 +9,11 @@ const (
 	waitsTracing    = "tracing"
 	waitsCorruption = "corruption checks"
 	waitsMemory     = "memory locking"
-	waitsRecovery   = "recovery of a lost quorum"
 )
 
 // Why accepted settings have no effect here.
 const (
 	noCount  = "the log is cut below what the state has on disk, not after a number of entries"
-	noWait   = "a member alone stands for election at once"
 	noBbolt  = "the state is not kept in bbolt"
 	noFiles  = "the log is one database that is cut by range, not a row of files"
 	noPurge  = "there are no snapshot files to keep"
@@ -46,8 +43,8 @@ var memberFlags = []Flag{
 		Usage: "Time without a leader after which a member campaigns, in milliseconds.",
 		bind:  func(c *Config) value { return milliseconds(&c.ElectionTimeout) }},
 	{Name: "initial-election-tick-advance", Group: Member, Key: "initial-election-tick-advance", Default: "true",
-		Usage:  "Shorten the wait for the first election after a start.",
-		Status: Accepted, Note: noWait, bind: spare(boolean)},
+		Usage: "Shorten the wait for the first election after a start, once other members are connected.",
+		bind:  func(c *Config) value { return boolean(&c.InitialElectionTickAdvance) }},
 	{Name: "listen-peer-urls", Group: Member, Key: "listen-peer-urls", Default: defaultPeerURL,
 		Usage: "Addresses for other members, separated by commas.",
 		bind:  func(c *Config) value { return urls(&c.ListenPeerURLs) }},
@@ -107,11 +104,11 @@ var memberFlags = []Flag{
 		Usage: "Serve the JSON API over HTTP.",
 		bind:  func(c *Config) value { return boolean(&c.EnableGateway) }},
 	{Name: "raft-read-timeout", Group: Member, Default: "5s",
-		Usage:  "Time limit for reading on a connection between members.",
-		Status: Planned, Note: waitsPeers, bind: spare(duration)},
+		Usage: "Time limit for reading on a connection between members.",
+		bind:  func(c *Config) value { return duration(&c.RaftReadTimeout) }},
 	{Name: "raft-write-timeout", Group: Member, Default: "5s",
-		Usage:  "Time limit for writing on a connection between members.",
-		Status: Planned, Note: waitsPeers, bind: spare(duration)},
+		Usage: "Time limit for writing on a connection between members.",
+		bind:  func(c *Config) value { return duration(&c.RaftWriteTimeout) }},
 	{Name: "feature-gates", Group: Member, Key: "feature-gates",
 		Usage: "Feature gates of etcd, NAME=true|false separated by commas.",
 		waits: (*Config).unbuiltGate, bind: func(c *Config) value { return gates(&c.gates) }},

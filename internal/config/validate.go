@@ -19,6 +19,9 @@ const (
 // electionTimeoutMax is etcd's upper bound of the election timeout; it is exclusive.
 const electionTimeoutMax = 50 * time.Second
 
+// raftTimeoutMin is what --raft-read-timeout and --raft-write-timeout are raised to: members count on it of each other.
+const raftTimeoutMin = 5 * time.Second
+
 // requestBytesAdvised is the request limit above which a warning is logged, as etcd does.
 const requestBytesAdvised = 10 << 20
 
@@ -147,6 +150,15 @@ func (c *Config) advise() {
 	if c.MaxRequestBytes > requestBytesAdvised {
 		warn("exceeded recommended request limit", slog.Uint64("max-request-bytes", uint64(c.MaxRequestBytes)),
 			slog.Int("recommended-request-bytes", requestBytesAdvised))
+	}
+	for _, t := range []struct {
+		name  string
+		value *time.Duration
+	}{{"raft-read-timeout", &c.RaftReadTimeout}, {"raft-write-timeout", &c.RaftWriteTimeout}} {
+		if *t.value < raftTimeoutMin {
+			*t.value = raftTimeoutMin
+			c.Notices = append(c.Notices, Notice{Level: slog.LevelInfo, Message: t.name + " increased to minimum value: " + raftTimeoutMin.String()})
+		}
 	}
 	c.adviseTLS()
 }

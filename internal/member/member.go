@@ -52,6 +52,8 @@ type Config struct {
 	TickInterval                  time.Duration
 	ElectionTicks, HeartbeatTicks int
 	PreVote                       bool
+	// ElectionTickAdvance shortens the wait for the first election once enough others are connected, as ActiveSince says.
+	ElectionTickAdvance bool
 
 	// RequestTimeout ends proposals and linearizable reads that nobody decides.
 	RequestTimeout time.Duration
@@ -213,7 +215,7 @@ func (m *Member) openNode() error {
 func (m *Member) Start() {
 	m.tellMembers(m.gen.Load())
 	m.node.Start()
-	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens} {
+	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens, m.hasten} {
 		m.wg.Go(loop)
 	}
 }

@@ -15,7 +15,7 @@
 //  1. Send never blocks, and each remote has queues of its own, bounded in messages and bytes: one that is slow or dead
 //     delays nobody. What does not fit is dropped and told to raft as unreachable. Appends keep their order while one
 //     stream is up, and so do all other messages.
-//  2. A stream without a byte for readTimeout is dead and is opened again, at most every redialWait, through the next of
+//  2. A stream without a byte for Config.ReadTimeout is dead and is opened again, at most every redialWait, through the next of
 //     the remote's addresses. Link heartbeats keep idle ones alive.
 //  3. Nothing that comes from the network is believed: every length has a bound before memory is taken for it, and memory
 //     grows with the bytes that came; messages that only this member may give itself, and snapshots outside of their own

@@ -21,7 +21,7 @@ const (
 	refusalBytesMax = 1 << 10
 )
 
-// errSilent is why a stream ends that was silent for readTimeout.
+// errSilent is why a stream ends that was silent for too long.
 var errSilent = errors.New("no byte came for too long")
 
 // read opens the remote's stream of one kind and takes what comes, again and again.
@@ -44,7 +44,7 @@ func (r *remote) read(k streamKind) {
 func (r *remote) readStream(k streamKind, c *complaint) error {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
-	silence := r.t.cfg.Clock.AfterFunc(readTimeout, func() { cancel(errSilent) })
+	silence := r.t.cfg.Clock.AfterFunc(r.t.cfg.ReadTimeout, func() { cancel(errSilent) })
 	defer silence.Stop()
 
 	base := r.urls.current()
@@ -66,7 +66,7 @@ func (r *remote) readStream(k streamKind, c *complaint) error {
 	r.setUp(k, true)
 	defer r.setUp(k, false)
 	c.clear()
-	body := &heardReader{r: countingReader{resp.Body, &r.measures.Received}, silence: silence}
+	body := &heardReader{r: countingReader{resp.Body, &r.measures.Received}, silence: silence, limit: r.t.cfg.ReadTimeout}
 	d := r.decoder(k, bufio.NewReaderSize(body, streamBuffer))
 	for {
 		m, err := d.next()
@@ -109,12 +109,13 @@ func because(ctx context.Context, err error) error {
 type heardReader struct {
 	r       io.Reader
 	silence clock.Timer
+	limit   time.Duration
 }
 
 func (h *heardReader) Read(p []byte) (int, error) {
 	n, err := h.r.Read(p)
 	if n > 0 {
-		h.silence.Reset(readTimeout)
+		h.silence.Reset(h.limit)
 	}
 	return n, err
 }

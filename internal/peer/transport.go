@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -17,12 +18,14 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 )
 
+// DefaultTimeout is that of etcd for reading from a stream and for writing into one, and the least that it takes.
+const DefaultTimeout = 5 * time.Second
+
 // Times of the protocol.
 const (
-	// readTimeout is how long a stream may be silent, and how long a write into one may take.
-	readTimeout = 5 * time.Second
-	// heartbeatEvery is how often the writer of a stream says that it is there.
-	heartbeatEvery = readTimeout / 3
+	// heartbeatEvery is how often the writer of a stream says that it is there. It does not follow this member's own limits: the
+	// reader's count, which are DefaultTimeout at the least.
+	heartbeatEvery = DefaultTimeout / 3
 	// redialWait is the least time between two attempts to open a stream.
 	redialWait = 100 * time.Millisecond
 	// complainEvery is how often the same failure is logged.
@@ -43,14 +46,17 @@ type Raft interface {
 	ReportSnapshot(id uint64, ok bool)
 }
 
-// Config describes a transport. All fields are required.
+// Config describes a transport. Fields without a stated default are required.
 type Config struct {
 	// HTTP makes the requests to remotes. It must bound the time of dials and handshakes, and not that of answers.
 	HTTP http.RoundTripper
 	// PeerURLs are this member's own addresses, which remotes are told.
 	PeerURLs []string
-	Clock    clock.Clock
-	Logger   *slog.Logger
+	// ReadTimeout is how long a stream may be silent, WriteTimeout how long a write into one may take; 0 is DefaultTimeout.
+	ReadTimeout, WriteTimeout time.Duration
+
+	Clock  clock.Clock
+	Logger *slog.Logger
 	// Removed is called, at most once and from any goroutine, when a remote says that this member was removed.
 	Removed func()
 }
@@ -75,6 +81,8 @@ type Transport struct {
 // New returns a transport that knows nobody and drops what it is given, until Start.
 func New(cfg Config) *Transport {
 	t := &Transport{cfg: cfg}
+	t.cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, DefaultTimeout)
+	t.cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, DefaultTimeout)
 	t.ctx, t.end = context.WithCancel(context.Background())
 	t.remotes.Store(&map[uint64]*remote{})
 	return t

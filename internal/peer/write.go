@@ -68,9 +68,9 @@ func (s *streamWriter) messages(ms []*raftpb.Message) (err error) {
 	return s.write()
 }
 
-// write writes what is encoded. It takes readTimeout at the longest: after that the remote has given the stream up.
+// write writes what is encoded. It takes Config.WriteTimeout at the longest.
 func (s *streamWriter) write() error {
-	err := s.rc.SetWriteDeadline(s.r.t.cfg.Clock.Now().Add(readTimeout))
+	err := s.rc.SetWriteDeadline(s.r.t.cfg.Clock.Now().Add(s.r.t.cfg.WriteTimeout))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}

@@ -48,6 +48,7 @@ func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
 	p.questions = p.http.Clone()
 	p.transport = peer.New(peer.Config{
 		HTTP: p.http, PeerURLs: cfg.AdvertisePeerURLs.Strings(), Clock: clock.Real(),
+		ReadTimeout: cfg.RaftReadTimeout, WriteTimeout: cfg.RaftWriteTimeout,
 		Logger: log.With("part", "peer"), Removed: removed,
 	})
 	return p

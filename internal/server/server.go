@@ -19,8 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -34,12 +32,7 @@ const requestTimeoutBase = 5 * time.Second
 
 // Run runs a member until ctx is cancelled or the member fails. It returns nil
 // after a graceful stop, and otherwise the reason.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return RunOn(ctx, vfs.Default, cfg, log)
-}
-
-// RunOn is Run with the member's two databases on another filesystem, which tests let fail or stand still.
-func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) (err error) {
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	forClients, forPeers, err := listenAll(ctx, &cfg)
 	if err != nil {
 		return err
@@ -59,7 +52,7 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
 	p.dialTLS(e.dialing.Dialing(peerDialer()))
-	m, remotes, err := openMember(ctx, fs, &cfg, log, p, failed)
+	m, remotes, err := openMember(ctx, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
 		return errors.Join(closeListeners(), p.stop())
@@ -141,7 +134,7 @@ func tellRemoved(cfg *config.Config, log *slog.Logger) {
 
 // openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
 // comes on failed.
-func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
+func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
 	initial, err := cluster.ParseInitialCluster(cfg.InitialCluster)
 	if err != nil {
 		return nil, nil, err
@@ -154,7 +147,11 @@ func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Lo
 		}
 	}
 	mc := memberConfig(cfg, log, p, failed, initial, join)
-	mc.FS = fs
+	if cfg.ForceNewCluster && cfg.Initialised() {
+		if err := member.ForceNewCluster(mc); err != nil {
+			return nil, nil, fmt.Errorf("--force-new-cluster: %w", err)
+		}
+	}
 	m, err := member.Open(mc)
 	return m, remotes, err
 }
@@ -165,10 +162,10 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		InitialCluster: initial, Token: cfg.InitialClusterToken, Joining: join,
 		ClientURLs:   cfg.AdvertiseClientURLs.Strings(),
 		TickInterval: cfg.HeartbeatInterval, ElectionTicks: cfg.ElectionTicks(), HeartbeatTicks: 1,
-		PreVote:         cfg.PreVote,
+		PreVote: cfg.PreVote, ElectionTickAdvance: cfg.InitialElectionTickAdvance,
 		RequestTimeout:  requestTimeoutBase + 2*cfg.ElectionTimeout,
 		MaxRequestBytes: uint64(cfg.MaxRequestBytes),
-		Etcd:           &takeover.Place{DataDir: cfg.DataDir, WALDir: cfg.WALDir},
+		Etcd:            &takeover.Place{DataDir: cfg.DataDir, WALDir: cfg.WALDir},
 		AuthToken:       cfg.AuthToken,
 		AuthTokenTTL:    time.Duration(min(cfg.AuthTokenTTL, math.MaxInt32)) * time.Second,
 		BcryptCost:      int(min(cfg.BcryptCost, math.MaxInt32)),
