@@ -21,8 +21,7 @@ import (
 // serve runs a member until it is told to stop, and returns the exit status.
 func serve(p process, program string, args []string) int {
 	fail := func(err error) int {
-		line := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors come on lines of their own
-		fmt.Fprintf(p.stderr, "%s: %s\n", program, line)
+		fmt.Fprintf(p.stderr, "%s: %s\n", program, oneLine(err))
 		return 1
 	}
 	if len(args) > 0 && (args[0] == "gateway" || args[0] == "grpc-proxy") {
@@ -47,10 +46,7 @@ func serve(p process, program string, args []string) int {
 	case err != nil:
 		return fail(err)
 	}
-	// Requests are short-lived garbage over a small live heap: fewer collections cost little memory.
-	if !slices.ContainsFunc(p.environ, func(v string) bool { return strings.HasPrefix(v, "GOGC=") }) {
-		debug.SetGCPercent(gcPercent)
-	}
+	easeCollection(p.environ)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	if !cfg.Initialised() {
@@ -76,6 +72,16 @@ func serve(p process, program string, args []string) int {
 
 // gcPercent is the default of GOGC for a server.
 const gcPercent = 200
+
+// easeCollection sets it. Requests are short-lived garbage over a small live heap: fewer collections cost little memory.
+func easeCollection(environ []string) {
+	if !slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, "GOGC=") }) {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
+// oneLine is an error's text on one line; joined errors come on lines of their own.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func banner(program string) string {
 	if program == "etcd" {
