@@ -16,46 +16,100 @@ type reading struct {
 	list    []*watcher
 	staging staging
 	chunk   chunk
+	held    int64 // bytes of the chunk that the hub counts; guarded by the stream's lock
 	// history tells that the ring was of no use, for a version before could not be read, so the next
 	// chunk must come from history.
 	history bool
 }
 
-// catchUp reads the next chunk for those who are behind and brings them into step if that was all. It holds the hub's
-// lock only to look at the newest revisions.
+// catchUp does a step for those who are behind: it begins a chunk, or goes on with it, and brings them into step if that was
+// all. It holds the hub's lock only to look at the newest revisions.
 func (s *Stream) catchUp(ctx context.Context) error {
+	if s.reading.chunk.phase == idle && !s.beginChunk() {
+		return nil
+	}
+	done, err := s.stepChunk(ctx)
+	if err != nil {
+		s.reading.staging.reset()
+		s.releaseChunk()
+		return err
+	}
+	if done {
+		s.endChunk()
+	}
+	return nil
+}
+
+// beginChunk begins a chunk of history, unless nobody is behind or what they need is in the ring.
+func (s *Stream) beginChunk() bool {
 	lowest := s.enroll()
 	if lowest == math.MaxInt64 {
-		return nil
+		return false
 	}
 	h, r := s.hub, &s.reading
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.distribute()
-	to := h.ring.next - 1
 	if lowest >= h.ring.first() && lowest > h.o.Compacted() && !r.history {
 		s.fromRing(lowest)
-		h.mu.Unlock()
-		return nil
+		return false
 	}
-	h.mu.Unlock()
 	r.history = false
-	upto, err := s.readChunk(ctx, lowest, to)
-	if err != nil || upto < lowest {
-		r.staging.reset()
-		return err
+	r.chunk.begin(lowest, h.ring.next-1)
+	return true
+}
+
+// endChunk queues the chunk that was staged.
+func (s *Stream) endChunk() {
+	h, c := s.hub, &s.reading.chunk
+	if c.phase == idle { // some were canceled instead
+		s.releaseChunk()
+		return
 	}
+	from, upto, to := c.from, c.upto, c.to
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.reach(upto)
-	if upto == to {
+	if upto == to && upto >= from {
 		h.distribute()
 		if upto+1 >= h.ring.first() {
 			s.fromRing(upto + 1)
-			return nil
+			s.releaseChunk()
+			return
 		}
 	}
 	s.settle(false)
-	return nil
+	s.releaseChunk()
+}
+
+// releaseChunk ends the chunk under way. What is queued of it is counted by now.
+func (s *Stream) releaseChunk() {
+	s.reading.chunk.clear()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setHeld(0)
+}
+
+// holdChunk counts the chunk under way with what all streams hold.
+func (s *Stream) holdChunk() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.setHeld(int64(s.reading.chunk.cost()))
+	}
+}
+
+// setHeld counts the chunk under way as n bytes. REQUIRES: s.mu.
+func (s *Stream) setHeld(n int64) {
+	s.hub.held.Add(n - s.reading.held)
+	s.reading.held = n
+}
+
+// recordsMax is how many changes the chunk may have: the fewer, the less room all streams together have.
+func (s *Stream) recordsMax() int {
+	const part, each = 8, 512 // a chunk may take about an eighth of the room
+	room := (s.hub.o.TotalBytes - int(s.hub.held.Load())) / (part * each)
+	return max(min(s.records, room), chunkRecordsMin)
 }
 
 // enroll takes in who fell behind and forgets who has gone. It returns the lowest revision that one of them needs.
@@ -63,6 +117,7 @@ func (s *Stream) enroll() (lowest int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &s.reading
+	s.takeLost()
 	lowest = math.MaxInt64
 	kept := r.list[:0]
 	for _, w := range r.list {
@@ -88,7 +143,7 @@ func (s *Stream) enroll() (lowest int64) {
 		s.behindAt = 0
 	}
 	if len(r.list) == 0 {
-		s.reading = reading{} // of its memory nothing is needed until the next one falls behind
+		s.forget() // of its memory nothing is needed until the next one falls behind
 	}
 	return lowest
 }
@@ -100,8 +155,12 @@ func (s *Stream) fromRing(from int64) {
 	r := &s.reading
 	revisions := s.hub.ring.from(from)
 	upto, seen, hits := from-1, 0, 0
+	most := ringEvents
+	if s.hub.full(0) {
+		most = 1
+	}
 	for _, rev := range revisions {
-		if seen >= ringEvents || hits >= chunkHitsMax {
+		if seen >= most || hits >= chunkHitsMax {
 			break
 		}
 		for _, e := range rev.events {
@@ -111,7 +170,7 @@ func (s *Stream) fromRing(from int64) {
 	}
 	s.hub.closeView()
 	s.reach(upto)
-	s.settle(upto == s.hub.ring.next-1)
+	s.settle(upto >= s.hub.ring.next-1)
 }
 
 // reach says that everything at or below upto is staged.
@@ -119,7 +178,10 @@ func (s *Stream) reach(upto int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.reading.list {
-		w.next = max(w.next, upto+1)
+		if w.next <= upto {
+			w.next = upto + 1
+			delete(s.future, w)
+		}
 	}
 }
 
@@ -153,9 +215,9 @@ func (s *Stream) settle(all bool) {
 		}
 		s.hold(st.w, st.events, to)
 	}
-	s.queued += s.chunkBytes
+	s.charge(s.chunkBytes)
 	r.staging.reset()
-	if all {
+	if all && s.lost == 0 {
 		s.join()
 	}
 }
@@ -171,6 +233,12 @@ func (s *Stream) join() {
 			s.hub.index.add(w)
 		}
 	}
+	s.forget()
+}
+
+// forget drops what the stream knows of those behind. REQUIRES: s.mu.
+func (s *Stream) forget() {
+	s.setHeld(0)
 	s.reading = reading{}
 }
 

@@ -1,26 +1,35 @@
 package watch
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sort"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
-// Bounds of a chunk. A chunk ends at the end of a revision, so one revision may exceed them all.
+// Bounds of a chunk. A chunk ends at the end of a revision, so one revision may exceed them all. The more changes it has, the
+// nearer to each other lie the versions that are read for it, and the less each costs.
 const (
-	chunkRecordsMax = 1024    // changes: a few milliseconds of work, so that others have their turn
-	chunkRecordsMin = 16      // when values are large
-	chunkScanMax    = 65536   // changes looked at
-	chunkHitsMax    = 65536   // changes times watchers
-	chunkBytes      = 4 << 20 // bytes of values wanted
-	chunkBytesMax   = 4 * chunkBytes
+	chunkRecordsMax = 65536    // changes
+	chunkRecordsMin = 16       // when values are large, and where there is no room for more
+	chunkScanMax    = 1 << 17  // changes looked at
+	chunkHitsMax    = 65536    // changes times watchers
+	chunkKeysMax    = 4 << 20  // bytes of keys
+	chunkBytes      = 16 << 20 // bytes of values wanted
+	chunkBytesMax   = 2 * chunkBytes
+	recordCost      = 256 // bytes of memory that a change takes beside its key and value, about
+)
+
+// Bounds of a step, which is what is done of a chunk before others have their turn: about a millisecond of work.
+const (
+	stepScan  = 4096
+	stepLoads = 512
+	stepBytes = 1 << 20
+	// stepYield is how many changes are looked at or read before whoever waits for the processor has it.
+	stepYield = 64
 )
 
 var (
@@ -28,21 +37,45 @@ var (
 	errTooLarge = errors.New("the chunk is too large")
 )
 
-// chunk is a stretch of history: the changes that somebody wants. Its memory is used again.
+// phase is how far a chunk has come.
+type phase uint8
+
+const (
+	idle phase = iota
+	collecting
+	loading
+)
+
+// chunk is a stretch of history: the changes that somebody wants. It is made in steps, each with a view of its own, so that
+// no view is held while others have their turn. Its memory is used again, but for what is encoded.
 type chunk struct {
-	records []record
-	hits    []hit
-	keys    []byte // of the records
-	loads   []load
-	values  []byte // of the loads
-	lists   []*watcher
-	compact int64 // the compact revision of the view
+	phase   phase
+	from    int64 // the first revision
+	to      int64 // the last revision there was when it began
+	upto    int64 // the last revision looked at, whole
+	compact int64 // the compact revision of the last step's view
+
+	seen     int // changes looked at
+	records  []record
+	hits     []hit
+	keys     []byte // of the records
+	withPrev bool   // some version before is wanted
+
+	loads  []load
+	turns  []turn // those that are read one after another
+	loaded int    // how many are read
+	bytes  int    // of the values read
+	common int    // bytes that all keys begin with
+	values []byte
+	arena  arena
+	out    []encoded
+
+	lists []*watcher
 }
 
 // record is one change of the chunk.
 type record struct {
 	rev, prev        mvcc.Revision
-	key              []byte
 	kind             mvcc.EventKind
 	plain, withPrev  bool // somebody wants it so
 	kv, before       int  // places of the loads, counted from 1
@@ -55,20 +88,27 @@ type hit struct {
 	record int
 }
 
-// load is a version to read.
-type load struct {
-	record     int
-	rev        mvcc.Revision
-	before     bool
-	from, upto int // in values
+func (c *chunk) key(r *record) []byte { return c.keys[r.keyFrom:r.keyUpto:r.keyUpto] }
+
+// begin starts a chunk of the revisions [from, to].
+func (c *chunk) begin(from, to int64) {
+	c.clear()
+	c.phase, c.from, c.to, c.upto = collecting, from, to, from-1
 }
 
-// readChunk stages history from the revision from for those who are behind, and returns the revision up to which that
-// is complete, which is below from when some were canceled instead.
-func (s *Stream) readChunk(ctx context.Context, from, to int64) (upto int64, err error) {
+// clear forgets the chunk and keeps its memory.
+func (c *chunk) clear() {
+	clear(c.hits)
+	*c = chunk{
+		records: c.records[:0], hits: c.hits[:0], keys: c.keys[:0], loads: c.loads[:0], turns: c.turns[:0], values: c.values[:0], lists: c.lists[:0],
+	}
+}
+
+// stepChunk does a step of the chunk that was begun; done says that it is staged, or that some were canceled instead.
+func (s *Stream) stepChunk(ctx context.Context) (done bool, err error) {
 	v, err := s.view(ctx)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	defer func() {
 		if cerr := v.Close(); err == nil {
@@ -76,30 +116,42 @@ func (s *Stream) readChunk(ctx context.Context, from, to int64) (upto int64, err
 		}
 	}()
 	c := &s.reading.chunk
-	c.compact = v.CompactRevision()
-	if from < c.compact {
-		s.cancelCompacted(c.compact)
-		return 0, nil
+	if compact := v.CompactRevision(); compact != c.compact {
+		if c.from <= compact && c.seen > 0 {
+			c.begin(c.from, c.to) // what was found may be gone
+		}
+		c.compact = compact
 	}
-	upto, err = s.collect(v, from, min(to, v.Current()))
-	if err != nil {
-		return 0, fmt.Errorf("reading history for a watcher: %w", err)
+	if c.from < c.compact {
+		s.cancelCompacted(c.compact)
+		c.phase = idle
+		return true, nil
+	}
+	if c.phase == collecting {
+		full, err := s.collect(v)
+		s.holdChunk()
+		if err != nil {
+			return false, fmt.Errorf("reading history for a watcher: %w", err)
+		}
+		if full {
+			c.plan()
+		}
+		return false, nil
 	}
 	for {
-		err = c.load(v)
+		done, err = s.load(v)
 		if !errors.Is(err, errTooLarge) {
 			break
 		}
-		upto = c.halve()
+		c.halve()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading versions for a watcher: %w", err)
+		return false, fmt.Errorf("reading versions for a watcher: %w", err)
 	}
-	s.stage(c.encode())
-	if n := len(c.records); n > 0 {
-		s.records = min(max(n*chunkBytes/max(1, len(c.values)), chunkRecordsMin), chunkRecordsMax)
+	if done {
+		s.stage()
 	}
-	return upto, nil
+	return done, nil
 }
 
 // view opens a view of the newest store.
@@ -120,28 +172,33 @@ func (s *Stream) view(ctx context.Context) (*mvcc.View, error) {
 	}
 }
 
-// collect finds the changes of [from, to] that somebody wants and returns the last revision looked at.
-func (s *Stream) collect(v *mvcc.View, from, to int64) (upto int64, err error) {
+// collect goes on to find changes that somebody wants, up to stepScan of them all. full says that the chunk has what it may
+// have.
+func (s *Stream) collect(v *mvcc.View) (full bool, err error) {
 	c := &s.reading.chunk
-	c.records, c.hits, c.keys = c.records[:0], c.hits[:0], c.keys[:0]
-	seen, last := 0, from-1
-	err = v.History(from, to, func(e mvcc.Event) error {
-		full := seen >= chunkScanMax || len(c.records) >= s.records || len(c.hits) >= chunkHitsMax
-		if full && e.Rev.Main != last {
-			return errEnough
+	to, records := min(c.to, v.Current()), s.recordsMax()
+	n, last := 0, c.upto
+	err = v.History(c.upto+1, to, func(e mvcc.Event) error {
+		if e.Rev.Main != last {
+			full = c.seen >= chunkScanMax || len(c.records) >= records || len(c.hits) >= chunkHitsMax || len(c.keys) >= chunkKeysMax
+			if full || n >= stepScan {
+				return errEnough
+			}
 		}
-		seen, last = seen+1, e.Rev.Main
+		if n++; n%stepYield == 0 {
+			runtime.Gosched()
+		}
+		last = e.Rev.Main
+		c.seen++
 		c.match(&s.reading.index, e)
 		return nil
 	})
-	for i := range c.records {
-		r := &c.records[i]
-		r.key = c.keys[r.keyFrom:r.keyUpto]
-	}
 	if errors.Is(err, errEnough) {
-		return last, nil
+		c.upto = last
+		return full, nil
 	}
-	return to, err
+	c.upto = max(c.upto, to)
+	return true, err
 }
 
 // match takes in a change if somebody wants it.
@@ -163,7 +220,7 @@ func (c *chunk) match(x *index, e mvcc.Event) {
 			}
 			r := &c.records[len(c.records)-1]
 			if w.want&wantPrev != 0 {
-				r.withPrev = true
+				r.withPrev, c.withPrev = true, true
 			} else {
 				r.plain = true
 			}
@@ -172,164 +229,23 @@ func (c *chunk) match(x *index, e mvcc.Event) {
 	}
 }
 
-// load reads the versions that the records need. In the order of keys the iterator only goes forward, which makes
-// it several times as fast as in the order of revisions. Returns errTooLarge when they are too large and the chunk can be
-// halved.
-func (c *chunk) load(v *mvcc.View) error {
-	c.plan()
-	c.values = c.values[:0]
-	versions := v.Versions()
-	for i := range c.loads {
-		l := &c.loads[i]
-		if i > 0 && c.sameVersion(l, &c.loads[i-1]) {
-			l.from, l.upto = c.loads[i-1].from, c.loads[i-1].upto
-			continue
-		}
-		kv, found, err := versions.At(c.records[l.record].key, l.rev)
-		if err != nil {
-			return err
-		}
-		if !found && !l.before {
-			return fmt.Errorf("the version %d/%d that history names is missing", l.rev.Main, l.rev.Sub)
-		}
-		l.from = len(c.values)
-		c.values = append(c.values, kv.Raw()...)
-		l.upto = len(c.values)
-		if l.upto > chunkBytesMax && c.severalRevisions() {
-			return errTooLarge
-		}
-	}
-	for i := range c.loads {
-		r := &c.records[c.loads[i].record]
-		if c.loads[i].before {
-			r.before = i + 1
-		} else {
-			r.kv = i + 1
-		}
-	}
-	return c.loadHidden(v)
-}
-
-// plan lists the versions to read, in the order in which they are stored.
-func (c *chunk) plan() {
-	c.loads = c.loads[:0]
-	for i := range c.records {
-		r := &c.records[i]
-		r.kv, r.before = 0, 0
-		if r.kind == mvcc.EventPut {
-			c.loads = append(c.loads, load{record: i, rev: r.rev})
-		}
-		if r.withPrev && !r.prev.IsZero() && r.prev.Main != r.rev.Main && r.rev.Main > c.compact {
-			c.loads = append(c.loads, load{record: i, rev: r.prev, before: true})
-		}
-	}
-	slices.SortFunc(c.loads, func(a, b load) int {
-		if order := bytes.Compare(c.records[a.record].key, c.records[b.record].key); order != 0 {
-			return order
-		}
-		if a.rev.Main != b.rev.Main {
-			return cmp.Compare(b.rev.Main, a.rev.Main)
-		}
-		return cmp.Compare(b.rev.Sub, a.rev.Sub)
-	})
-}
-
-func (c *chunk) sameVersion(a, b *load) bool {
-	return a.rev == b.rev && bytes.Equal(c.records[a.record].key, c.records[b.record].key)
-}
-
-// loadHidden reads the versions before changes that follow another change of the same key in the same revision: the one
-// of the revision before counts. A key that the revision itself created had none.
-func (c *chunk) loadHidden(v *mvcc.View) error {
-	for i := range c.records {
-		r := &c.records[i]
-		if !r.withPrev || r.prev.Main != r.rev.Main || r.rev.Main <= c.compact ||
-			isCreated(r.kind, c.value(r.kv), r.rev.Main) {
-			continue
-		}
-		from := len(c.values)
-		_, err := v.Range(mvcc.RangeOptions{Key: r.key, Rev: r.rev.Main - 1, SkipCount: true}, func(kv mvcc.KV) error {
-			c.values = append(c.values, kv.Raw()...)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		c.loads = append(c.loads, load{record: i, before: true, from: from, upto: len(c.values)})
-		r.before = len(c.loads)
-	}
-	return nil
-}
-
-// value returns what a load has read, nil for place 0.
-func (c *chunk) value(place int) []byte {
-	if place == 0 {
-		return nil
-	}
-	l := &c.loads[place-1]
-	return c.values[l.from:l.upto]
-}
+// cost is what the chunk takes of memory, about.
+func (c *chunk) cost() int { return c.bytes + len(c.keys) + recordCost*len(c.records) }
 
 func (c *chunk) severalRevisions() bool {
 	return c.records[0].rev.Main != c.records[len(c.records)-1].rev.Main
 }
 
-// halve drops the later half of the revisions and returns the last one left. REQUIRES: several revisions.
-func (c *chunk) halve() (upto int64) {
+// halve drops the later half of the revisions; what was read is read again. REQUIRES: several revisions.
+func (c *chunk) halve() {
 	first := c.records[0].rev.Main
 	main := c.records[len(c.records)/2].rev.Main
 	n := sort.Search(len(c.records), func(i int) bool {
 		at := c.records[i].rev.Main
 		return at >= main && at > first
 	})
-	upto = c.records[n].rev.Main - 1
+	c.upto = c.records[n].rev.Main - 1
 	c.records = c.records[:n]
 	c.hits = c.hits[:sort.Search(len(c.hits), func(i int) bool { return c.hits[i].record >= n })]
-	return upto
-}
-
-// encode encodes each change once, or twice if it is wanted with and without the version before.
-func (c *chunk) encode() []encoded {
-	size := 0
-	for i := range c.records {
-		r := &c.records[i]
-		size += eventSize(max(len(c.value(r.kv)), eventSize(len(r.key), 0)), 0)
-		if b := len(c.value(r.before)); b > 0 {
-			size += eventSize(max(len(c.value(r.kv)), eventSize(len(r.key), 0)), b)
-		}
-	}
-	out := make([]encoded, len(c.records))
-	arena := make([]byte, 0, size)
-	var tombstone []byte
-	for i := range c.records {
-		r := &c.records[i]
-		kv, before := c.value(r.kv), c.value(r.before)
-		if r.kind == mvcc.EventDelete {
-			tombstone = appendTombstone(tombstone[:0], r.key, r.rev.Main)
-			kv = tombstone
-		}
-		out[i].rev = r.rev.Main
-		if r.plain || len(before) == 0 {
-			from := len(arena)
-			arena = appendEvent(arena, r.kind, kv, nil)
-			out[i].plain = arena[from:len(arena):len(arena)]
-			out[i].withPrev = out[i].plain
-		}
-		if r.withPrev && len(before) > 0 {
-			from := len(arena)
-			arena = appendEvent(arena, r.kind, kv, before)
-			out[i].withPrev = arena[from:len(arena):len(arena)]
-		}
-	}
-	return out
-}
-
-// stage stages the encoded changes for those who want them.
-func (s *Stream) stage(events []encoded) {
-	r := &s.reading
-	s.hub.encoded.Add(uint64(len(events)))
-	for _, hit := range r.chunk.hits {
-		st := r.staging.of(hit.w)
-		st.events = append(st.events, &events[hit.record])
-	}
+	c.plan()
 }

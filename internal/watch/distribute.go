@@ -126,7 +126,8 @@ func (h *Hub) advance() {
 	}
 }
 
-// lose makes everyone read the revisions up to rev, which the hub did not get to see.
+// lose makes everyone read the revisions up to rev, which the hub did not get to see. It only tells the streams: each walks its
+// watchers by itself.
 func (h *Hub) lose(rev int64) {
 	if rev < h.ring.next {
 		return
@@ -134,14 +135,9 @@ func (h *Hub) lose(rev int64) {
 	h.flush()
 	from := h.ring.next
 	h.ring.restart(rev + 1)
+	h.index = index{}
 	for s := range h.streams {
-		s.mu.Lock()
-		for _, w := range s.watchers {
-			if w.state == inStep && w.next <= rev {
-				s.fallBehind(w, max(from, w.next))
-			}
-		}
-		s.mu.Unlock()
+		s.lose(from)
 	}
 	h.advance()
 }

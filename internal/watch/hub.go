@@ -20,6 +20,7 @@ const (
 	DefaultRingBytes     = 16 << 20
 	DefaultQueueBytes    = 16 << 20
 	DefaultResponseBytes = 1<<20 + 1<<19 + 512<<10
+	DefaultTotalBytes    = 512 << 20
 )
 
 const inboxBytesMin = 1 << 20
@@ -41,6 +42,10 @@ type Options struct {
 	// ResponseBytes bounds a fragment of a response, and with it the merging of events: a response of several
 	// revisions has at most four times as many bytes.
 	ResponseBytes int
+	// TotalBytes bounds what all streams together hold: queued, on its way to clients, and read from history for
+	// those behind. At the bound watchers in step fall behind, and those behind go on in small pieces as far as their own
+	// client reads.
+	TotalBytes int
 }
 
 // withDefaults fills in sizes.
@@ -53,6 +58,7 @@ func (o Options) withDefaults() Options {
 	set(&o.RingBytes, DefaultRingBytes)
 	set(&o.QueueBytes, DefaultQueueBytes)
 	set(&o.ResponseBytes, DefaultResponseBytes)
+	set(&o.TotalBytes, DefaultTotalBytes)
 	return o
 }
 
@@ -71,6 +77,7 @@ type Hub struct {
 	ended  sync.WaitGroup
 	closed atomic.Bool
 
+	held     atomic.Int64 // bytes that all streams hold
 	events   atomic.Uint64
 	encoded  atomic.Uint64
 	watchers atomic.Int64
@@ -132,6 +139,9 @@ func (h *Hub) run() {
 		h.mu.Unlock()
 	}
 }
+
+// full tells whether all streams together would hold too much with n more bytes.
+func (h *Hub) full(n int) bool { return h.held.Load()+int64(n) > int64(h.o.TotalBytes) }
 
 // Distributed returns the revision up to which every event was queued for the watchers in step; the others know
 // that they are behind.
@@ -195,6 +205,7 @@ type Stats struct {
 	Watchers int    // watchers of all streams
 	Behind   int    // those of them that read history
 	Pending  int    // events queued and not yet taken by Next, counted for each watcher
+	Held     int    // bytes that all streams hold, of those that Options.TotalBytes bounds
 	Inbox    int    // events that wait for the hub
 	Events   uint64 // events given to watchers by Next since the start
 	Encoded  uint64 // events encoded since the start
@@ -210,14 +221,16 @@ func (h *Hub) Stats() Stats {
 	current := h.o.Revision()
 	st := Stats{
 		Watchers: int(h.watchers.Load()), Inbox: h.in.waiting(),
-		Events: h.events.Load(), Encoded: h.encoded.Load(),
+		Held: int(h.held.Load()), Events: h.events.Load(), Encoded: h.encoded.Load(),
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st.Streams = len(h.streams)
 	for s := range h.streams {
 		s.mu.Lock()
-		st.Behind += s.behindN
+		if st.Behind += s.behindN; s.lost != 0 {
+			st.Behind += len(s.watchers) - s.behindN - s.compactedN
+		}
 		st.Pending += s.pendingN
 		if s.behindN > 0 && s.behindAt > 0 {
 			st.Lags = append(st.Lags, max(0, current+1-s.behindAt))

@@ -21,11 +21,19 @@ func (s *Stream) Next(ctx context.Context) (*Message, error) {
 			}
 			continue
 		}
+		read := s.reading.chunk.bytes
 		if err := s.catchUpInTurn(ctx); err != nil {
 			return nil, err
 		}
+		if read = s.reading.chunk.bytes - read; s.rest != nil && read > 0 {
+			s.rest(ctx, read)
+		}
 	}
 }
+
+// Rest has a function called by Next after each step of reading history, of about a millisecond, with the bytes it has read;
+// nothing is locked meanwhile. It is to be called before the first Next.
+func (s *Stream) Rest(rest func(ctx context.Context, bytes int)) { s.rest = rest }
 
 // catchUpInTurn is catchUp once there is a place for it. While there is none it returns as soon as there is a message
 // for others.
@@ -66,17 +74,21 @@ func (s *Stream) poll() (m *Message, work bool, err error) {
 			m, s.parts = s.parts[0], s.parts[1:]
 			return m, false, nil
 		}
+		s.fly(0)
 		switch {
-		case !s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && s.behindN == 0):
+		case !s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && !s.isBehind()):
 			m = s.fromQueue(&s.ready)
 			s.chunkTurn = true
 		case !s.chunk.empty():
 			m = s.fromQueue(&s.chunk)
 			s.chunkTurn = false
-		case s.behindN > 0:
+		case s.isBehind():
 			s.chunkTurn = false
 			return nil, true, nil
 		default:
+			if s.reading.held > 0 || s.reading.chunk.phase != idle {
+				s.forget() // whoever it was for has gone
+			}
 			return nil, false, nil
 		}
 		if m != nil {

@@ -17,7 +17,7 @@ func (s *Stream) RequestProgress() {
 
 // mark queues the mark. REQUIRES: the locks of hub and stream.
 func (s *Stream) mark() {
-	if s.closed || len(s.watchers) == 0 || s.behindN > 0 || s.compactedN > 0 {
+	if s.closed || len(s.watchers) == 0 || s.isBehind() || s.compactedN > 0 {
 		return
 	}
 	rev := s.hub.Distributed()
@@ -82,5 +82,5 @@ func (s *Stream) upToDate(w *watcher, rev int64) bool {
 	if _, future := s.future[w]; future && w.next > rev {
 		return false
 	}
-	return w.state == inStep && w.next <= rev+1 && len(w.pending) == 0
+	return s.lost == 0 && w.state == inStep && w.next <= rev+1 && len(w.pending) == 0
 }

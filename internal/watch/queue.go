@@ -61,18 +61,18 @@ func (s *Stream) deliver(st *stage) {
 	fits := 0
 	for fits < len(st.events) {
 		n, bytes := wholeRevision(w, st.events[fits:])
-		if s.queued > 0 && s.queued+bytes > s.hub.o.QueueBytes+s.chunkBytes {
+		if s.queued > 0 && s.queued+bytes > s.hub.o.QueueBytes+s.chunkBytes || s.hub.full(bytes) {
 			st.cut = st.events[fits].rev
 			break
 		}
-		s.queued += bytes
+		s.charge(bytes)
 		fits += n
 	}
 	if cut := st.cut; cut > 0 {
 		// What came before the cut in its own revision is left out too, or the revision would be split.
 		for fits > 0 && st.events[fits-1].rev == cut {
 			fits--
-			s.queued -= w.cost(st.events[fits])
+			s.charge(-w.cost(st.events[fits]))
 		}
 	}
 	s.hold(w, st.events[:fits], inReady)
@@ -109,10 +109,22 @@ func (s *Stream) hold(w *watcher, events []*encoded, in place) {
 	wake(s.wake)
 }
 
+// charge counts n more bytes that are queued. REQUIRES: s.mu.
+func (s *Stream) charge(n int) {
+	s.queued += n
+	s.hub.held.Add(int64(n))
+}
+
+// fly counts the bytes of events that the caller of Next has, or gets next, until it calls again. REQUIRES: s.mu.
+func (s *Stream) fly(n int) {
+	s.hub.held.Add(int64(n - s.flying))
+	s.flying = n
+}
+
 // drop forgets the first n pending events of w.
 func (s *Stream) drop(w *watcher, n int) {
 	for _, e := range w.pending[:n] {
-		s.queued -= w.cost(e)
+		s.charge(-w.cost(e))
 	}
 	s.pendingN -= n
 	if s.pendingN == 0 {
@@ -162,6 +174,7 @@ func (s *Stream) merge(w *watcher) *Message {
 		}
 		n, size = n+events, size+bytes
 	}
+	s.fly(size)
 	m := &Message{WatchID: w.id, Revision: w.pending[n-1].rev, Events: make([][]byte, 0, n)}
 	if n == len(w.pending) {
 		// All below next was given out, even if the last events below it were not for this watcher.

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"context"
 	"sync"
 )
 
@@ -38,6 +39,8 @@ type Stream struct {
 	queued     int  // bytes of all pending events
 	chunkBytes int  // bytes that the last chunk added
 	pendingN   int
+	flying     int   // bytes of events that the caller of Next has
+	lost       int64 // when not 0, those in step are in no index and have to read history from this revision on
 	behindN    int
 	behindAt   int64 // a revision at or below what one that is behind needs next; 0 when none is
 	compactedN int
@@ -46,6 +49,7 @@ type Stream struct {
 	// reading belongs to the goroutine in Next.
 	reading reading
 	records int // how many changes the next chunk reads
+	rest    func(ctx context.Context, bytes int)
 }
 
 // Create adds a watcher. What becomes of it comes through Next: a message that it was created, or one that it was
@@ -74,7 +78,7 @@ func (s *Stream) Create(spec Spec) {
 	switch c := h.o.Compacted(); {
 	case w.next < c:
 		s.tellCompacted(w, c)
-	case w.next >= h.ring.next:
+	case s.lost == 0 && w.next >= h.ring.next:
 		h.index.add(w)
 	default:
 		w.state = behind
@@ -183,7 +187,9 @@ func (s *Stream) Cancel(id int64) {
 func (s *Stream) remove(w *watcher) {
 	switch w.state {
 	case inStep:
-		s.hub.index.remove(w)
+		if s.lost == 0 {
+			s.hub.index.remove(w)
+		}
 	case behind:
 		s.behindN--
 	case compacted:
@@ -217,6 +223,34 @@ func (s *Stream) lag(rev int64) {
 	}
 }
 
+// lose makes all that are in step read history from rev on. They are in the hub's index no more. REQUIRES: the hub's lock.
+func (s *Stream) lose(rev int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost == 0 && len(s.watchers) > 0 {
+		s.lost = rev
+		wake(s.wake)
+	}
+}
+
+// takeLost takes note of what lose has told. REQUIRES: s.mu. That is enough here: those watchers are in no index.
+func (s *Stream) takeLost() {
+	if s.lost == 0 {
+		return
+	}
+	for _, w := range s.watchers {
+		if w.state == inStep {
+			w.state, w.next = behind, max(s.lost, w.next)
+			s.lag(w.next)
+			s.arrivals = append(s.arrivals, w)
+		}
+	}
+	s.lost = 0
+}
+
+// isBehind tells whether some watcher has to read history. REQUIRES: s.mu.
+func (s *Stream) isBehind() bool { return s.behindN > 0 || s.lost != 0 }
+
 // tellCompacted ends a watcher whose revision is compacted; its id stays taken. REQUIRES: s.mu, and that it is in no index.
 func (s *Stream) tellCompacted(w *watcher, rev int64) {
 	if w.state == behind {
@@ -245,7 +279,10 @@ func (s *Stream) closeLocked() {
 	for _, w := range s.watchers {
 		s.remove(w)
 	}
-	s.closed, s.pendingN, s.queued = true, 0, 0
+	s.charge(-s.queued)
+	s.fly(0)
+	s.setHeld(0)
+	s.closed, s.pendingN = true, 0
 	s.ready, s.chunk, s.parts, s.arrivals = queue{}, queue{}, nil, nil
 	delete(s.hub.streams, s)
 	wake(s.wake)
