@@ -76,7 +76,7 @@ func (m *Member) openStores() (err error) {
 	if !known {
 		return storage.WriteIdentityFile(m.cfg.FS, dir, m.identity)
 	}
-	return nil
+	return m.removeRestored()
 }
 
 func (m *Member) logOptions() raftlog.Options {

@@ -21,12 +21,9 @@ import (
 // generation is the number of a restored state.
 const generation = 1
 
-// The guard lies where etcd would have its log, so that etcd does not begin a new one over the database file.
-const (
-	guardName = "restored-by-ashlar.wal"
-	guardText = "This directory holds a restored member of Ashlar, below ashlar/. The database in member/snap is a copy for " +
-		"scripts;\netcd must not be started on it. Both may be removed.\n"
-)
+// guardText is in the file that lies where etcd would have its log, so that etcd does not begin a new one over the database file.
+const guardText = "The data directory holds a restored member of Ashlar, below ashlar/. The database in member/snap is a copy for\n" +
+	"scripts; etcd must not be started on it. Ashlar removes both when it starts.\n"
 
 // Target says where to restore to, and as which member.
 type Target struct {
@@ -165,7 +162,7 @@ func (w *writer) databaseFile() error {
 			return fmt.Errorf("make the directory of the guard: %w", err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(wal, guardName), []byte(guardText), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(wal, storage.RestoredGuard), []byte(guardText), 0o600); err != nil {
 		return fmt.Errorf("write the guard: %w", err)
 	}
 	for _, dir := range []string{snap, wal, filepath.Dir(snap), w.DataDir} {

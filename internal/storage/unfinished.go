@@ -13,6 +13,10 @@ var ErrUnfinished = errors.New("a restore into this directory did not finish")
 // (docs/format/data-dir.md).
 const restoringName = "RESTORING"
 
+// RestoredGuard is the name of the file that a restore leaves where etcd would have its log, so that etcd does not begin a new
+// one over the database beside it (docs/format/data-dir.md).
+const RestoredGuard = "restored-by-ashlar.wal"
+
 // BeginRestore marks a data directory as unfinished, durably. REQUIRES: its lock is held.
 func BeginRestore(fs FS, dataDir string) error {
 	root := Root(dataDir)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // The names in a data directory (docs/format/data-dir.md).
@@ -94,6 +95,10 @@ func (p Place) lookInside() (Found, error) {
 	case err != nil:
 		return Nothing, err
 	case k == file:
+		// What a restore leaves beside the member that it made.
+		if guard, err := kindOf(filepath.Join(p.walDir(memberName), storage.RestoredGuard)); err != nil || guard == file {
+			return Taken, err
+		}
 		return Nothing, refusef("there is a database, %s, but no log in %s: name its directory by --wal-dir, or remove %s if etcd "+
 			"never ran there", database, p.walDir(memberName), p.in(memberName))
 	}
