@@ -57,6 +57,7 @@ type Watch struct {
 	member WatchMember
 	o      WatchOptions
 	pace   *pace
+	reads  *pace
 
 	mu      sync.Mutex
 	streams map[*watching]context.CancelCauseFunc
@@ -72,7 +73,7 @@ func NewWatch(m WatchMember, o WatchOptions) *Watch {
 	if o.Measures == nil {
 		o.Measures = NewMeasures(false)
 	}
-	return &Watch{member: m, o: o, pace: newPace(o.Clock), streams: make(map[*watching]context.CancelCauseFunc)}
+	return &Watch{member: m, o: o, pace: newPace(o.Clock), reads: newReadPace(o.Clock), streams: make(map[*watching]context.CancelCauseFunc)}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.
@@ -144,6 +145,7 @@ func (s *Watch) serve(stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	w := &watching{service: s, stream: stream, events: s.member.Hub().NewStream(), unanswered: make(chan struct{}, unansweredMax)}
+	w.events.Rest(s.reads.rest)
 	defer w.events.Close()
 	defer w.progress.stop()
 	s.enter(w, cancel)

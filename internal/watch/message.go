@@ -11,6 +11,8 @@ type Message struct {
 	Created, Canceled bool
 	// Fragment tells that more of the same response follows.
 	Fragment bool
+	// History tells that the events were read from history: Stream.Rest's function was called for them.
+	History bool
 	// CompactRevision says why a watcher was canceled: what it needs was compacted. 0 when it was not that.
 	CompactRevision int64
 	// Reason says why a watcher was refused, empty when it was not.

@@ -150,6 +150,7 @@ func (s *Stream) fromQueue(q *queue) *Message {
 	var m *Message
 	if len(e.w.pending) > 0 {
 		m = s.merge(e.w)
+		m.History = q == &s.chunk
 	}
 	switch {
 	case len(e.w.pending) == 0:
