@@ -14,6 +14,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -121,6 +122,10 @@ func (w *writer) state(ctx context.Context) (revision int64, err error) {
 		}
 	}()
 	if revision, err = w.f.BuildStart(ctx, db, w.Start); err != nil {
+		return 0, err
+	}
+	// Loading it counts the keys and writes what the first start would have to find out.
+	if _, err := mvcc.Open(db); err != nil {
 		return 0, err
 	}
 	b := db.NewBatch()

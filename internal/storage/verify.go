@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
@@ -17,16 +16,20 @@ type Verified struct {
 	Bytes  int64
 }
 
-// VerifyTables reads every block of every table in the directory of a database and compares its checksum. It calls damaged
-// with an error that wraps ErrCorrupt and names file and place for each table that is not whole, and goes on; it returns
-// damaged's error, or one of reading the directory. The database must not be open.
-func VerifyTables(ctx context.Context, fs FS, dir string, damaged func(error) error) (v Verified, err error) {
+// VerifyTables reads every block of every table in the directory of a database, a log or a state, and compares its checksum. It
+// calls damaged with an error that wraps ErrCorrupt and names file and place for each table that is not whole, and goes on; it
+// returns damaged's error, or one of reading the directory. The database must not be open.
+func VerifyTables(ctx context.Context, fs FS, dir string, log bool, damaged func(error) error) (v Verified, err error) {
 	names, err := fs.List(dir)
 	if err != nil {
 		return v, fmt.Errorf("list %s: %w", dir, err)
 	}
 	slices.Sort(names)
-	readers := []*pebble.Options{stateOptions(Options{}), logOptions(Options{})}
+	options := stateOptions(Options{})
+	if log {
+		options = logOptions(Options{})
+	}
+	options.EnsureDefaults()
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".sst") {
 			continue
@@ -34,7 +37,7 @@ func VerifyTables(ctx context.Context, fs FS, dir string, damaged func(error) er
 		if err := ctx.Err(); err != nil {
 			return v, err
 		}
-		size, err := verifyTable(ctx, fs, fs.PathJoin(dir, name), readers)
+		size, err := verifyTable(ctx, fs, fs.PathJoin(dir, name), options.MakeReaderOptions())
 		if err != nil {
 			if err := damaged(Corruptf(fs.PathJoin(dir, name), "%w", err)); err != nil {
 				return v, err
@@ -46,38 +49,29 @@ func VerifyTables(ctx context.Context, fs FS, dir string, damaged func(error) er
 	return v, nil
 }
 
-// verifyTable reads one table with the options of a state, or else with those of a log.
-func verifyTable(ctx context.Context, fs FS, path string, options []*pebble.Options) (size int64, err error) {
+func verifyTable(ctx context.Context, fs FS, path string, options sstable.ReaderOptions) (size int64, err error) {
 	defer func() {
 		if r := recover(); r != nil { // some damage in a table's tail ends in an index out of range
 			err = fmt.Errorf("it cannot be read: %v", r)
 		}
 	}()
-	for _, o := range options {
-		f, err := fs.Open(path)
-		if err != nil {
-			return 0, err
-		}
-		info, err := f.Stat()
-		if err != nil {
-			return 0, errors.Join(err, f.Close())
-		}
-		readable, err := sstable.NewSimpleReadable(f)
-		if err != nil {
-			return 0, errors.Join(err, f.Close())
-		}
-		o.EnsureDefaults()
-		r, err := sstable.NewReader(ctx, readable, o.MakeReaderOptions())
-		if err != nil {
-			cerr := readable.Close()
-			if pebble.IsCorruptionError(err) || cerr != nil {
-				return info.Size(), errors.Join(err, cerr)
-			}
-			continue // a table of the other kind has another comparer
-		}
-		return info.Size(), errors.Join(r.ValidateBlockChecksums(), r.Close())
+	f, err := fs.Open(path)
+	if err != nil {
+		return 0, err
 	}
-	return 0, errors.New("it is a table of no known kind")
+	info, err := f.Stat()
+	if err != nil {
+		return 0, errors.Join(err, f.Close())
+	}
+	readable, err := sstable.NewSimpleReadable(f)
+	if err != nil {
+		return 0, errors.Join(err, f.Close())
+	}
+	r, err := sstable.NewReader(ctx, readable, options)
+	if err != nil {
+		return info.Size(), errors.Join(err, readable.Close())
+	}
+	return info.Size(), errors.Join(r.ValidateBlockChecksums(), r.Close())
 }
 
 // CheckLogFiles reads the write-ahead log files of a log's database that is not open, and returns an error that wraps

@@ -29,7 +29,7 @@ func (s *session) tree() *cobra.Command {
 	f.DurationVar(&s.timeout, "timeout", lockTimeout, "time to wait for a database that another process has open (0: no limit)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(s.snapshotCommand(), s.hashKVCommand(), s.defragCommand(), s.migrateCommand(),
+	root.AddCommand(s.snapshotCommand(), s.hashKVCommand(), s.defragCommand(), s.migrateCommand(), s.verifyCommand(),
 		s.completionCommand(root), s.versionCommand())
 	return root
 }
