@@ -45,30 +45,31 @@ type Source struct {
 }
 
 // Open locks the member in a place, in which Look found Member or Claimed, and reads who it is and how far. The caller closes it.
-func Open(ctx context.Context, p Place, found Found) (s *Source, err error) {
-	s = &Source{place: p, claimed: found == Claimed, dir: p.in(memberName)}
+func Open(ctx context.Context, p Place, found Found) (*Source, error) {
+	s := &Source{place: p, claimed: found == Claimed, dir: p.in(memberName)}
 	if s.claimed {
 		s.dir = p.in(takingName)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
-	path := filepath.Join(s.dir, "snap", "db")
-	if s.lock, err = etcdfile.Open(path); err != nil {
-		return nil, refusef("its database cannot be opened and locked (does etcd still run?): %w", err)
+	if err := s.read(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Source) read(ctx context.Context) (err error) {
+	if s.lock, err = etcdfile.Open(filepath.Join(s.dir, "snap", "db")); err != nil {
+		return refusef("its database cannot be opened and locked (does etcd still run?): %w", err)
 	}
 	if err := s.log.read(ctx, s.walDir()); err != nil {
-		return nil, refusef("its log: %w", err)
+		return refusef("its log: %w", err)
 	}
 	s.MemberID, s.ClusterID = s.log.member, s.log.cluster
 	for _, step := range []func() error{s.chooseDatabase, s.readMeta, s.readSnap, s.checkLog} {
 		if err := step(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // Close gives the lock back.
