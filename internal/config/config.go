@@ -69,6 +69,12 @@ type Config struct {
 	ListenClientURLs URLs
 	// ListenClientHTTPURLs are addresses for HTTP clients alone; empty: ListenClientURLs serve both.
 	ListenClientHTTPURLs URLs
+	// ListenMetricsURLs are further addresses for metrics and health.
+	ListenMetricsURLs URLs
+	// Metrics is "extensive" for histograms of gRPC calls among the metrics; anything else is without.
+	Metrics string
+	// EnablePprof serves profiles over HTTP.
+	EnablePprof bool
 	// AdvertisePeerURLs is what this member tells other members (--initial-advertise-peer-urls).
 	AdvertisePeerURLs URLs
 	// AdvertiseClientURLs is what this member tells clients, by MemberList.

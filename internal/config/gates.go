@@ -35,6 +35,25 @@ func (c *Config) Gate(name string) bool {
 	return gateDefaults[name]
 }
 
+// Gate is a feature gate of etcd: its stage is ALPHA or BETA.
+type Gate struct {
+	Name, Stage string
+	On          bool
+}
+
+// Gates returns all feature gates with their settings, by name.
+func (c *Config) Gates() []Gate {
+	var out []Gate
+	for _, name := range slices.Sorted(maps.Keys(gateDefaults)) {
+		stage := "ALPHA"
+		if gateDefaults[name] || name == "AllBeta" { // those that are BETA are open by default
+			stage = "BETA"
+		}
+		out = append(out, Gate{name, stage, c.Gate(name)})
+	}
+	return out
+}
+
 // unbuiltGate returns what the settings of gates without an effect wait for, "" when there are none.
 func (c *Config) unbuiltGate() string {
 	for _, name := range slices.Sorted(maps.Keys(c.gates)) {

@@ -58,12 +58,15 @@ var securityFlags = []Flag{
 }
 
 var profilingFlags = []Flag{
-	planned("enable-pprof", Profiling, "enable-pprof", "false", waitsMetrics, spare(boolean),
-		"Serve profiles at /debug/pprof/ of the client addresses."),
-	planned("metrics", Profiling, "metrics", "basic", waitsMetrics, spare(text),
-		"'extensive' adds histograms of gRPC calls to the metrics."),
-	planned("listen-metrics-urls", Profiling, "listen-metrics-urls", "", waitsMetrics, spare(urls),
-		"Further addresses for /metrics and /health."),
+	{Name: "enable-pprof", Group: Profiling, Key: "enable-pprof", Default: "false",
+		Usage: "Serve profiles at /debug/pprof/ of the client addresses.",
+		bind:  func(c *Config) value { return boolean(&c.EnablePprof) }},
+	{Name: "metrics", Group: Profiling, Key: "metrics", Default: "basic",
+		Usage: "'extensive' adds histograms of gRPC calls to the metrics.",
+		bind:  func(c *Config) value { return text(&c.Metrics) }},
+	{Name: "listen-metrics-urls", Group: Profiling, Key: "listen-metrics-urls",
+		Usage: "Further addresses for /metrics and the health paths.",
+		bind:  func(c *Config) value { return urls(&c.ListenMetricsURLs) }},
 }
 
 var featureFlags = []Flag{

@@ -4,8 +4,6 @@ package config
 const (
 	waitsDiscovery  = "discovery"
 	waitsMembership = "membership changes"
-	waitsHTTP       = "the HTTP gateway"
-	waitsMetrics    = "metrics and profiling"
 	waitsTracing    = "tracing"
 	waitsCorruption = "corruption checks"
 	waitsMemory     = "memory locking"
@@ -52,9 +50,8 @@ var memberFlags = []Flag{
 		Usage: "Addresses for clients, separated by commas.",
 		bind:  func(c *Config) value { return urls(&c.ListenClientURLs) }},
 	{Name: "listen-client-http-urls", Group: Member, Key: "listen-client-http-urls",
-		Usage:  "Addresses for HTTP clients alone; the other client addresses then serve gRPC alone.",
-		Status: Planned, Note: waitsHTTP,
-		bind: func(c *Config) value { return urls(&c.ListenClientHTTPURLs) }},
+		Usage: "Addresses for HTTP clients alone; the other client addresses then serve gRPC alone.",
+		bind:  func(c *Config) value { return urls(&c.ListenClientHTTPURLs) }},
 	{Name: "max-snapshots", Group: Member, Key: "max-snapshots", Default: "5",
 		Usage:  "Number of snapshot files that etcd keeps.",
 		Status: Accepted, Note: noPurge, bind: spare(unsigned[uint])},

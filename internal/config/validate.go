@@ -108,7 +108,7 @@ func (c *Config) parseCompaction() error {
 }
 
 func (c *Config) checkURLs() error {
-	for _, us := range []URLs{c.ListenPeerURLs, c.ListenClientURLs} {
+	for _, us := range []URLs{c.ListenPeerURLs, c.ListenClientURLs, c.ListenClientHTTPURLs, c.ListenMetricsURLs} {
 		if err := checkListen(us); err != nil {
 			return err
 		}

@@ -1,12 +1,15 @@
 package member
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/measure"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -132,4 +135,19 @@ func (x *tally) observe(to *measure.Outcomes, share int64) {
 		to.Failed.ObserveMany(share, x.refused)
 	}
 	*x = tally{}
+}
+
+// StateStats returns numbers of the state's database and of the store in it.
+func (m *Member) StateStats() (db storage.Metrics, keys mvcc.Stats) {
+	_ = m.held(func(g *generation) error { // it returns what the function does
+		db, keys = g.db.Metrics(), g.store.Stats()
+		return nil
+	})
+	keys.Users-- // this look
+	return db, keys
+}
+
+// Progress asks raft how far another member is. Errors are ErrNotLeader, ErrStopped and the context's.
+func (m *Member) Progress(ctx context.Context, id uint64) (consensus.Progress, error) {
+	return m.progress(ctx, id)
 }

@@ -20,8 +20,16 @@ func health(m *member.Member) web.Member {
 	}
 }
 
+// errStarting is why a member is not healthy that has not applied again what it had applied before its start.
+var errStarting = errors.New("the member is starting")
+
 // read reads a key that is not there.
 func read(ctx context.Context, m *member.Member, serializable bool) (err error) {
+	select {
+	case <-m.Node().Replayed():
+	default:
+		return errStarting // addresses for health are served from the start
+	}
 	if !serializable {
 		if err := m.ReadBarrier(ctx); err != nil {
 			return err

@@ -16,8 +16,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
@@ -32,12 +35,21 @@ const requestTimeoutBase = 5 * time.Second
 
 // Run runs a member until ctx is cancelled or the member fails. It returns nil
 // after a graceful stop, and otherwise the reason.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	return RunOn(ctx, vfs.Default, cfg, log)
+}
+
+// RunOn is Run with the member's two databases on another filesystem, which tests let fail or stand still.
+func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) (err error) {
 	forClients, forPeers, err := listenAll(ctx, &cfg)
 	if err != nil {
 		return err
 	}
-	closeListeners := func() error { return errors.Join(closeAll(forClients), closeAll(forPeers)) }
+	plain, err := listenPlain(ctx, &cfg)
+	closeListeners := func() error { return errors.Join(closeAll(forClients), closeAll(forPeers), plain.close()) }
+	if err != nil {
+		return errors.Join(err, closeAll(forClients), closeAll(forPeers))
+	}
 	e, err := encrypt(&cfg, log)
 	if err != nil {
 		return errors.Join(err, closeListeners())
@@ -48,11 +60,12 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, requests.Close()) }()
 	e.forPeers(forPeers)
+	plain.encrypt(e)
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
 	p.dialTLS(e.dialing.Dialing(peerDialer()))
-	m, remotes, err := openMember(ctx, &cfg, log, p, failed)
+	m, remotes, err := openMember(ctx, fs, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
 		return errors.Join(closeListeners(), p.stop())
@@ -69,7 +82,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	}()
 	p.serve(m, remotes, forPeers, log)
 	m.Start()
-	s, err := newServices(&cfg, m, requests, log)
+	s, err := newServices(&cfg, m, p.transport.Measures, requests, log)
 	if err != nil {
 		return errors.Join(err, m.Stop(), p.stop(), closeListeners())
 	}
@@ -82,6 +95,10 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
 		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
 		"version", version.Ashlar, "etcd-level", version.Etcd)
+	s.serveHTTP(s.metrics, plain.metrics...)
+	for _, l := range plain.metrics {
+		log.Info("serving metrics and health", "address", l.Addr().String())
+	}
 	select {
 	case <-m.Ready():
 	case <-m.Removed():
@@ -92,14 +109,14 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
 	case <-ctx.Done():
 		return closeListeners()
 	}
-	broken := s.serve(forClients, e.forClients)
-	for _, l := range forClients {
+	s.serve(forClients, e.forClients, plain.clients)
+	for _, l := range slices.Concat(forClients, plain.clients) {
 		log.Info("ready to serve client requests", "address", l.Addr().String())
 	}
 	select {
 	case err := <-failed:
 		return err
-	case err := <-broken:
+	case err := <-s.broken:
 		return fmt.Errorf("serve clients: %w", err)
 	case err := <-p.broken:
 		return err
@@ -134,7 +151,7 @@ func tellRemoved(cfg *config.Config, log *slog.Logger) {
 
 // openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
 // comes on failed.
-func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
+func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
 	initial, err := cluster.ParseInitialCluster(cfg.InitialCluster)
 	if err != nil {
 		return nil, nil, err
@@ -147,6 +164,7 @@ func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *pe
 		}
 	}
 	mc := memberConfig(cfg, log, p, failed, initial, join)
+	mc.FS = fs
 	if cfg.ForceNewCluster && cfg.Initialised() {
 		if err := member.ForceNewCluster(mc); err != nil {
 			return nil, nil, fmt.Errorf("--force-new-cluster: %w", err)
@@ -159,13 +177,13 @@ func openMember(ctx context.Context, cfg *config.Config, log *slog.Logger, p *pe
 func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error, initial cluster.InitialCluster, join *member.Joining) member.Config {
 	return member.Config{
 		Name: cfg.Name, DataDir: cfg.DataDir, WALDir: cfg.WALDir,
+		Etcd:           &takeover.Place{DataDir: cfg.DataDir, WALDir: cfg.WALDir},
 		InitialCluster: initial, Token: cfg.InitialClusterToken, Joining: join,
 		ClientURLs:   cfg.AdvertiseClientURLs.Strings(),
 		TickInterval: cfg.HeartbeatInterval, ElectionTicks: cfg.ElectionTicks(), HeartbeatTicks: 1,
 		PreVote: cfg.PreVote, ElectionTickAdvance: cfg.InitialElectionTickAdvance,
 		RequestTimeout:  requestTimeoutBase + 2*cfg.ElectionTimeout,
 		MaxRequestBytes: uint64(cfg.MaxRequestBytes),
-		Etcd:            &takeover.Place{DataDir: cfg.DataDir, WALDir: cfg.WALDir},
 		AuthToken:       cfg.AuthToken,
 		AuthTokenTTL:    time.Duration(min(cfg.AuthTokenTTL, math.MaxInt32)) * time.Second,
 		BcryptCost:      int(min(cfg.BcryptCost, math.MaxInt32)),

@@ -15,6 +15,8 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/metrics"
+	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
 	"github.com/ashlar-kv/ashlar/internal/version"
 	"github.com/ashlar-kv/ashlar/internal/web"
@@ -35,6 +37,8 @@ const (
 type services struct {
 	grpc    *grpc.Server
 	http    *http.Server
+	metrics *http.Server // of addresses for metrics and health alone
+	broken  chan error   // an error that ends serving
 	watches *rpc.Watch
 	leases  *rpc.Lease
 	conns   *rpc.Conns
@@ -44,7 +48,7 @@ type services struct {
 }
 
 // newServices makes the services of a member, whose requests are written down in requests unless it is nil.
-func newServices(cfg *config.Config, m *member.Member, requests *audit.Log, log *slog.Logger) (*services, error) {
+func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Measures, requests *audit.Log, log *slog.Logger) (*services, error) {
 	gateway, err := newGateway(cfg)
 	if err != nil {
 		return nil, err
@@ -52,6 +56,16 @@ func newServices(cfg *config.Config, m *member.Member, requests *audit.Log, log 
 	gate := rpc.NewGate(m)
 	if cfg.ClientTLS.ClientCertAuth {
 		gate.CertificateUser = rpc.CertificateUser
+	}
+	o := newObservation(cfg)
+	pages := web.Options{
+		Versions: func() web.Versions {
+			return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: m.Members().Version()}
+		},
+		Member:  health(m),
+		Origins: cfg.Origins, Hosts: cfg.HostWhitelist, Gateway: gateway.handler(),
+		Metrics: metrics.Handler(o.sources(cfg, m, peers), log), Health: &o.health,
+		Vars: func() map[string]any { return variables(m) }, Profiles: cfg.EnablePprof,
 	}
 	s := &services{
 		conns: rpc.NewConns(),
@@ -68,32 +82,27 @@ func newServices(cfg *config.Config, m *member.Member, requests *audit.Log, log 
 			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
 			Clock:                clock.Real(),
 			Gate:                 gate,
+			Measures:             o.calls,
 			Audit:                auditing(cfg, requests),
 			Logger:               log,
 			Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
 		}),
-		http: &http.Server{
-			Handler: web.Handler(web.Options{
-				Versions: func() web.Versions {
-					return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: m.Members().Version()}
-				},
-				Member:  health(m),
-				Origins: cfg.Origins, Hosts: cfg.HostWhitelist, Gateway: gateway.handler(),
-			}),
-			ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		},
-		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(), Authorize: gate.Watch}),
+		http:    httpServer(web.Handler(pages), log),
+		metrics: httpServer(web.MetricsHandler(pages), log),
+		broken:  make(chan error, 2*len(cfg.ListenClientURLs)+len(cfg.ListenClientHTTPURLs)+len(cfg.ListenMetricsURLs)+1),
+		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(),
+			Authorize: gate.Watch, Measures: o.calls}),
 		leases:  rpc.NewLease(m),
 		gateway: gateway,
 	}
 	web.Prepare(s.http)
+	web.Prepare(s.metrics)
 	s.leases.Permit, s.leases.PermitKeys = gate.Lease, gate.LeaseKeys
 	members := rpc.NewCluster(m)
 	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms, maintenance.Gate = m, gate
-	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate})
+	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate, Measures: o.calls})
 	s.line = rpc.NewLine(kv, s.leases, m.Hub(), clock.Real())
 	rpc.Services{
 		KV:          kv,
@@ -105,7 +114,15 @@ func newServices(cfg *config.Config, m *member.Member, requests *audit.Log, log 
 		Lock:        rpc.NewLock(s.line),
 		Election:    rpc.NewElection(s.line),
 	}.Register(s.grpc)
+	o.calls.Know(s.grpc)
 	return s, nil
+}
+
+func httpServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
 }
 
 func status(cfg *config.Config, m *member.Member) rpc.Status {
@@ -119,29 +136,29 @@ func status(cfg *config.Config, m *member.Member) rpc.Status {
 	}
 }
 
-// serve serves the listeners until stop; encrypt makes of each of them, by its index, one with TLS where there is to be any. An
-// error that ends serving comes on the channel.
-func (s *services) serve(listeners []net.Listener, encrypt func(int, net.Listener) net.Listener) <-chan error {
-	broken := make(chan error, 2*len(listeners)+1)
+// serve serves the listeners until stop; encrypt makes of each of them, by its index, one with TLS where there is to be any. With
+// addresses for HTTP alone in plain, which have their TLS, the listeners serve gRPC alone. An error that ends serving comes on broken.
+func (s *services) serve(listeners []net.Listener, encrypt func(int, net.Listener) net.Listener, plain []net.Listener) {
 	if s.gateway != nil {
-		s.serveGRPC(s.gateway.listener, broken)
+		s.serveGRPC(s.gateway.listener)
 	}
 	for i, l := range listeners {
-		forGRPC, forHTTP := web.Split(encrypt(i, s.conns.Listen(l)))
-		s.serveGRPC(forGRPC, broken)
-		s.wg.Go(func() {
-			if err := s.http.Serve(forHTTP); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				broken <- err
-			}
-		})
+		l = encrypt(i, s.conns.Listen(l))
+		if len(plain) > 0 {
+			s.serveGRPC(l)
+			continue
+		}
+		forGRPC, forHTTP := web.Split(l)
+		s.serveGRPC(forGRPC)
+		s.serveHTTP(s.http, forHTTP)
 	}
-	return broken
+	s.serveHTTP(s.http, plain...)
 }
 
-func (s *services) serveGRPC(l net.Listener, broken chan<- error) {
+func (s *services) serveGRPC(l net.Listener) {
 	s.wg.Go(func() {
 		if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			broken <- err
+			s.broken <- err
 		}
 	})
 }
@@ -158,10 +175,16 @@ func (s *services) stop() error {
 	s.leases.Stop()
 	s.line.Stop()
 	s.gateway.end()
-	err := s.http.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.http.Close()
-	}
+	err := errors.Join(s.metrics.Close(), shut(ctx, s.http))
 	s.wg.Wait()
 	return errors.Join(err, s.gateway.close())
+}
+
+// shut lets requests under way end as long as ctx lasts, and then ends them.
+func shut(ctx context.Context, server *http.Server) error {
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
+	return err
 }

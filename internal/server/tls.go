@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
@@ -15,6 +16,7 @@ import (
 // encryption is how the two sides of a member use TLS.
 type encryption struct {
 	clients, peers []*tls.Config   // of each address; nil for one without TLS
+	http, metrics  []*tls.Config   // of addresses for HTTP alone
 	dialing        *tlsconf.Source // for connections to other members
 	log            *slog.Logger
 }
@@ -27,6 +29,12 @@ func encrypt(cfg *config.Config, log *slog.Logger) (*encryption, error) {
 	}
 	e := &encryption{dialing: members, log: log}
 	if e.clients, err = configs(cfg.ListenClientURLs, clients, "h2", "http/1.1"); err != nil {
+		return nil, err
+	}
+	if e.http, err = configs(cfg.ListenClientHTTPURLs, clients, "h2", "http/1.1"); err != nil {
+		return nil, err
+	}
+	if e.metrics, err = configs(cfg.ListenMetricsURLs, clients, "h2", "http/1.1"); err != nil {
 		return nil, err
 	}
 	e.peers, err = configs(cfg.ListenPeerURLs, members, "http/1.1")
@@ -78,9 +86,10 @@ func anyTLS(urls config.URLs) bool {
 // sources opens the certificates of both sides. Settings of a side of which nothing has TLS are not looked at, as in etcd. With
 // them, it makes the certificates that are to be made at start.
 func sources(cfg *config.Config, log *slog.Logger) (clients, members *tlsconf.Source, err error) {
-	if anyTLS(cfg.ListenClientURLs) {
+	ofClients := slices.Concat(cfg.ListenClientURLs, cfg.ListenClientHTTPURLs, cfg.ListenMetricsURLs)
+	if anyTLS(ofClients) {
 		o := options(cfg, &cfg.ClientTLS, "client", log)
-		if err := selfSigned(cfg, &cfg.ClientTLS, &o, cfg.ListenClientURLs); err != nil {
+		if err := selfSigned(cfg, &cfg.ClientTLS, &o, ofClients); err != nil {
 			return nil, nil, err
 		}
 		if clients, err = tlsconf.Open(o); err != nil {

@@ -23,6 +23,14 @@ type Options struct {
 	Origins []string
 	// Hosts are the host names that requests without TLS may be addressed to, "*" or none for all.
 	Hosts []string
+	// Metrics answers /metrics; nil leaves it out.
+	Metrics http.Handler
+	// Health counts the answers of /health; nil is for nobody.
+	Health *Health
+	// Vars returns what /debug/vars tells beside the variables of the process; nil is nothing.
+	Vars func() map[string]any
+	// Profiles serves /debug/pprof/.
+	Profiles bool
 	// Gateway answers the paths of the JSON API; nil leaves them out.
 	Gateway http.Handler
 }
@@ -31,9 +39,8 @@ type Options struct {
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/version", onlyGet(o.version))
-	mux.HandleFunc("/health", onlyGet(o.health))
-	handleChecks(mux, "/livez", &o.Member, livez)
-	handleChecks(mux, "/readyz", &o.Member, readyz)
+	o.handleObservation(mux)
+	o.handleDebug(mux)
 	if o.Gateway != nil {
 		mux.Handle(gatewayPath, o.Gateway)
 		mux.Handle(gatewayOldPath, o.Gateway)

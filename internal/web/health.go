@@ -32,6 +32,7 @@ type healthAnswer struct {
 func (o *Options) health(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	reason := o.Member.reason(r.Context(), query["exclude"], query.Get("serializable") == "true")
+	o.count(reason)
 	answer := healthAnswer{"true", reason}
 	if reason != "" {
 		answer.Health = "false"
@@ -43,6 +44,17 @@ func (o *Options) health(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write(b) // a client that has gone away needs no answer
+}
+
+// count counts an answer.
+func (o *Options) count(reason string) {
+	switch {
+	case o.Health == nil:
+	case reason == "":
+		o.Health.Passed.Inc()
+	default:
+		o.Health.Failed.Inc()
+	}
 }
 
 // reason returns why the member is not healthy, "" when it is.
