@@ -108,13 +108,26 @@ func (r *Range) Options() mvcc.RangeOptions {
 	}
 }
 
+// fieldHead is the most that tag and length of a field take.
+const fieldHead = 11
+
 // AppendRange reads r and appends the body of its RangeResponse, which may have about max bytes. rev is the revision for
-// the response's header. Errors are those of mvcc.Reader.Range and ErrTooLarge; dst is returned with them.
-func AppendRange(dst []byte, from mvcc.Reader, r *Range, max int) (body []byte, rev int64, err error) {
+// the response's header. hold, when not nil, is called before that many more bytes are held. Errors are its own, those of
+// mvcc.Reader.Range and ErrTooLarge; dst is returned with them.
+func AppendRange(dst []byte, from mvcc.Reader, r *Range, max int, hold func(bytes int) error) (body []byte, rev int64, err error) {
 	body = dst
-	res, err := from.Range(r.Options(), func(kv mvcc.KV) error {
+	o := r.Options()
+	o.Hold = hold
+	res, err := from.Range(o, func(kv mvcc.KV) error {
 		if len(body)-len(dst)+len(kv.Raw()) > max {
 			return ErrTooLarge
+		}
+		if n := len(body) + len(kv.Raw()) + fieldHead; hold != nil && n > cap(body) {
+			grown := n + n/4
+			if err := hold(grown - cap(body)); err != nil {
+				return err
+			}
+			body = append(make([]byte, 0, grown), body...)
 		}
 		body = appendField(body, rangeKVs, kv.Raw())
 		return nil

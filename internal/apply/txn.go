@@ -39,8 +39,9 @@ func (g *group) txn(raw []byte, want bool) ([]byte, error) {
 
 // ReadTxn answers a transaction that is ReadOnly, outside the log. v must be open at the
 // current revision. rev is the revision for the response's header. Errors: those of
-// mvcc.Reader.Range.
-func ReadTxn(v *mvcc.View, t *Txn, counts *Counts) (body []byte, rev int64, err error) {
+// mvcc.Reader.Range. hold, when not nil, is called before that many more bytes are held, until ReadTxn returns; its
+// error is returned as it is. What is held then is the body.
+func ReadTxn(v *mvcc.View, t *Txn, counts *Counts, hold func(bytes int) error) (body []byte, rev int64, err error) {
 	p, err := decide(v, t)
 	if err != nil {
 		return nil, 0, err
@@ -49,11 +50,16 @@ func ReadTxn(v *mvcc.View, t *Txn, counts *Counts) (body []byte, rev int64, err 
 	if err := c.plan(p); err != nil {
 		return nil, 0, err
 	}
-	x := executor{from: v, revision: v.Current, want: true, left: answerMax}
+	x := executor{from: v, revision: v.Current, want: true, left: answerMax, hold: hold}
 	a, err := x.run(p)
 	counts.txn(p, true)
 	if err != nil {
 		return nil, 0, err
+	}
+	if hold != nil {
+		if err := hold(a.size); err != nil {
+			return nil, 0, err
+		}
 	}
 	return a.append(make([]byte, 0, a.size)), v.Current(), nil
 }
@@ -65,6 +71,7 @@ type executor struct {
 	revision func() int64 // that of a read now
 	want     bool         // answers are wanted
 	left     int          // how many bytes the answers may still have
+	hold     func(bytes int) error
 	counts   *Counts
 	unread   error // why a range of a transaction that writes has no answer
 }
@@ -129,7 +136,7 @@ func (x *executor) read(r *Range) ([]byte, error) {
 	if x.unread != nil {
 		return nil, nil
 	}
-	body, _, err := AppendRange(nil, x.from, r, x.left)
+	body, _, err := AppendRange(nil, x.from, r, x.left, x.hold)
 	if x.w != nil && (errors.Is(err, ErrTooLarge) || errors.Is(err, mvcc.ErrTooLarge)) {
 		x.unread, err = err, nil
 	}

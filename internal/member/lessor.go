@@ -39,7 +39,8 @@ type lessor struct {
 	m     *Member
 	epoch time.Time // deadlines count from here
 
-	revokes atomic.Int32 // of clients, under way as urgent proposals
+	revokes   atomic.Int32 // of clients, under way as urgent proposals
+	takenBack atomic.Int32 // checkpoints, as urgent proposals too
 
 	// Of step alone.
 	asked     *consensus.ReadBatch // the confirmation of leadership under way, nil when there is none

@@ -19,6 +19,9 @@ const (
 	// checkpointsMax is how many leases one entry holds, checkpointPause the least time between two entries.
 	checkpointsMax  = 1000
 	checkpointPause = 100 * time.Millisecond
+	// takenBackMax is how many renewals may take back a checkpoint as urgent proposals at a time; further ones wait their
+	// turn. With what else is urgent that is less than the bound of these.
+	takenBackMax = 1024
 )
 
 // remaining is what a new primary gives to a lease. What was checkpointed counts after a restart only with the feature gate

@@ -5,7 +5,10 @@ import (
 	"errors"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 )
@@ -110,13 +113,35 @@ func (m *Member) renewHere(ctx context.Context, id int64) (ttl int64, err error)
 		return r.ttl, err
 	}
 	// Before the answer: the next primary must not go by the old checkpoint.
-	err = m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
-		LeaseCheckpoint: &etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}},
-	})
-	if err == nil {
-		m.lessor.cleared(r.term, id)
+	if err := m.takeBack(ctx, id); err != nil {
+		return r.ttl, err
 	}
-	return r.ttl, err
+	m.lessor.cleared(r.term, id)
+	return r.ttl, nil
+}
+
+// takeBack proposes that nothing is checkpointed of a lease, before whatever clients propose: a renewal waits for it.
+func (m *Member) takeBack(ctx context.Context, id int64) error {
+	raw, err := proto.Marshal(&etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}})
+	if err != nil {
+		return err
+	}
+	if m.lessor.takenBack.Add(1) > takenBackMax {
+		m.lessor.takenBack.Add(-1)
+		p, err := m.Begin(apply.CommandLeaseCheckpoint, raw)
+		if err != nil {
+			return err
+		}
+		_, err = p.wait(ctx)
+		return err
+	}
+	defer m.lessor.takenBack.Add(-1)
+	p, err := m.beginUrgent(auth.Subject{}, apply.CommandLeaseCheckpoint, raw)
+	if err != nil {
+		return err
+	}
+	_, err = p.wait(ctx)
+	return err
 }
 
 // cleared is told that the checkpoint of a lease that was just renewed is taken back. The next one is not due yet.

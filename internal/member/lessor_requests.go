@@ -38,6 +38,13 @@ func (m *Member) LeaseHasRoom(id int64) error {
 	return nil
 }
 
+// LeaseKeysSize returns about how many bytes the keys of a lease take in memory, 0 when there is no such lease.
+func (m *Member) LeaseKeysSize(id int64) int64 {
+	const each = 48 // beside its bytes
+	t := m.leases()
+	return t.KeyBytes(id) + each*int64(t.KeyCount(id))
+}
+
 // leases returns the present generation's table.
 func (m *Member) leases() *lease.Table { return m.gen.Load().leases }
 

@@ -13,6 +13,12 @@ type item struct {
 	value []byte // aliases raw
 }
 
+// itemCost is what an item takes beside its bytes, holdStep the least that RangeOptions.Hold is asked for.
+const (
+	itemCost = 64
+	holdStep = 64 << 10
+)
+
 // sorted collects the range, sorts it and gives it out. Limit applies to the sorted result, but with SortNone and no
 // filter to what is sorted: then the first keys of the range are sorted, not the range. That is how etcd does it.
 func (q *query) sorted() error {
@@ -40,7 +46,7 @@ func (q *query) collect() (items []item, err error) {
 	}
 	first := q.o.Limit > 0 && q.o.Order == SortNone && !q.filtered()
 	var held heap
-	for size := 0; c.next(); {
+	for size, taken := 0, 0; c.next(); {
 		if first && int64(len(items)) > q.o.Limit {
 			return items, q.countRest(c.key(), false)
 		}
@@ -50,6 +56,13 @@ func (q *query) collect() (items []item, err error) {
 		}
 		if size += len(c.raw()); size > q.sortBytesMax {
 			return nil, ErrTooLarge
+		}
+		if need := size + itemCost*len(items); q.o.Hold != nil && need > taken {
+			n := max(holdStep, need-taken)
+			if err := q.o.Hold(n); err != nil {
+				return nil, err
+			}
+			taken += n
 		}
 		if first {
 			q.last = append(q.last[:0], c.key()...)

@@ -82,6 +82,22 @@ func (s *share) grow(ctx context.Context, n int64) error {
 	return nil
 }
 
+// shrink gives n bytes back while the response is built.
+func (s *share) shrink(n int64) {
+	if n == 0 {
+		return
+	}
+	b := s.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.building -= n
+	if s.held -= n; s.held == 0 {
+		b.leave(s)
+		return
+	}
+	b.wake()
+}
+
 // blocks tells whether s has to wait for n more bytes. REQUIRES: mu is held.
 func (b *budget) blocks(s *share, n int64) bool {
 	return b.building+b.writing+n > b.max && (b.writing > 0 || b.order[0] != s)

@@ -2,7 +2,7 @@ package rpc
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,6 +23,8 @@ type LeaseMember interface {
 	LeaseRenew(ctx context.Context, id int64) (ttl int64, err error)
 	// LeaseTimeToLive tells what is left of a lease, and its keys if they are wanted.
 	LeaseTimeToLive(ctx context.Context, id int64, keys bool) (member.LeaseStatus, error)
+	// LeaseKeysSize returns about how many bytes the keys of a lease take in memory, 0 when there is no such lease.
+	LeaseKeysSize(id int64) int64
 	// Leases returns all ids, the one that ends first in front.
 	Leases(ctx context.Context) ([]int64, error)
 	// Header is as in KVMember.
@@ -57,15 +59,31 @@ type Lease struct {
 	// others than Permit saw. Set before Register; nil allows everyone everything.
 	PermitKeys func(ctx context.Context, keys [][]byte) error
 
+	budget *budget // of answers with keys
+
 	stopOnce sync.Once
 	stopped  chan struct{}
 }
 
 // NewLease returns the service on a member.
-func NewLease(m LeaseMember) *Lease { return &Lease{member: m, stopped: make(chan struct{})} }
+func NewLease(m LeaseMember) *Lease {
+	return &Lease{member: m, budget: newBudget(0), stopped: make(chan struct{})}
+}
+
+// ShareBudget makes large answers, those with the keys of a lease, count in the budget of kv. It is to be called before Register.
+func (s *Lease) ShareBudget(kv *KV) { s.budget = kv.budget }
 
 // Register adds the service to a server.
-func (s *Lease) Register(r grpc.ServiceRegistrar) { register(r, etcdserverpb.Lease_ServiceDesc, s) }
+func (s *Lease) Register(r grpc.ServiceRegistrar) {
+	desc := etcdserverpb.Lease_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i := range desc.Methods {
+		if desc.Methods[i].MethodName == "LeaseTimeToLive" {
+			desc.Methods[i].Handler = handleTimeToLive
+		}
+	}
+	register(r, desc, s)
+}
 
 // Stop ends all streams of keep-alives, which do not end by themselves, with the error that lets clients go on at another
 // member.
@@ -111,32 +129,6 @@ func (s *Lease) LeaseRevoke(ctx context.Context, r *etcdserverpb.LeaseRevokeRequ
 		return nil, toStatus(err)
 	}
 	return &etcdserverpb.LeaseRevokeResponse{Header: s.header(rev)}, nil
-}
-
-// LeaseTimeToLive implements etcdserverpb.LeaseServer. A lease that is not there has -1 seconds left.
-func (s *Lease) LeaseTimeToLive(ctx context.Context, r *etcdserverpb.LeaseTimeToLiveRequest) (*etcdserverpb.LeaseTimeToLiveResponse, error) {
-	access := LeaseKnown
-	if r.GetKeys() {
-		access = LeaseKeysRead
-	}
-	if _, err := s.permit(ctx, r.GetID(), access); err != nil {
-		return nil, toStatus(err)
-	}
-	st, err := s.member.LeaseTimeToLive(ctx, r.GetID(), r.GetKeys())
-	if errors.Is(err, lease.ErrNotFound) {
-		return &etcdserverpb.LeaseTimeToLiveResponse{Header: s.header(0), ID: r.GetID(), TTL: -1}, nil
-	}
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	if s.PermitKeys != nil && len(st.Keys) > 0 {
-		if err := s.PermitKeys(ctx, st.Keys); err != nil {
-			return nil, toStatus(err)
-		}
-	}
-	return &etcdserverpb.LeaseTimeToLiveResponse{
-		Header: s.header(0), ID: st.ID, TTL: st.Remaining, GrantedTTL: st.Granted, Keys: st.Keys,
-	}, nil
 }
 
 // LeaseLeases implements etcdserverpb.LeaseServer.

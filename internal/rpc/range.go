@@ -74,7 +74,10 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 
 	r := newResponse(s.budget)
 	r.header(s.header(v.Current()))
-	res, err := v.Range(q.Options(), func(kv mvcc.KV) error { return r.field(ctx, rangeKVs, kv.Raw()) })
+	o := q.Options()
+	o.Hold = r.hold(ctx)
+	res, err := v.Range(o, func(kv mvcc.KV) error { return r.field(ctx, rangeKVs, kv.Raw()) })
+	r.release(0)
 	if err == nil {
 		err = r.rangeTail(ctx, res)
 	}

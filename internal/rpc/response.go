@@ -33,6 +33,8 @@ type Response struct {
 	counted bool          // cur's chunk is one of the budget
 	size    int           // without cur
 	share   share
+	work    int64 // bytes held to make the response; those above freeBytes count
+	kept    int64 // bytes of the body to come that count
 	inline  [128]byte
 }
 
@@ -107,9 +109,40 @@ func (r *Response) attach(ctx context.Context, body []byte) error {
 		return nil
 	}
 	r.seal()
+	if r.kept > 0 { // release has left it counted
+		r.cur, r.loan, r.counted, r.kept = body, &body, true, 0
+		r.seal()
+		return nil
+	}
 	r.cur = body
 	r.seal()
 	return nil
+}
+
+// hold returns a function that counts bytes held to make the response, waiting for room in the budget. The first freeBytes
+// are not counted.
+func (r *Response) hold(ctx context.Context) func(bytes int) error {
+	return func(bytes int) error {
+		before := max(r.work, freeBytes)
+		r.work += int64(bytes)
+		if n := r.work - before; n > 0 {
+			if err := r.share.grow(ctx, n); err != nil {
+				r.work -= int64(bytes)
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// release gives back what hold has counted, but for the body that attach is to take.
+func (r *Response) release(body int) {
+	counted := max(r.work-freeBytes, 0) + r.kept
+	r.work, r.kept = 0, 0
+	if body > freeBytes && int64(body) <= counted {
+		r.kept = int64(body)
+	}
+	r.share.shrink(counted - r.kept)
 }
 
 // wrap makes what was built the tail of the field num of a message whose length-delimited content begins with head.
@@ -182,6 +215,7 @@ func (r *Response) take() mem.BufferSlice {
 
 // drop gives the memory of a response back that will not be sent.
 func (r *Response) drop() {
+	r.release(0)
 	c := r.take()
 	c.Free()
 }

@@ -104,11 +104,18 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 		return nil, err
 	}
 	defer func() { err = closing(v, err) }()
-	body, rev, err := apply.ReadTxn(v, t, &s.measures.Reads)
+	r := newResponse(s.budget)
+	body, rev, err := apply.ReadTxn(v, t, &s.measures.Reads, r.hold(ctx))
+	if err == nil {
+		r.release(cap(body))
+		r.header(s.header(rev))
+		err = r.attach(ctx, body)
+	}
 	if err != nil {
+		r.drop()
 		return nil, err
 	}
-	return s.respond(ctx, rev, body)
+	return r, nil
 }
 
 // keyOf returns the key of an operation, nil for a transaction.

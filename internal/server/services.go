@@ -103,6 +103,7 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms, maintenance.Gate = m, gate
 	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate, Measures: o.calls})
+	s.leases.ShareBudget(kv)
 	s.line = rpc.NewLine(kv, s.leases, m.Hub(), clock.Real())
 	rpc.Services{
 		KV:          kv,
