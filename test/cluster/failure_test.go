@@ -9,7 +9,7 @@ import (
 func TestTheLeaderIsKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	for range 2 {
 		l.progress(c, 50)
 		old := c.leader()
@@ -26,7 +26,7 @@ func TestTheLeaderIsKilled(t *testing.T) {
 func TestALeaderThatStopsHandsOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	l.progress(c, 50)
 	old := c.leader()
 	l.pause()
@@ -47,7 +47,7 @@ func TestALeaderThatStopsHandsOver(t *testing.T) {
 func TestAllAreKilledAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	l.progress(c, 100)
 	for _, m := range c.members {
 		m.signal(t, syscall.SIGKILL)
@@ -66,7 +66,7 @@ func TestAllAreKilledAtOnce(t *testing.T) {
 func TestALeaderStandsStill(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	l.progress(c, 50)
 	old := c.leader()
 	l.pause()
@@ -91,7 +91,7 @@ func TestALeaderIsCutOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, 3)
-			l := c.newLoad(4)
+			l := c.newWorkload(1)
 			l.progress(c, 50)
 			old := c.leader()
 			c.network.isolate(c.members, old, cut.in, cut.out)
@@ -111,7 +111,7 @@ func TestTheNetworkIsSlow(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	c.network.slow(30 * time.Millisecond)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	l.progress(c, 30)
 	c.network.heal()
 	l.progress(c, 30)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"sync/atomic"
-	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,19 +16,12 @@ const requestTime = 3 * time.Second
 // load is writers that count up, each in a key of its own, at whatever member answers, and read linearizably in between. What was
 // acknowledged must be there, and nothing may be there that was not sent.
 type load struct {
-	tb      testing.TB
+	*pulse
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	writers []*writer
-	failed  atomic.Int64
-	acks    atomic.Int64
 	since   time.Time // what rate counts from, and base how many there were then
 	base    int64
-
-	mu        sync.Mutex
-	endpoints []string
-	longest   time.Duration // between two acknowledged writes of anybody
-	last      time.Time
 }
 
 // writer is one of them; its fields are its goroutine's until that has ended.
@@ -46,8 +37,7 @@ type writer struct {
 // newLoad starts n writers on the members there are now.
 func (c *cluster) newLoad(n int) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{tb: c.TB, cancel: cancel, last: time.Now()}
-	l.use(c.members)
+	l := &load{pulse: c.newPulse(), cancel: cancel}
 	for i := range n {
 		w := &writer{key: fmt.Sprintf("load/%d", i)}
 		l.writers = append(l.writers, w)
@@ -55,22 +45,6 @@ func (c *cluster) newLoad(n int) *load {
 	}
 	c.Cleanup(func() { cancel(); l.wg.Wait() })
 	return l
-}
-
-// use makes the members given the ones that are asked from now on.
-func (l *load) use(members []*member) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.endpoints = nil
-	for _, m := range members {
-		l.endpoints = append(l.endpoints, m.client)
-	}
-}
-
-func (l *load) endpoint(turn int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.endpoints[turn%len(l.endpoints)]
 }
 
 // run writes and reads until ctx ends, at another member after each failure.
@@ -113,15 +87,6 @@ func (l *load) step(ctx context.Context, cl *clientv3.Client, w *writer) error {
 	return l.check(ctx, cl, w)
 }
 
-func (l *load) acknowledged() {
-	l.acks.Add(1)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	l.longest = max(l.longest, now.Sub(l.last))
-	l.last = now
-}
-
 // check reads a writer's key and compares it with what it knows.
 func (l *load) check(ctx context.Context, cl *clientv3.Client, w *writer) error {
 	acked, sent := w.acked, w.sent
@@ -141,22 +106,6 @@ func (l *load) check(ctx context.Context, cl *clientv3.Client, w *writer) error 
 			w.key, got, resp.Header.Revision, resp.Header.MemberId, acked, sent)
 	}
 	return nil
-}
-
-// pause returns the longest time without an acknowledged write since it was last asked.
-func (l *load) pause() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	d := max(l.longest, time.Since(l.last))
-	l.longest = 0
-	return d
-}
-
-// progress waits until n more writes were acknowledged.
-func (l *load) progress(c *cluster, n int64) {
-	c.Helper()
-	until := l.acks.Load() + n
-	c.eventually("writes that go on", func() bool { return l.acks.Load() >= until })
 }
 
 // end ends the load and checks every key at every member.

@@ -16,7 +16,7 @@ type pbMember = etcdserverpb.Member
 func TestMembersAreReplacedOneByOne(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	for _, old := range append([]*member{}, c.members...) {
 		at := c.others(old)[0]
 		x := c.add(at, true)
@@ -49,7 +49,7 @@ func TestARemovedMemberNeverComesBack(t *testing.T) {
 func TestAWipedMemberIsWholeAgain(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, "--snapshot-catchup-entries", "10", "--snapshot-count", "100")
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	leader := c.leader()
 	old := c.others(leader)[0]
 	old.kill(t)
@@ -122,7 +122,7 @@ func TestALearnerServesLittle(t *testing.T) {
 func TestAMemberMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	x := c.others(c.leader())[0]
 	public := process.FreeAddress(t)
 	c.network.proxy(t, public, strings.TrimPrefix(x.listen, "http://"), x.number)

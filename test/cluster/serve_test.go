@@ -68,7 +68,7 @@ func (c *cluster) checkLeases() {
 func TestLeadershipMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	l := c.newLoad(4)
+	l := c.newWorkload(1)
 	for range 3 {
 		from := c.leader()
 		to := c.others(from)[0]

@@ -1,0 +1,177 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// workload is clients that work all the time while something is done to the cluster: on registers, with leases, and watching.
+// All that they did and were told is recorded, and checked at the end.
+type workload struct {
+	*pulse
+	prefix  string
+	history *history
+	leases  *tenancies
+	values  atomic.Int64 // written so far
+
+	watchers []*watcher
+	from     int64 // the revision that the watchers begin at
+
+	cancel      context.CancelFunc // of clients and tenants
+	cancelWatch context.CancelFunc
+	wg, watch   sync.WaitGroup
+}
+
+// A workload's clients. The groups that they work on change all the time: the search for an order of a group's operations
+// takes long when there are many.
+const (
+	workloadClients = 6
+	workloadTenants = 2
+	valuesPerGroup  = 100
+)
+
+// workloads counts them; each has keys of its own.
+var workloads atomic.Int64
+
+// newWorkload begins with the members there are now, drawing from seed.
+func (c *cluster) newWorkload(seed uint64) *workload {
+	c.Helper()
+	w := &workload{
+		pulse: c.newPulse(), prefix: fmt.Sprintf("w%d/", workloads.Add(1)),
+		history: &history{began: time.Now()}, leases: newTenancies(),
+	}
+	resp, err := c.client(c.leader()).Put(c.within(), w.prefix+"begin", "")
+	if err != nil {
+		c.Fatal(err)
+	}
+	w.from = resp.Header.Revision
+	var ctx, watching context.Context
+	ctx, w.cancel = context.WithCancel(context.Background())
+	watching, w.cancelWatch = context.WithCancel(context.Background())
+	c.Cleanup(func() { w.cancel(); w.cancelWatch(); w.wg.Wait(); w.watch.Wait() })
+	for i := range workloadClients {
+		x := &client{workload: w, number: i, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
+		w.wg.Go(func() { x.run(ctx) })
+	}
+	for i := range workloadTenants {
+		x := &tenant{workload: w, number: i, turn: i, rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))}
+		w.wg.Go(func() { x.run(ctx) })
+	}
+	for i := range len(c.members) + 1 {
+		x := &watcher{workload: w, name: fmt.Sprintf("watcher %d", i), turn: i, roams: i == len(c.members), timeline: newTimeline(), next: w.from}
+		w.watchers = append(w.watchers, x)
+		w.watch.Go(func() { x.run(watching) })
+	}
+	return w
+}
+
+// newestGroup is the first of the two groups that clients work on now.
+func (w *workload) newestGroup() int { return 2 * int(w.values.Load()/valuesPerGroup) }
+
+// key names a register.
+func (w *workload) key(group, key int) string {
+	return fmt.Sprintf("%sregister/%d/%d", w.prefix, group, key)
+}
+
+// gone takes a watcher's word that a key is gone.
+func (w *workload) gone(key string, at time.Duration) { w.leases.gone(key, at) }
+
+func registerOf(kv *mvccpb.KeyValue) register {
+	return register{value: string(kv.Value), version: kv.Version, mod: kv.ModRevision}
+}
+
+// end ends the workload and checks everything.
+func (w *workload) end(c *cluster) {
+	c.Helper()
+	w.cancel()
+	w.wg.Wait()
+	c.eventually("all leases of the workload end", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+		defer cancel()
+		resp, err := c.client(c.leader()).Get(ctx, w.prefix+"lease/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		return err == nil && resp.Count == 0
+	})
+	resp, err := c.client(c.leader()).Put(c.within(), w.prefix+"end", "")
+	if err != nil {
+		c.Fatal(err)
+	}
+	last := resp.Header.Revision
+	for _, x := range w.watchers {
+		c.eventually(x.name+" is told of the end", func() bool { return x.seen(last) })
+	}
+	w.cancelWatch()
+	w.watch.Wait()
+	final := w.checkWatchers(c, last)
+	w.checkHistory(c, final)
+	c.checkEqual()
+}
+
+// checkWatchers compares what the watchers were told with what each member tells afterwards, and returns that.
+func (w *workload) checkWatchers(c *cluster, last int64) *timeline {
+	c.Helper()
+	var final *timeline
+	for _, m := range c.members {
+		x := &watcher{workload: w, name: "a watcher afterwards at " + m.name, only: m.client, timeline: newTimeline(), next: w.from}
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { x.run(ctx) })
+		c.eventually(x.name+" is told of everything", func() bool { return x.seen(last) })
+		cancel()
+		wg.Wait()
+		if final == nil {
+			final = x.timeline
+		} else if d := x.timeline.difference(final); d != "" {
+			c.Errorf("%s: %s", x.name, d)
+		}
+	}
+	for _, x := range w.watchers {
+		if d := x.timeline.difference(final); d != "" {
+			c.Errorf("%s: %s", x.name, d)
+		}
+	}
+	return final
+}
+
+// searchTime bounds the search for an order of one group's operations.
+const searchTime = 20 * time.Second
+
+// checkHistory checks what the clients were told.
+func (w *workload) checkHistory(c *cluster, final *timeline) {
+	c.Helper()
+	report := func(wrong []string) {
+		c.Helper()
+		for _, x := range wrong[:min(len(wrong), 5)] {
+			c.Error(x)
+		}
+	}
+	report(w.history.checkRevisions())
+	report(w.history.checkAgainst(final, w.key))
+	report(w.history.checkSent(final, w.prefix+"register/"))
+	report(w.leases.early())
+	groups := w.history.groups(final.values())
+	wrong, undecided := checkLinearizable(groups, searchTime)
+	for _, g := range wrong {
+		c.Errorf("group %d is not linearizable:", g)
+		for _, o := range groups[g] {
+			c.Logf("  client %d [%v, %v] %+v -> %+v", o.ClientId, time.Duration(o.Call), time.Duration(o.Return), o.Input, o.Output)
+		}
+	}
+	t := tally{ops: len(w.history.ops), unknown: int(w.failed.Load()), groups: len(groups), undecided: len(undecided),
+		events: len(final.events), renewals: w.leases.kept, leases: len(w.leases.until)}
+	for _, x := range w.watchers {
+		t.breaks += x.breaks
+		t.marks += x.marks
+	}
+	c.Logf("%+v", t)
+	if t.events == 0 || t.ops == t.unknown {
+		c.Error("nothing was done")
+	}
+	total.add(t)
+}
