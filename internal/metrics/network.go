@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc/codes"
 
 	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/peer"
@@ -111,7 +110,7 @@ var callRows = []row{
 		append([]string{"grpc_code"}, method...), func(v *view, put *putter) {
 			v.Calls.EachCalls(func(x *rpc.Calls) {
 				for code := range x.Handled {
-					put.value(float64(x.Handled[code].Value()), codes.Code(code).String(), x.Type, x.Service, x.Method)
+					put.value(float64(x.Handled[code].Value()), rpc.CodeName(code), x.Type, x.Service, x.Method)
 				}
 			})
 		}),

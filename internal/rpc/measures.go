@@ -67,6 +67,9 @@ type Calls struct {
 	Times *measure.Histogram
 }
 
+// CodeName returns the name of the status code at a place of Calls.Handled.
+func CodeName(i int) string { return codes.Code(i).String() }
+
 // callBounds are those of grpc_server_handling_seconds: 5 ms to 10 s.
 func callBounds() []int64 {
 	ms := []int64{5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000}
