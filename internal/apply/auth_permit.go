@@ -8,8 +8,8 @@ import (
 // entry is applied, and before it is proposed. What they allow is part of the replicated format. Each returns
 // nil when the request is allowed, the judge's refusal, or an error of keys.
 
-// LeaseKeys reads which keys hang on a lease; none when it is not there.
-type LeaseKeys func(id int64) ([][]byte, error)
+// LeaseKeys finds the first key at or after from that hangs on a lease; ok is false when there is none, or no lease.
+type LeaseKeys func(id int64, from []byte) (key []byte, ok bool, err error)
 
 // PermitRange asks for what a range reads.
 func PermitRange(j *auth.Judge, r *Range) error { return j.Read(r.Key, r.RangeEnd) }
@@ -79,27 +79,43 @@ func permitOp(j *auth.Judge, op *Op, keys LeaseKeys) error {
 
 // PermitLeaseWrite asks for writing every key on a lease.
 func PermitLeaseWrite(j *auth.Judge, id int64, keys LeaseKeys) error {
-	return permitLease(j, id, keys, j.Write)
+	return permitLease(j, id, keys, j.Write, j.WritableUntil)
 }
 
 // PermitLeaseRead asks for reading every key on a lease.
 func PermitLeaseRead(j *auth.Judge, id int64, keys LeaseKeys) error {
-	return permitLease(j, id, keys, j.Read)
+	return permitLease(j, id, keys, j.Read, j.ReadableUntil)
 }
 
-// permitLease asks for every key on a lease. Root need not know them, nor the newest auth revision, as in etcd.
-func permitLease(j *auth.Judge, id int64, keys LeaseKeys, ask func(key, end []byte) error) error {
+// PermitKeysRead asks for reading keys that hang on some lease, as PermitLeaseRead does.
+func PermitKeysRead(j *auth.Judge, keys [][]byte) error {
 	if j.Admin() == nil {
 		return nil
 	}
-	all, err := keys(id)
-	if err != nil {
-		return err
+	for _, key := range keys {
+		if err := j.Read(key, nil); err != nil {
+			return err
+		}
 	}
-	for _, key := range all {
+	return nil
+}
+
+// permitLease asks for every key on a lease. Root need not know them, nor the newest auth revision, as in etcd. Keys are passed
+// over up to the end of the permitted range that the last one is in: what it costs goes with the ranges, not with the keys.
+func permitLease(j *auth.Judge, id int64, keys LeaseKeys, ask func(key, end []byte) error, until func(key []byte) []byte) error {
+	if j.Admin() == nil {
+		return nil
+	}
+	from := []byte{}
+	for from != nil {
+		key, ok, err := keys(id, from)
+		if err != nil || !ok {
+			return err
+		}
 		if err := ask(key, nil); err != nil {
 			return err
 		}
+		from = until(key)
 	}
 	return nil
 }
@@ -138,11 +154,11 @@ func (g *group) permitted(h Header, cmd Command, raw []byte) error {
 }
 
 // leaseKeys is LeaseKeys as the group sees it.
-func (g *group) leaseKeys(id int64) ([][]byte, error) {
+func (g *group) leaseKeys(id int64, from []byte) (key []byte, ok bool, err error) {
 	if !g.leases().Exists(id) {
-		return nil, nil
+		return nil, false, nil
 	}
-	return g.leases().Keys(id)
+	return g.leases().First(id, from)
 }
 
 // parseLeaseRevoke returns the id in an encoded LeaseRevokeRequest.

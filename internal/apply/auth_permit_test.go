@@ -229,7 +229,7 @@ func TestATransactionIsPermittedWhenAllItTouchesIs(t *testing.T) {
 	t.Parallel()
 	l := secured(t)
 	j := l.users.Judge(auth.Subject{User: "u", Revision: l.users.Revision()})
-	keys := func(id int64) ([][]byte, error) { return l.leases.Keys(l.db, id) }
+	keys := func(id int64, from []byte) ([]byte, bool, error) { return l.leases.First(l.db, id, from) }
 	rapid.Check(t, func(rt *rapid.T) {
 		var list []touched
 		x := flat(rt, 3, &list)
@@ -255,4 +255,27 @@ func TestATransactionIsPermittedWhenAllItTouchesIs(t *testing.T) {
 			rt.Fatalf("got %v, want %v; it touches %s", got, want, fmt.Sprint(list))
 		}
 	})
+}
+
+func TestALeaseOfManyKeysCostsNoMoreThanTheRangesOfItsUser(t *testing.T) {
+	t.Parallel()
+	l := secured(t)
+	for i := range 500 {
+		for _, key := range []string{"w/%03d", "b/%03d"} {
+			l.check(l.as("u", CommandPut, &etcdserverpb.PutRequest{Key: fmt.Appendf(nil, key, i), Lease: 7}).Err)
+		}
+	}
+	j := l.users.Judge(auth.Subject{User: "u", Revision: l.users.Revision()})
+	searches := 0
+	keys := func(id int64, from []byte) ([]byte, bool, error) {
+		searches++
+		return l.leases.First(l.db, id, from)
+	}
+	if err := PermitLeaseWrite(&j, 7, keys); err != nil || searches != 3 {
+		t.Errorf("to write: %v, after %d searches; want one for each of two ranges, and one behind them", err, searches)
+	}
+	searches = 0
+	if err := PermitLeaseRead(&j, 7, keys); !errors.Is(err, auth.ErrPermissionDenied) || searches != 2 {
+		t.Errorf("to read: %v, after %d searches", err, searches)
+	}
 }

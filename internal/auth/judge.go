@@ -58,6 +58,25 @@ func (j *Judge) Write(key, end []byte) error {
 	return j.decide(key, end, func(m *merged) *permitted { return &m.write })
 }
 
+// ReadableUntil returns the end of the permitted range that holds a key, nil for one that has no end. REQUIRES: the
+// subject may read the key.
+func (j *Judge) ReadableUntil(key []byte) []byte {
+	return j.until(key, func(m *merged) *permitted { return &m.read })
+}
+
+// WritableUntil is ReadableUntil for writing.
+func (j *Judge) WritableUntil(key []byte) []byte {
+	return j.until(key, func(m *merged) *permitted { return &m.write })
+}
+
+func (j *Judge) until(key []byte, of func(*merged) *permitted) []byte {
+	if !j.enabled || j.root {
+		return nil
+	}
+	r := of(j.merged).ranges
+	return r[r.at(key)].end
+}
+
 func (j *Judge) decide(key, end []byte, of func(*merged) *permitted) error {
 	switch {
 	case !j.enabled:

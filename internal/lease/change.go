@@ -186,14 +186,10 @@ func (c *Change) Keys(id int64) ([][]byte, error) {
 // stored appends those of the lease's n keys on disk that the group has not taken off. It does not look behind the last
 // one, where there may be nothing but what was deleted for a long way.
 func (c *Change) stored(keys [][]byte, id, n int64) ([][]byte, error) {
-	if c.it == nil {
-		lower, upper := storage.SpaceBounds(storage.SpaceAttachments)
-		it, err := c.t.db.NewIter(&storage.IterOptions{LowerBound: lower, UpperBound: upper})
-		if err != nil {
-			return nil, fmt.Errorf("read the keys of a lease: %w", err)
-		}
-		c.it = it
+	if err := c.iterator(); err != nil {
+		return nil, err
 	}
+	c.it.SetBounds(attachmentBounds(id))
 	c.buf = appendAttachmentKey(c.buf[:0], id, nil)
 	for i := range n {
 		if ok := i == 0 && c.it.SeekGE(c.buf) || i > 0 && c.it.Next(); !ok {

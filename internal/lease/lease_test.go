@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -80,7 +81,28 @@ func (l *lab) keys(c *Change, id int64) string {
 	l.Helper()
 	keys, err := c.Keys(id)
 	l.check(err)
+	l.walk(keys, func(from []byte) ([]byte, bool, error) { return c.First(id, from) })
 	return join(keys)
+}
+
+// walk finds keys one after the other by First.
+func (l *lab) walk(keys [][]byte, first func(from []byte) ([]byte, bool, error)) {
+	l.Helper()
+	from := []byte{}
+	for _, want := range keys {
+		got, ok, err := first(from)
+		l.check(err)
+		if !ok || !bytes.Equal(got, want) {
+			l.Errorf("the first key from %q on is %q, %t; want %q", from, got, ok, want)
+		}
+		if again, _, err := first(got); err != nil || !bytes.Equal(again, want) {
+			l.Errorf("the first key from %q on is %q, %v", got, again, err)
+		}
+		from = append(got, 0)
+	}
+	if got, ok, err := first(from); ok || err != nil {
+		l.Errorf("behind the last key is %q, %v", got, err)
+	}
 }
 
 func join(keys [][]byte) string {
@@ -98,6 +120,7 @@ func (l *lab) text() string {
 	for x := range l.table.All {
 		keys, err := l.table.Keys(l.db, x.ID)
 		l.check(err)
+		l.walk(keys, func(from []byte) ([]byte, bool, error) { return l.table.First(l.db, x.ID, from) })
 		if n := l.table.KeyCount(x.ID); n != int64(len(keys)) {
 			l.Errorf("lease %d has %d keys and counts %d", x.ID, len(keys), n)
 		}

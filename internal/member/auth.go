@@ -42,13 +42,13 @@ func (m *Member) itself() auth.Subject {
 	return auth.Subject{User: auth.Root, Revision: m.Accounts().Revision()}
 }
 
-// LeaseKeys returns the keys on a lease, sorted; none when it is not there.
-func (m *Member) LeaseKeys(id int64) (keys [][]byte, err error) {
+// FirstLeaseKey returns the first key at or after from that hangs on a lease; ok is false when there is none.
+func (m *Member) FirstLeaseKey(id int64, from []byte) (key []byte, ok bool, err error) {
 	err = m.held(func(g *generation) (err error) {
-		keys, err = g.leases.Keys(g.db, id)
+		key, ok, err = g.leases.First(g.db, id, from)
 		return err
 	})
-	return keys, err
+	return key, ok, err
 }
 
 // tokenKeeper tells who has a token, and makes them.

@@ -21,8 +21,8 @@ type GateMember interface {
 	Identify(ctx context.Context, token string) (auth.Subject, error)
 	// ReadBarrier is as in KVMember.
 	ReadBarrier(ctx context.Context) error
-	// LeaseKeys returns the keys on a lease.
-	LeaseKeys(id int64) ([][]byte, error)
+	// FirstLeaseKey finds the first key at or after from that hangs on a lease.
+	FirstLeaseKey(id int64, from []byte) (key []byte, ok bool, err error)
 }
 
 // Gate decides what clients may do. Each request passes it before anything is proposed or read for it: by the rule of its method
@@ -135,7 +135,9 @@ func (a *admitted) settled(ctx context.Context) (bool, error) {
 }
 
 // leaseKeys is apply.LeaseKeys of what is applied. It is not called without a gate: everything is allowed then.
-func (g *Gate) leaseKeys(id int64) ([][]byte, error) { return g.member.LeaseKeys(id) }
+func (g *Gate) leaseKeys(id int64, from []byte) (key []byte, ok bool, err error) {
+	return g.member.FirstLeaseKey(id, from)
+}
 
 // Watch says whether the client of ctx may watch a range: it is WatchOptions.Authorize.
 func (g *Gate) Watch(ctx context.Context, key, end []byte) error {
@@ -162,9 +164,7 @@ func (g *Gate) Lease(ctx context.Context, id int64, access LeaseAccess) (context
 
 // LeaseKeys says whether the client of ctx may read keys: it is Lease.PermitKeys.
 func (g *Gate) LeaseKeys(ctx context.Context, keys [][]byte) error {
-	_, err := g.admit(ctx, func(j *auth.Judge) error {
-		return apply.PermitLeaseRead(j, 0, func(int64) ([][]byte, error) { return keys, nil })
-	})
+	_, err := g.admit(ctx, func(j *auth.Judge) error { return apply.PermitKeysRead(j, keys) })
 	return err
 }
 
