@@ -13,9 +13,9 @@ import (
 )
 
 // ForceNewCluster makes a cluster of one of the data of a member whose cluster has lost its majority for good
-// (--force-new-cluster): entries above the commit that was recovered are dropped, and the log goes on with the removal of all
-// other members. It opens the member as Open does, talks to nobody, and closes it again; Open must follow. The steps and what a
-// crash leaves stand in docs/decisions/recovery.md.
+// (--force-new-cluster): all that is in its log counts as committed, and the log goes on with the removal of all other members. It
+// opens the member as Open does, talks to nobody, and closes it again; Open must follow. The steps and what a crash leaves stand
+// in docs/decisions/recovery.md.
 //
 // For a member that is alone already it does nothing. It fails with ErrRemoved for one that was removed, and wraps ErrRefused for
 // one that knows of no members; then nothing was changed.
@@ -54,8 +54,8 @@ func (m *Member) replay() {
 	}
 }
 
-// forceAlone ends the log at the applied index and removes all others there. REQUIRES: the node was stopped, with all that is
-// known to be committed applied.
+// forceAlone commits what is in the log and removes all others behind it. REQUIRES: the node was stopped, with all that is known to
+// be committed applied.
 func (m *Member) forceAlone() error {
 	g := m.gen.Load()
 	if g.members.IsRemoved(m.self()) {
@@ -70,20 +70,47 @@ func (m *Member) forceAlone() error {
 		m.cfg.Logger.Info("this member is a cluster of one already; nothing is forced", "member", self.ID.String())
 		return nil
 	}
-	applied := m.node.Applied()
-	term := m.log.HardState().Term + 1
-	changes, err := changesToBeAlone(g.members.Members(), self, applied+1, term)
+	committed, last := m.node.Applied(), m.log.LastIndex()
+	tail, err := m.withoutChanges(committed+1, last)
 	if err != nil {
 		return err
 	}
-	dropped := m.log.LastIndex() - applied
-	next := raftlog.HardState{Term: term, Vote: uint64(self.ID), Commit: applied + uint64(len(changes))}
-	if err := m.log.Append(&next, changes, true); err != nil {
+	term := m.log.HardState().Term + 1
+	changes, err := changesToBeAlone(g.members.Members(), self, last+1, term)
+	if err != nil {
+		return err
+	}
+	next := raftlog.HardState{Term: term, Vote: uint64(self.ID), Commit: last + uint64(len(changes))}
+	if err := m.log.Append(&next, append(tail, changes...), true); err != nil {
 		return fmt.Errorf("begin a new cluster: %w", err)
 	}
 	m.cfg.Logger.Warn("this member was made a cluster of one", "member", self.ID.String(), "members-removed", g.members.Len()-1,
-		"uncommitted-entries-dropped", dropped, "index", applied)
+		"known-committed", committed, "taken-as-committed", last)
 	return nil
+}
+
+// forceReadBytes is about how much of the log is looked through at a time.
+const forceReadBytes = 4 << 20
+
+// withoutChanges looks through the entries from first to last. When there are changes of the membership among them it returns all
+// from the first of those on, each change replaced by an empty entry; otherwise nothing.
+func (m *Member) withoutChanges(first, last uint64) (out []*raftpb.Entry, err error) {
+	for next := first; next <= last; {
+		es, err := m.log.Entries(next, last+1, forceReadBytes)
+		if err != nil {
+			return nil, fmt.Errorf("read entry %d of the log: %w", next, err)
+		}
+		for _, e := range es {
+			if e.GetType() != raftpb.EntryNormal {
+				e = &raftpb.Entry{Type: raftpb.EntryNormal.Enum(), Term: e.Term, Index: e.Index}
+				out = append(out, e)
+			} else if len(out) > 0 {
+				out = append(out, e)
+			}
+		}
+		next += uint64(len(es))
+	}
+	return out, nil
 }
 
 // changesToBeAlone returns the entries, from an index on, that leave self as the only member, and a voter.

@@ -14,8 +14,8 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 )
 
-// withoutMajority returns the disk of a member that has k=v and lost=x, the second of which is in its log alone: the voter that
-// was added before never ran. It was killed. With it comes the id of the other one.
+// withoutMajority returns the disk of a member that has k=v, and in its log alone late=x, another member's addition and
+// later=y: the voter that was added before never ran. It was killed. With it comes the id of that other one.
 func withoutMajority(t *testing.T) (*vfs.MemFS, cluster.ID) {
 	t.Helper()
 	disk := vfs.NewCrashableMem()
@@ -32,12 +32,22 @@ func withoutMajority(t *testing.T) (*vfs.MemFS, cluster.ID) {
 		t.Fatalf("adding a member: decided %v, error %v", ok, r.Err)
 	}
 	last := m.log.LastIndex()
-	if _, err := m.Begin(apply.CommandPut, putRequest(t, "lost", "x")); err != nil {
-		t.Fatal(err)
+	third := cluster.Member{ID: 6, PeerURLs: []string{"http://127.0.0.1:12"}}
+	for _, begin := range []func() error{
+		func() error { _, err := m.Begin(apply.CommandPut, putRequest(t, "late", "x")); return err },
+		func() error {
+			_, err := m.BeginChange(raftpb.ConfChangeAddNode, &cluster.ConfChangeContext{Member: third})
+			return err
+		},
+		func() error { _, err := m.Begin(apply.CommandPut, putRequest(t, "later", "y")); return err },
+	} {
+		if err := begin(); err != nil {
+			t.Fatal(err)
+		}
+		step(m)
 	}
-	step(m)
-	if m.log.LastIndex() != last+1 || m.node.Applied() != last {
-		t.Fatal("the put is not in the log alone")
+	if m.log.LastIndex() != last+3 || m.node.Applied() != last {
+		t.Fatal("what came last is not in the log alone")
 	}
 	left := copyOf(disk)
 	stop(t, m)
@@ -57,8 +67,8 @@ func TestAMemberBecomesAClusterOfOne(t *testing.T) {
 	cfg := configOf(t, disk, alone)
 	mustForce(t, cfg)
 	m := start(t, cfg)
-	if got := get(t, m, "k") + get(t, m, "lost"); got != "v" {
-		t.Errorf("got %q, want what was committed", got)
+	if got := get(t, m, "k") + get(t, m, "late") + get(t, m, "later"); got != "vxy" {
+		t.Errorf("got %q, want all that was in the log", got)
 	}
 	if m.Members().Len() != 1 || !m.Members().IsRemoved(other) {
 		t.Errorf("the members are %v", m.Members().Members())
@@ -120,7 +130,7 @@ func TestACrashAnywhereInForcingLeavesAWholeMember(t *testing.T) {
 		stop(t, m)
 		mustForce(t, cfg)
 		m = start(t, cfg)
-		if m.Members().Len() != 1 || get(t, m, "k") != "v" || get(t, m, "lost") != "" {
+		if m.Members().Len() != 1 || get(t, m, "k") != "v" || get(t, m, "later") != "y" {
 			t.Errorf("after a crash the members are %v, k is %q", m.Members().Members(), get(t, m, "k"))
 		}
 		stop(t, m)
