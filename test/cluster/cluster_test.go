@@ -46,7 +46,7 @@ func newClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
 	var initial []string
 	for _, binary := range programs {
 		m := c.make()
-		m.binary = binary
+		m.runs(binary)
 		initial = append(initial, m.name+"="+m.peer)
 		m.state = "new"
 	}
@@ -212,7 +212,7 @@ func (c *cluster) add(at *member, learner bool) *member {
 func (c *cluster) addAs(at *member, binary string, learner bool) *member {
 	c.Helper()
 	m := c.make()
-	m.binary = binary
+	m.runs(binary)
 	var resp *clientv3.MemberAddResponse
 	c.eventually("the addition of a member", func() (ok bool) {
 		var err error

@@ -15,4 +15,9 @@
 // make one cluster:
 //
 //	go test ./test/cluster -other /usr/bin/etcd -others 1
+//
+// The tests of mixed clusters need the programs of etcd 3.6 and 3.7, which test/etcd36 and test/etcd37 build, and are skipped
+// without them:
+//
+//	go -C test/etcd37 build -o /tmp/etcd37 . && go test ./test/cluster -run Mixed -args -etcd37 /tmp/etcd37
 package cluster

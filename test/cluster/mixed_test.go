@@ -1,59 +1,247 @@
 package cluster
 
 import (
+	"flag"
 	"fmt"
-	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// TestSnapshotsBetweenTheKinds has a member of each kind bring a member of the other kind up to date, by a snapshot. It needs
-// -other.
-func TestSnapshotsBetweenTheKinds(t *testing.T) {
-	t.Parallel()
-	if *otherFlag == "" {
-		t.Skip("it needs -other, a program of etcd")
+// etcds are the programs of etcd that clusters are mixed with, by release; test/etcd36 and test/etcd37 build them.
+var etcds = map[string]*string{
+	"3.6": flag.String("etcd36", "", "the program of etcd 3.6, for mixed clusters"),
+	"3.7": flag.String("etcd37", "", "the program of etcd 3.7, for mixed clusters"),
+}
+
+// corruptionChecks are on at members of etcd: any difference of the keys raises an alarm.
+var corruptionChecks = []string{
+	"--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true", "--corrupt-check-time=2s", "--compact-hash-check-time=1s",
+}
+
+// runs says which program serves the member.
+func (m *member) runs(binary string) {
+	m.binary = binary
+	for _, etcd := range etcds {
+		if binary == *etcd {
+			m.extra = append(slices.Clone(m.extra), corruptionChecks...)
+		}
 	}
-	if _, err := exec.LookPath(*otherFlag); err != nil {
-		t.Fatal(err)
-	}
-	kinds := map[string]struct{ from, to, sent string }{
-		"from ours to theirs": {program, *otherFlag, "sent a snapshot"},
-		"from theirs to ours": {*otherFlag, program, "received a snapshot"},
-	}
-	for name, k := range kinds {
-		t.Run(name, func(t *testing.T) {
+}
+
+// eachEtcd runs a test with each release of etcd that is there, and skips the others by name.
+func eachEtcd(t *testing.T, run func(t *testing.T, etcd string)) {
+	t.Helper()
+	for release, etcd := range etcds {
+		t.Run("etcd "+release, func(t *testing.T) {
 			t.Parallel()
-			c := newClusterOf(t, []string{k.from}, "--snapshot-count", "50", "--snapshot-catchup-entries", "5")
-			first := c.members[0]
-			c.fill(first)
-			first.stop(t)
-			first.start(t) // which cuts our log
-			c.fill(first)
-			x := c.addAs(first, k.to, false)
-			log := first.process.Log
-			if k.to == program {
-				log = x.process.Log
+			if *etcd == "" {
+				t.Skipf("it needs the program of etcd %s: go test ./test/cluster -run Mixed -args -etcd%s PROGRAM", release,
+					strings.ReplaceAll(release, ".", ""))
 			}
-			if !strings.Contains(log.String(), k.sent) {
-				t.Errorf("no snapshot was sent")
-			}
-			c.fill(x)
-			c.checkEqual()
-			c.checkLeasesAgree()
-			// It is as good as the one before: it goes on alone.
-			c.remove(x, first)
-			first.waitEnd(t)
-			c.leader()
-			c.fill(x)
-			c.checkEqual()
-			x.stop(t)
-			x.start(t)
-			c.fill(x)
+			run(t, *etcd)
 		})
 	}
+}
+
+// TestMixedClusters has two members of one kind and one of the other, each kind leading in its turn.
+func TestMixedClusters(t *testing.T) {
+	t.Parallel()
+	eachEtcd(t, func(t *testing.T, etcd string) {
+		for name, programs := range map[string][]string{
+			"two of ours": {program, program, etcd},
+			"one of ours": {program, etcd, etcd},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				c := newClusterOf(t, programs)
+				for _, leader := range []*member{c.members[2], c.members[0]} {
+					c.moveTo(leader)
+					for _, m := range c.members {
+						c.fill(m)
+					}
+					c.renewAndEnd(leader)
+					c.alarm(c.members[0], c.members[2])
+					c.alarm(c.members[2], c.members[0])
+					c.checkEqual()
+					c.checkLeasesAgree()
+				}
+				c.moveTo(c.members[2])
+				c.awaitCompactHashCheck(c.members[2])
+				for _, m := range c.members { // each one restarts; those of etcd compare their content with the others' then
+					m.stop(t)
+					m.start(t)
+					c.fill(m)
+				}
+				c.checkEqual()
+				c.checkNoAlarm()
+			})
+		}
+	})
+}
+
+// moveTo makes a member the leader.
+func (c *cluster) moveTo(m *member) {
+	c.Helper()
+	c.eventually(m.name+" as the leader", func() bool {
+		l := c.leader()
+		if l == m {
+			return true
+		}
+		_, err := c.client(l).MoveLeader(c.within(), m.id)
+		return err == nil && c.leader() == m
+	})
+}
+
+// renewAndEnd grants leases at each member, renews them at all others, and lets one end.
+func (c *cluster) renewAndEnd(leader *member) {
+	c.Helper()
+	for _, at := range c.members {
+		g, err := c.client(at).Grant(c.within(), 2000)
+		if err != nil {
+			c.Fatal(err)
+		}
+		key := "lease/" + at.name
+		if _, err := c.client(at).Put(c.within(), key, "v", clientv3.WithLease(g.ID)); err != nil {
+			c.Fatal(err)
+		}
+		for _, m := range c.members {
+			if r, err := c.client(m).KeepAliveOnce(c.within(), g.ID); err != nil || r.TTL != 2000 {
+				c.Errorf("renewing at %s a lease of %s under %s: %v", m.name, at.name, leader.name, err)
+			}
+			if r, err := c.client(m).TimeToLive(c.within(), g.ID, clientv3.WithAttachedKeys()); err != nil || len(r.Keys) != 1 || r.TTL < 1000 {
+				c.Errorf("the time of a lease of %s, asked at %s under %s: %v, %v", at.name, m.name, leader.name, r, err)
+			}
+		}
+		if _, err := c.client(at).Revoke(c.within(), g.ID); err != nil {
+			c.Fatal(err)
+		}
+	}
+	short, err := c.client(c.members[0]).Grant(c.within(), 2)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if _, err := c.client(c.members[2]).Put(c.within(), "short", "v", clientv3.WithLease(short.ID)); err != nil {
+		c.Fatal(err)
+	}
+	for _, m := range c.members {
+		c.eventually("the end of a lease at "+m.name, func() bool {
+			r, err := c.client(m).Get(c.within(), "short")
+			return err == nil && r.Count == 0
+		})
+	}
+}
+
+// alarm raises NOSPACE at one member, which must count at all, and lowers it at another one.
+func (c *cluster) alarm(raise, lower *member) {
+	c.Helper()
+	at := etcdserverpb.NewMaintenanceClient(c.client(raise).ActiveConnection())
+	alarm := &etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: raise.id, Alarm: etcdserverpb.AlarmType_NOSPACE}
+	if _, err := at.Alarm(c.within(), alarm); err != nil {
+		c.Fatalf("raising an alarm at %s: %v", raise.name, err)
+	}
+	for _, m := range c.members {
+		if _, err := c.client(m).Get(c.within(), "x"); err != nil { // all that was before is applied here
+			c.Fatal(err)
+		}
+		if _, err := c.client(m).Put(c.within(), "alarm", "v"); err == nil || !strings.Contains(err.Error(), "database space exceeded") {
+			c.Errorf("%s has raised an alarm, a put at %s got %v", raise.name, m.name, err)
+		}
+	}
+	if _, err := c.client(lower).AlarmDisarm(c.within(), &clientv3.AlarmMember{MemberID: raise.id, Alarm: etcdserverpb.AlarmType_NOSPACE}); err != nil {
+		c.Fatalf("lowering an alarm at %s: %v", lower.name, err)
+	}
+	for _, m := range c.members {
+		if _, err := c.client(m).Get(c.within(), "x"); err != nil {
+			c.Fatal(err)
+		}
+		if _, err := c.client(m).Put(c.within(), "alarm", m.name); err != nil {
+			c.Errorf("%s has lowered an alarm, a put at %s got %v", lower.name, m.name, err)
+		}
+	}
+}
+
+// awaitCompactHashCheck waits until a leader of etcd has compared the hashes of a compaction with those of all others.
+func (c *cluster) awaitCompactHashCheck(leader *member) {
+	c.Helper()
+	c.eventually("a comparison of compactions", func() bool {
+		r, err := c.client(leader).Put(c.within(), "compacted", "v")
+		if err != nil {
+			return false
+		}
+		c.client(leader).Compact(c.within(), r.Header.Revision) // it may come too soon after a leader was lost: then again
+		return strings.Contains(leader.process.Log.String(), "finished compaction hash check")
+	})
+}
+
+// checkNoAlarm checks that nobody has found a difference.
+func (c *cluster) checkNoAlarm() {
+	c.Helper()
+	for _, m := range c.members {
+		if l, err := c.client(m).AlarmList(c.within()); err != nil || len(l.Alarms) > 0 {
+			c.Errorf("the alarms at %s: %v, %v", m.name, l, err)
+		}
+	}
+}
+
+// TestMixedSnapshots has a member of each kind bring a member of the other kind up to date, by a snapshot.
+func TestMixedSnapshots(t *testing.T) {
+	t.Parallel()
+	eachEtcd(t, func(t *testing.T, etcd string) {
+		kinds := map[string]struct{ from, to, sent string }{
+			"from ours to theirs": {program, etcd, "sent a snapshot"},
+			"from theirs to ours": {etcd, program, "received a snapshot"},
+		}
+		for name, k := range kinds {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				snapshotBetween(t, k.from, k.to, k.sent)
+			})
+		}
+	})
+}
+
+// snapshotBetween has a member of one kind fall behind two of the other, which have cut their logs when it comes back.
+func snapshotBetween(t *testing.T, from, to, sent string) {
+	t.Helper()
+	c := newClusterOf(t, []string{from, from, to}, "--snapshot-count", "50", "--snapshot-catchup-entries", "5")
+	x := c.members[2]
+	c.fill(x)
+	x.stop(t)
+	before := c.others(x)
+	for _, m := range before {
+		c.fill(m)
+		m.stop(t)
+		m.start(t) // which cuts our log
+	}
+	c.leader(before...)
+	c.fill(before[0])
+	x.start(t)
+	c.fill(x)
+	c.eventually("a snapshot", func() bool {
+		for _, m := range c.members {
+			if strings.Contains(m.process.Log.String(), sent) {
+				return true
+			}
+		}
+		return false
+	})
+	c.checkEqual()
+	c.checkLeasesAgree()
+	// It is as good as the others: it goes on alone.
+	for _, m := range before {
+		c.moveTo(x)
+		c.remove(x, m)
+		m.waitEnd(t)
+	}
+	c.fill(x)
+	x.stop(t)
+	x.start(t)
+	c.fill(x)
+	c.checkNoAlarm()
 }
 
 // fill does a bit of everything at a member.

@@ -87,6 +87,13 @@ func (p *Process) WaitFor(text string) bool {
 	return p.Log.waitFor(ctx, text, p.ended)
 }
 
+// WaitForOutput is WaitFor for what goes to stdout.
+func (p *Process) WaitForOutput(text string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return p.Output.waitFor(ctx, text, p.ended)
+}
+
 // WaitReady waits until the server serves clients, and fails the test when it does not.
 func (p *Process) WaitReady(tb testing.TB) {
 	tb.Helper()
