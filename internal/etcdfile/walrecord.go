@@ -30,7 +30,7 @@ const (
 	walSector = 512
 	// walRecordMax bounds a record, whatever the size of its file.
 	walRecordMax    = 1 << 30
-	walBufferBytes  = 1 << 20
+	walBufferBytes  = 128 << 10
 	walLengthMask   = 1<<56 - 1
 	walPaddingShift = 56
 	walPaddingMask  = 7
@@ -42,9 +42,12 @@ var errTorn = errors.New("a record is cut off")
 // walReading is a log while it is read.
 type walReading struct {
 	to              WALReader
+	from            *bufio.Reader
 	seq             uint64
 	crc             uint32 // over all data so far
 	begun           bool   // a checksum was read
+	named           bool   // and then, in the same file, whose it is
+	term, commit    uint64 // of the last hard state
 	identified      bool
 	member, cluster uint64
 }
@@ -60,7 +63,11 @@ func (w *walReading) file(ctx context.Context, path string, last bool) (err erro
 	if err != nil {
 		return fmt.Errorf("read the write-ahead log: %w", err)
 	}
-	r := &walFile{from: bufio.NewReaderSize(f, walBufferBytes), size: info.Size()}
+	if w.from == nil {
+		w.from = bufio.NewReaderSize(f, walBufferBytes)
+	}
+	w.from.Reset(f)
+	r := &walFile{from: w.from, size: info.Size()}
 	for n := 1; ; n++ {
 		if n%contextEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -224,7 +231,7 @@ func (w *walReading) take(rec walRecord) error {
 		if w.begun && rec.crc != w.crc {
 			return damagedf("the file begins with the checksum %08x, the one before it ends with %08x", rec.crc, w.crc)
 		}
-		w.crc, w.begun = rec.crc, true
+		w.crc, w.begun, w.named = rec.crc, true, false
 		return nil
 	}
 	if !w.begun {
@@ -238,13 +245,18 @@ func (w *walReading) take(rec walRecord) error {
 		return damagedf("the checksum is %08x and should be %08x", sum, rec.crc)
 	}
 	w.crc = sum
+	// The checksum leaves the type out: what can be checked of it is.
+	if !w.named && rec.kind != walIdentity {
+		return damagedf("the file does not say whose it is before a record of type %d", rec.kind)
+	}
 	switch rec.kind {
 	case walIdentity:
+		w.named = true
 		return w.identity(rec.data)
 	case walEntry:
 		return decodeTo(rec.data, &raftpb.Entry{}, w.to.Entry)
 	case walHardState:
-		return decodeTo(rec.data, &raftpb.HardState{}, w.to.HardState)
+		return decodeTo(rec.data, &raftpb.HardState{}, w.hardState)
 	case walSnapshot:
 		return w.snapshot(rec.data)
 	}
@@ -260,6 +272,18 @@ func decodeTo[M proto.Message](data []byte, m M, to func(M) error) error {
 		return damagedf("it cannot be decoded: %v", err)
 	}
 	return to(m)
+}
+
+// hardState gives a hard state on, whose numbers only grow.
+func (w *walReading) hardState(hs *raftpb.HardState) error {
+	if hs.GetTerm() < w.term || hs.GetCommit() < w.commit {
+		return damagedf("a hard state of term %d and commit %d follows one of %d and %d", hs.GetTerm(), hs.GetCommit(), w.term, w.commit)
+	}
+	w.term, w.commit = hs.GetTerm(), hs.GetCommit()
+	if w.to.HardState == nil {
+		return nil
+	}
+	return w.to.HardState(hs)
 }
 
 func (w *walReading) identity(data []byte) error {
