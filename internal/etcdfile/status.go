@@ -175,3 +175,20 @@ func CheckSum(path string) (err error) {
 	}
 	return nil
 }
+
+// AppendSum puts the SHA-256 of a database behind it, as a client ends a snapshot, and syncs the file.
+func AppendSum(path string) (err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("read the database %s: %w", path, err)
+	}
+	if _, err := f.Write(h.Sum(nil)); err != nil {
+		return fmt.Errorf("write the checksum of %s: %w", path, err)
+	}
+	return f.Sync()
+}

@@ -122,7 +122,7 @@ var fences = []fence{
 	{"go.etcd.io/etcd/server", nil, false, "etcd's server is what we replace"},
 	{"go.etcd.io/etcd/etcdctl", nil, false, "etcdctl is what we replace"},
 	{"go.etcd.io/etcd/etcdutl", nil, false, "etcdutl is what we replace"},
-	{"go.etcd.io/etcd/client/v3", []string{"internal/ctl", "internal/proxy", "internal/discovery", "embed"}, true, "members do not speak to each other as clients"},
+	{"go.etcd.io/etcd/client/v3", []string{"internal/ctl", "internal/util", "internal/proxy", "internal/discovery", "embed"}, true, "members do not speak to each other as clients"},
 	{"go.etcd.io/etcd/api/v3/etcdserverpb", aboveApply, false, "the command in an entry goes no deeper than apply"},
 	{"go.etcd.io/etcd/api/v3/v3rpc", grpcRooms, true, "one table in rpc turns errors into statuses"},
 	{"google.golang.org/grpc", grpcRooms, true, "gRPC ends at the services"},

@@ -30,6 +30,7 @@ func (s *session) tree() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(s.snapshotCommand(), s.hashKVCommand(), s.defragCommand(), s.migrateCommand(), s.verifyCommand(),
+		s.backupCommand(), s.restoreCommand(),
 		s.completionCommand(root), s.versionCommand())
 	return root
 }

@@ -50,6 +50,9 @@ func (s *session) verify(ctx context.Context, path, walDir string) error {
 	if there {
 		return s.verifyOurs(ctx, path, walDir)
 	}
+	if points, err := filepath.Glob(filepath.Join(path, "*.point")); err == nil && len(points) > 0 {
+		return s.verifyBackup(ctx, path)
+	}
 	return s.verifyEtcd(ctx, path, walDir)
 }
 

@@ -1,0 +1,395 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+)
+
+var (
+	// ErrDiverged is returned for an increment to a source that is not a later state of the store that was backed up.
+	ErrDiverged = errors.New("this is not a later state of the store in the backup")
+	// ErrBusy is returned when another process writes to the backup.
+	ErrBusy = errors.New("another process writes to this backup")
+)
+
+const (
+	lockName     = "LOCK"
+	incomingName = "incoming.db"
+	incomingInfo = "incoming.json"
+)
+
+// Source is what a point is made of.
+type Source struct {
+	// Cluster is its id in hexadecimal, "" when it is not known.
+	Cluster string
+	// Fetch writes its content to the file at path, as a database of etcd's with its SHA-256 behind it. Nil stands for a
+	// source that is only to be had from an interrupted run.
+	Fetch func(ctx context.Context, path string) error
+}
+
+// Options says how to make a point.
+type Options struct {
+	// Full asks for a full point; the first one is full in any case.
+	Full bool
+	// Now is the time that the point is said to be taken at.
+	Now time.Time
+	// Logger takes what happens.
+	Logger *slog.Logger
+}
+
+// Create adds a point to the backup in dir, which it makes if need be. An interrupted run whose transfer was complete is
+// finished, and nothing is transferred anew. Errors are ErrBusy, ErrDiverged, or wrap ErrInvalid when the parent is damaged.
+func Create(ctx context.Context, dir string, src Source, o Options) (p Point, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Point{}, fmt.Errorf("make the backup's directory: %w", err)
+	}
+	lock, err := lockBackup(dir)
+	if err != nil {
+		return Point{}, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	b := &run{dir: dir, o: o}
+	if err := b.readPoints(); err != nil {
+		return Point{}, err
+	}
+	if err := b.clean(); err != nil {
+		return Point{}, err
+	}
+	in, err := b.fetch(ctx, src)
+	if err != nil {
+		return Point{}, fmt.Errorf("fetch the content: %w", err)
+	}
+	if p, err = b.store(ctx, in); err != nil {
+		return Point{}, fmt.Errorf("store the point: %w", err)
+	}
+	for _, name := range []string{incomingInfo, incomingName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return Point{}, fmt.Errorf("remove what the point was made of: %w", err)
+		}
+	}
+	return p, syncDir(dir)
+}
+
+func lockBackup(dir string) (io.Closer, error) {
+	lock, err := vfs.Default.Lock(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s (%w)", ErrBusy, dir, err)
+	}
+	return lock, nil
+}
+
+// run is one making of a point.
+type run struct {
+	dir    string
+	o      Options
+	points []Point
+	parent *Point // nil: the point will be full
+	number int    // of the point to be
+}
+
+// incoming is what is known of a content that was fetched.
+type incoming struct {
+	Cluster string    `json:"cluster"`
+	Taken   time.Time `json:"taken"`
+}
+
+func (b *run) path(name string) string { return filepath.Join(b.dir, name) }
+
+// readPoints reads what is there and decides on the parent: the last point, unless its manifest is damaged.
+func (b *run) readPoints() (err error) {
+	last := 0
+	b.points, err = Points(b.dir, func(n int, err error) error {
+		last = max(last, n)
+		b.o.Logger.Warn("a point is damaged", "point", n, "error", err)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if n := len(b.points); n > 0 && b.points[n-1].Number > last {
+		b.parent = &b.points[n-1]
+		last = b.parent.Number
+	}
+	if b.o.Full {
+		b.parent = nil
+	}
+	b.number = last + 1
+	return nil
+}
+
+// clean removes what an interrupted run has left, but for a content that was fetched whole.
+func (b *run) clean() error {
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, tempSuffix) || numberOf(name) >= b.number {
+			if err := os.Remove(b.path(name)); err != nil {
+				return fmt.Errorf("remove what an interrupted run left: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// fetch transfers the content, unless an interrupted run has.
+func (b *run) fetch(ctx context.Context, src Source) (in incoming, err error) {
+	text, err := os.ReadFile(b.path(incomingInfo))
+	if err == nil && json.Unmarshal(text, &in) == nil && etcdfile.CheckSum(b.path(incomingName)) == nil &&
+		(src.Cluster == "" || src.Cluster == in.Cluster) && !b.stored(in) {
+		b.o.Logger.Info("going on with the content that an interrupted run has fetched", "taken", in.Taken)
+		return in, nil
+	}
+	if src.Fetch == nil {
+		return in, errors.New("there is no source")
+	}
+	// The description goes first: it must never stand beside another content.
+	for _, name := range []string{incomingInfo, incomingName} {
+		if err := os.Remove(b.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return in, err
+		}
+	}
+	temp := b.path(incomingName + tempSuffix)
+	if err := src.Fetch(ctx, temp); err != nil {
+		return in, errors.Join(err, removeIfThere(temp))
+	}
+	if err := etcdfile.CheckSum(temp); err != nil {
+		return in, err
+	}
+	if err := syncFile(temp); err != nil {
+		return in, err
+	}
+	if err := os.Rename(temp, b.path(incomingName)); err != nil {
+		return in, err
+	}
+	if err := syncDir(b.dir); err != nil {
+		return in, err
+	}
+	in = incoming{Cluster: src.Cluster, Taken: b.o.Now.UTC()}
+	if text, err = json.Marshal(in); err != nil {
+		return in, err
+	}
+	return in, writeFile(b.dir, incomingInfo, text)
+}
+
+// stored tells whether a fetched content is a point already: the run was interrupted when only the content was left to remove.
+func (b *run) stored(in incoming) bool {
+	return slices.ContainsFunc(b.points, func(p Point) bool { return p.Taken.Equal(in.Taken) && p.Cluster == in.Cluster })
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// store makes the point of the fetched content.
+func (b *run) store(ctx context.Context, in incoming) (p Point, err error) {
+	f, err := etcdfile.Open(b.path(incomingName))
+	if err != nil {
+		return Point{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := f.Check(ctx); err != nil {
+		return Point{}, err
+	}
+	meta, err := f.Meta()
+	if err != nil {
+		return Point{}, err
+	}
+	p = Point{Format: format, Number: b.number, Cluster: in.Cluster, Compacted: meta.Compacted(),
+		Index: meta.Index, Term: meta.Term, Taken: in.Taken}
+	if p.Revision, err = f.Revision(); err != nil {
+		return Point{}, err
+	}
+	if b.parent == nil {
+		err = b.storeFull(f, &p)
+	} else {
+		err = b.storeIncrement(ctx, f, &p)
+	}
+	if err != nil {
+		return Point{}, err
+	}
+	text, err := p.encode()
+	if err != nil {
+		return Point{}, err
+	}
+	return p, writeFile(b.dir, nameOf(p.Number, pointSuffix), text)
+}
+
+// storeFull gives the content the point's name.
+func (b *run) storeFull(f *etcdfile.File, p *Point) error {
+	w, err := f.Walk()
+	if err != nil {
+		return err
+	}
+	for {
+		key, _, err := w.Next()
+		if err != nil {
+			return errors.Join(err, w.Close())
+		}
+		if key == nil {
+			break
+		}
+		p.Versions++
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	name := nameOf(p.Number, fullSuffix)
+	// A second name, so that the content is not lost when the manifest is not written.
+	if err := os.Link(b.path(incomingName), b.path(name)); err != nil {
+		if err := os.Rename(b.path(incomingName), b.path(name)); err != nil { // no links on this filesystem
+			return err
+		}
+	}
+	if err := syncDir(b.dir); err != nil {
+		return err
+	}
+	file, err := describe(b.dir, name)
+	p.Files = []File{file}
+	return err
+}
+
+// storeIncrement writes what the content has that the parent has not, and the other way round.
+func (b *run) storeIncrement(ctx context.Context, f *etcdfile.File, p *Point) (err error) {
+	parent := b.parent
+	switch p.Parent = parent.Number; {
+	case p.Cluster != "" && parent.Cluster != "" && p.Cluster != parent.Cluster:
+		return fmt.Errorf("%w: its cluster is %s, that of point %d is %s; make a full point", ErrDiverged, p.Cluster, parent.Number, parent.Cluster)
+	case p.Revision < parent.Revision:
+		return fmt.Errorf("%w: its revision is %d, that of point %d is %d; make a full point", ErrDiverged, p.Revision, parent.Number, parent.Revision)
+	}
+	chain, err := lineage(b.points, parent.Number)
+	if err != nil {
+		return err
+	}
+	before, err := openVersions(b.dir, chain)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, before.close()) }()
+	names := []string{nameOf(p.Number, removedSuffix), nameOf(p.Number, versionsSuffix), nameOf(p.Number, restSuffix)}
+	streams := make([]*streamWriter, len(names))
+	for i, name := range names {
+		if streams[i], err = createStream(b.path(name + tempSuffix)); err != nil {
+			return err // the next run removes them
+		}
+	}
+	d := difference{before: before, parent: parent.Revision, removed: streams[0], added: streams[1]}
+	if err = d.run(ctx, f); err == nil {
+		err = rest(ctx, f, streams[2])
+	}
+	for _, s := range streams {
+		err = errors.Join(err, s.finish())
+	}
+	if err != nil {
+		return err
+	}
+	p.Versions = d.versions
+	for _, name := range names {
+		if err := os.Rename(b.path(name+tempSuffix), b.path(name)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(b.dir); err != nil {
+		return err
+	}
+	for _, name := range names {
+		file, err := describe(b.dir, name)
+		if err != nil {
+			return err
+		}
+		p.Files = append(p.Files, file)
+	}
+	return nil
+}
+
+// rest writes every record but the versions.
+func rest(ctx context.Context, f *etcdfile.File, to *streamWriter) error {
+	return f.Rest(ctx, func(bucket string, key, value []byte) error {
+		return to.put(record{bucket, key, value})
+	})
+}
+
+// difference compares the versions of a content with those of the parent.
+type difference struct {
+	before         versions
+	parent         int64 // its revision
+	removed, added *streamWriter
+	versions       int64
+}
+
+func (d *difference) run(ctx context.Context, f *etcdfile.File) (err error) {
+	w, err := f.Walk()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	old, oldValue, err := d.before.next()
+	for err == nil {
+		key, value, nerr := w.Next()
+		if nerr != nil {
+			return nerr
+		}
+		if key != nil {
+			if d.versions++; d.versions%1024 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		// What the parent has before this one is gone.
+		for err == nil && old != nil && (key == nil || bytes.Compare(old, key) < 0) {
+			if err = d.removed.put(record{bucket: etcdfile.BucketKey, key: old}); err == nil {
+				old, oldValue, err = d.before.next()
+			}
+		}
+		switch {
+		case err != nil || key == nil:
+			return err
+		case bytes.Equal(old, key):
+			if !bytes.Equal(oldValue, value) {
+				return fmt.Errorf("%w: the version %x is another; make a full point", ErrDiverged, key)
+			}
+			old, oldValue, err = d.before.next()
+		default:
+			err = d.add(key, value)
+		}
+	}
+	return err
+}
+
+// add takes a version that the parent does not have.
+func (d *difference) add(key, value []byte) error {
+	at, err := etcdfile.RevisionOf(key)
+	if err != nil {
+		return err
+	}
+	if at <= d.parent {
+		return fmt.Errorf("%w: the parent, at revision %d, does not have its version at %d; make a full point", ErrDiverged, d.parent, at)
+	}
+	return d.added.put(record{etcdfile.BucketKey, key, value})
+}

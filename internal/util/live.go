@@ -1,0 +1,125 @@
+package util
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/ashlar-kv/ashlar/internal/backup"
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+)
+
+// connection is how to reach a running member. Names and meaning are those of the client's flags.
+type connection struct {
+	endpoint, caCert, cert, key string
+	user, password              string
+	skipVerify                  bool
+	dialTimeout                 time.Duration
+}
+
+func (c *connection) define(f *pflag.FlagSet) {
+	f.StringVar(&c.endpoint, "endpoints", "127.0.0.1:2379", "address of one running member")
+	f.StringVar(&c.caCert, "cacert", "", "authorities that the server's certificate is checked with")
+	f.StringVar(&c.cert, "cert", "", "certificate of this client")
+	f.StringVar(&c.key, "key", "", "key of this client's certificate")
+	f.BoolVar(&c.skipVerify, "insecure-skip-tls-verify", false, "do not check the server's certificate (for tests only)")
+	f.StringVar(&c.user, "user", "", "USER:PASSWORD; it needs the role root")
+	f.StringVar(&c.password, "password", "", "password; the whole of --user is then the user's name")
+	f.DurationVar(&c.dialTimeout, "dial-timeout", 5*time.Second, "time limit for reaching the member")
+}
+
+func (c *connection) dial() (*clientv3.Client, error) {
+	if strings.Contains(c.endpoint, ",") {
+		return nil, badArguments("a backup is of one member, and --endpoints names several: %s", c.endpoint)
+	}
+	spec := clientv3.Config{Endpoints: []string{c.endpoint}, DialTimeout: c.dialTimeout, Logger: zap.NewNop(),
+		Username: c.user, Password: c.password}
+	if c.password == "" {
+		spec.Username, spec.Password, _ = strings.Cut(c.user, ":")
+	}
+	if c.caCert != "" || c.cert != "" || c.skipVerify || strings.HasPrefix(c.endpoint, "https://") {
+		spec.TLS = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.skipVerify} //nolint:gosec // asked for by name
+	}
+	if c.caCert != "" {
+		pem, err := os.ReadFile(c.caCert)
+		if err != nil {
+			return nil, err
+		}
+		if spec.TLS.RootCAs = x509.NewCertPool(); !spec.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", c.caCert)
+		}
+	}
+	if c.cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+		if err != nil {
+			return nil, err
+		}
+		spec.TLS.Certificates = []tls.Certificate{pair}
+	}
+	return clientv3.New(spec)
+}
+
+// source asks the member for its cluster, and returns it as a source.
+func (c *connection) source(ctx context.Context) (src backup.Source, err error) {
+	client, err := c.dial()
+	if err != nil {
+		return src, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	ask, cancel := context.WithTimeout(ctx, c.dialTimeout)
+	defer cancel()
+	status, err := client.Status(ask, c.endpoint)
+	if err != nil {
+		return src, fmt.Errorf("ask %s for its cluster: %w", c.endpoint, err)
+	}
+	src.Cluster = cluster.ID(status.Header.GetClusterId()).String()
+	src.Fetch = c.fetch
+	return src, nil
+}
+
+// fetch writes a snapshot of the member to the file at path, as it comes: with its checksum at the end.
+func (c *connection) fetch(ctx context.Context, path string) (err error) {
+	client, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	r, err := client.SnapshotWithVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("ask %s for a snapshot: %w", c.endpoint, err)
+	}
+	defer func() { err = errors.Join(err, r.Snapshot.Close()) }()
+	return writeFrom(ctx, path, r.Snapshot)
+}
+
+// writeFrom writes a new file with what from gives.
+func writeFrom(ctx context.Context, path string, from io.Reader) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := io.Copy(f, from); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return ctx.Err()
+}
+
+func copyTo(ctx context.Context, path, from string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	return writeFrom(ctx, path, in)
+}
