@@ -11,8 +11,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 var (
@@ -47,25 +45,7 @@ func TestLeasesThatAreDueAtOnceEndWhileWritesGoOn(t *testing.T) {
 	due := time.Now().Add(time.Duration(ttl) * time.Second)
 	c = m.connect(t)
 
-	var puts atomic.Int64
-	ctx, stop := context.WithCancel(t.Context())
-	var writers sync.WaitGroup
-	defer writers.Wait()
-	defer stop()
-	for i := range *writersFlag {
-		writers.Go(func() {
-			for n := i; ctx.Err() == nil; n++ {
-				if _, err := c.Put(ctx, loadKey(n%10_000), loadValue(n)); err == nil {
-					puts.Add(1)
-				}
-			}
-		})
-	}
-	usual := rateUntil(t, &puts, due)
-	begun, before := waitBelow(t, c, int64(*leasesFlag)), puts.Load()
-	ended := waitBelow(t, c, 1)
-	took := ended.Sub(begun)
-	rate := float64(puts.Load()-before) / took.Seconds()
+	usual, rate, took := writeWhileLeasesEnd(t, c, int64(*leasesFlag), due)
 	t.Logf("%d leases with a key each: gone after %v; puts of %d clients: %.0f/s before, %.0f/s meanwhile",
 		*leasesFlag, took, *writersFlag, usual, rate)
 	if most := goneWithin * time.Duration(max(*leasesFlag, leasesOfTheGoal)) / leasesOfTheGoal; took > most {
@@ -80,8 +60,32 @@ func TestLeasesThatAreDueAtOnceEndWhileWritesGoOn(t *testing.T) {
 	}
 }
 
+// writeWhileLeasesEnd writes until the keys on leases, count of them, have gone, which are due at a time. It returns the puts a
+// second before and meanwhile, and how long it took from the first that went to the last.
+func writeWhileLeasesEnd(tb testing.TB, c *clientv3.Client, count int64, due time.Time) (usual, rate float64, took time.Duration) {
+	tb.Helper()
+	var puts atomic.Int64
+	ctx, stop := context.WithCancel(tb.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer stop()
+	for i := range *writersFlag {
+		writers.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				if _, err := c.Put(ctx, loadKey(n%10_000), loadValue(n)); err == nil {
+					puts.Add(1)
+				}
+			}
+		})
+	}
+	usual = rateUntil(tb, &puts, due)
+	begun, before := waitBelow(tb, c, count), puts.Load()
+	took = waitBelow(tb, c, 1).Sub(begun)
+	return usual, float64(puts.Load()-before) / took.Seconds(), took
+}
+
 // rateUntil returns the rate of puts from now, or some seconds before a time, until that time.
-func rateUntil(t *testing.T, puts *atomic.Int64, end time.Time) float64 {
+func rateUntil(t testing.TB, puts *atomic.Int64, end time.Time) float64 {
 	t.Helper()
 	const window = 5 * time.Second
 	if wait := time.Until(end) - window; wait > 0 {
@@ -93,7 +97,7 @@ func rateUntil(t *testing.T, puts *atomic.Int64, end time.Time) float64 {
 }
 
 // waitBelow waits until fewer than n keys hang on leases, and returns when it saw that.
-func waitBelow(t *testing.T, c *clientv3.Client, n int64) time.Time {
+func waitBelow(t testing.TB, c *clientv3.Client, n int64) time.Time {
 	t.Helper()
 	for ctx := within(t, time.Minute); ; {
 		if countLeased(t, c) < n {
@@ -107,7 +111,7 @@ func waitBelow(t *testing.T, c *clientv3.Client, n int64) time.Time {
 	}
 }
 
-func countLeased(t *testing.T, c *clientv3.Client) int64 {
+func countLeased(t testing.TB, c *clientv3.Client) int64 {
 	t.Helper()
 	answer, err := c.Get(t.Context(), "leased/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	noError(t, err)
@@ -117,15 +121,22 @@ func countLeased(t *testing.T, c *clientv3.Client) int64 {
 // grantLeases grants the leases 1 to count from many clients.
 func grantLeases(tb testing.TB, m *member, count int, ttl int64) {
 	tb.Helper()
+	grantFrom(tb, m, 1, count, ttl)
+}
+
+// grantFrom grants the leases from first to last from many clients.
+func grantFrom(tb testing.TB, m *member, first, last int, ttl int64) {
+	tb.Helper()
 	const clients = 256
 	var next atomic.Int64
+	next.Store(int64(first) - 1)
 	var failed atomic.Pointer[error]
 	var running sync.WaitGroup
 	for range 8 {
 		leases := etcdserverpb.NewLeaseClient(m.connect(tb).ActiveConnection())
 		for range clients / 8 {
 			running.Go(func() {
-				for id := next.Add(1); id <= int64(count) && failed.Load() == nil; id = next.Add(1) {
+				for id := next.Add(1); id <= int64(last) && failed.Load() == nil; id = next.Add(1) {
 					if _, err := leases.LeaseGrant(tb.Context(), &etcdserverpb.LeaseGrantRequest{ID: id, TTL: ttl}); err != nil {
 						failed.Store(&err)
 					}
@@ -203,54 +214,4 @@ func TestALeaseLastsWhileItsClientKeepsItAlive(t *testing.T) {
 	case <-within(t, time.Minute).Done():
 		t.Fatal("the key stays")
 	}
-}
-
-// BenchmarkLeaseGrant grants leases from many clients.
-func BenchmarkLeaseGrant(b *testing.B) {
-	m := newMember(b)
-	s := m.start(b)
-	before, memoryErr := process.ResidentBytes(s.PID())
-	b.ResetTimer()
-	grantLeases(b, m, b.N, 1_000_000)
-	b.StopTimer()
-	if after, err := process.ResidentBytes(s.PID()); err == nil && memoryErr == nil {
-		b.ReportMetric(float64(after-before)/float64(b.N), "server-bytes/lease")
-	}
-}
-
-// BenchmarkLeaseKeepAlive renews -leases leases over and over on a few streams, many at a time.
-func BenchmarkLeaseKeepAlive(b *testing.B) {
-	m := newMember(b)
-	m.start(b)
-	grantLeases(b, m, *leasesFlag, 1_000_000)
-	const streams, window = 8, 100
-	var next atomic.Int64
-	var running sync.WaitGroup
-	b.ResetTimer()
-	for range streams {
-		stream, err := etcdserverpb.NewLeaseClient(m.connect(b).ActiveConnection()).LeaseKeepAlive(b.Context())
-		noError(b, err)
-		running.Go(func() {
-			sent, received := 0, 0
-			for {
-				if n := next.Add(1); n <= int64(b.N) {
-					if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: n*7919%int64(*leasesFlag) + 1}); err != nil {
-						b.Error(err)
-						return
-					}
-					if sent++; sent-received < window {
-						continue
-					}
-				} else if received == sent {
-					return
-				}
-				if r, err := stream.Recv(); err != nil || r.TTL == 0 {
-					b.Errorf("answer %v, %v", r, err)
-					return
-				}
-				received++
-			}
-		})
-	}
-	running.Wait()
 }
