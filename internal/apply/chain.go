@@ -11,9 +11,10 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
+// ChainVersion names what the chained hash covers and how (docs/format/state.md, "Chained hash").
+const ChainVersion = 1
+
 const (
-	// chainVersion names what the hash covers and how (docs/format/state.md, "Chained hash").
-	chainVersion = 1
 	// epochEntries is after how many entries the chain begins anew. It is part of the format.
 	epochEntries = 1 << 16
 	// pointsMax is how many of the newest hashes are remembered.
@@ -28,10 +29,10 @@ var errChain = errors.New("the record of the chained hash cannot be read")
 // Point is the chained hash after an entry. Two members may differ in Hash at equal Index and Base only if what they made of
 // the entries between the two differs.
 type Point struct {
-	Index uint64 `json:"index"`
+	Index uint64
 	// Base is the index behind which the chain began.
-	Base uint64 `json:"base"`
-	Hash uint64 `json:"hash"`
+	Base uint64
+	Hash uint64
 }
 
 // link is a chain's end.
@@ -55,7 +56,7 @@ func (l *link) next(index, term uint64, revision, compacted int64, effect []byte
 }
 
 func (l *link) encode() []byte {
-	b := binary.AppendUvarint(nil, chainVersion)
+	b := binary.AppendUvarint(nil, ChainVersion)
 	b = binary.AppendUvarint(b, l.base)
 	b = binary.AppendUvarint(b, l.lastBase)
 	b = binary.BigEndian.AppendUint64(b, l.hash)
@@ -70,7 +71,7 @@ func decodeLink(b []byte) (l link, known bool, err error) {
 		if w <= 0 {
 			return link{}, false, errChain
 		}
-		if *n, b = v, b[w:]; version != chainVersion {
+		if *n, b = v, b[w:]; version != ChainVersion {
 			return link{}, false, nil
 		}
 	}

@@ -27,7 +27,7 @@ func TestTheHashOfAKnownLog(t *testing.T) {
 	l.do(CommandLeaseRevoke, revoke(7))
 	const want = "{Index:9 Base:0 Hash:5330913059610026484}"
 	if got := fmt.Sprintf("%+v", l.m.chain.Newest()); got != want {
-		t.Errorf("version %d of the chain ends with %s, it was %s", chainVersion, got, want)
+		t.Errorf("version %d of the chain ends with %s, it was %s", ChainVersion, got, want)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestAChainOfAnotherVersionBeginsAnEpoch(t *testing.T) {
 		fails  bool
 	}{
 		"another version":            {[]byte{9, 1, 2, 3}, false},
-		"cut short":                  {[]byte{chainVersion, 0, 0, 1, 2}, true},
+		"cut short":                  {[]byte{ChainVersion, 0, 0, 1, 2}, true},
 		"empty":                      {nil, true},
 		"a base above what is there": {(&link{base: 2}).encode(), true},
 		"epochs in the wrong order":  {(&link{base: 0, lastBase: 1}).encode(), true},

@@ -42,6 +42,10 @@ type Answers struct {
 	Promote func(ctx context.Context, id uint64) ([]cluster.Member, error)
 	// HashKV hashes the keys up to a revision, 0 for the newest; other errors are a 400.
 	HashKV func(ctx context.Context, revision int64) (HashKV, error)
+	// Chain tells the chained hash after an entry.
+	Chain func(index uint64) Chain
+	// State opens a view of the state as the stream of package snapshot; errors are a 503.
+	State func() (io.ReadCloser, error)
 	// RenewLease and TimeToLive are for the leader alone; other errors are a 400.
 	RenewLease func(ctx context.Context, id int64) (ttl int64, err error)
 	TimeToLive func(ctx context.Context, id int64, keys bool) (LeaseStatus, error)

@@ -30,6 +30,8 @@ func (t *Transport) Handler() http.Handler {
 	mux.HandleFunc("/members", a.members)
 	mux.HandleFunc("/members/promote/", a.promote)
 	mux.HandleFunc("/members/hashkv", a.hashKV)
+	mux.HandleFunc(pathChain, a.chain)
+	mux.HandleFunc(pathState, a.state)
 	mux.HandleFunc("/version", a.version)
 	mux.HandleFunc("/leases", a.renewLease)
 	mux.HandleFunc("/leases/internal", a.timeToLive)
