@@ -135,6 +135,11 @@ type Config struct {
 	CompactPeriod    time.Duration
 	CompactRevisions int64
 
+	// CorruptCheckTime is how often the leader compares all members' keys; 0 is never.
+	CorruptCheckTime time.Duration
+	// CompactHashCheckTime is how often it compares the hashes of compactions, if the gate CompactHashCheck is open.
+	CompactHashCheckTime time.Duration
+
 	// ClientTLS and PeerTLS are the TLS settings of the client addresses and of what goes on between members.
 	ClientTLS, PeerTLS TLS
 	// SelfSignedCertValidity is how many years a certificate that is made at start is valid.

@@ -18,6 +18,7 @@ var gateDefaults = map[string]bool{
 // builtGates are those that have an effect.
 var builtGates = map[string]bool{
 	GateLeaseCheckpoint: true, GateLeaseCheckpointPersist: true, GateFastLeaseKeepAlive: true,
+	GateInitialCorruptCheck: true, GateCompactHashCheck: true,
 }
 
 // The feature gates that have an effect.
@@ -25,6 +26,8 @@ const (
 	GateLeaseCheckpoint        = "LeaseCheckpoint"
 	GateLeaseCheckpointPersist = "LeaseCheckpointPersist"
 	GateFastLeaseKeepAlive     = "FastLeaseKeepAlive"
+	GateInitialCorruptCheck    = "InitialCorruptCheck"
+	GateCompactHashCheck       = "CompactHashCheck"
 )
 
 // Gate says whether a feature gate is open.

@@ -121,7 +121,11 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 			want: "--election-timeout[10ms] should be at least as 5 times as --heartbeat-interval[100ms]"},
 		"a long election timeout": {args: []string{"--election-timeout=60000"}, status: other,
 			want: "--election-timeout[60000ms] is too long, and should be set less than 50000ms"},
-		"no heartbeat":               {args: []string{"--heartbeat-interval=0"}, status: other, want: "--heartbeat-interval must be >0 (set to 0ms)"},
+		"no heartbeat": {args: []string{"--heartbeat-interval=0"}, status: other, want: "--heartbeat-interval must be >0 (set to 0ms)"},
+		"no time between checks of compactions": {args: []string{"--compact-hash-check-time=0"}, status: other,
+			want: "--compact-hash-check-time must be >0 (set to 0s)"},
+		"a negative time between checks": {args: []string{"--corrupt-check-time=-1s"}, status: other,
+			want: "--corrupt-check-time must be >=0 (set to -1s)"},
 		"no election":                {args: []string{"--election-timeout=0"}, status: other, want: "--election-timeout must be >0 (set to 0ms)"},
 		"an unknown log format":      {args: []string{"--log-format=bogus"}, status: other, want: "unknown log format: bogus, supported values json, console"},
 		"etcd's old logger":          {args: []string{"--logger=capnslog"}, status: other, want: "--logger=capnslog is removed in v3.5"},
@@ -187,7 +191,7 @@ func TestBadFilesAreRefusedByKey(t *testing.T) {
 		"a section as a text":  {"socket-options: x\n", "socket-options: want sections"},
 		"what is not built":    {"memory-mlock: true\n", "is not built yet: memory locking"},
 		"a key without a flag": {"discovery-config: {client: {max-request-bytes: 1}}\n", "is not built yet: discovery"},
-		"a gate not built yet": {"feature-gates: CompactHashCheck=true\n", "is not built yet: feature gate CompactHashCheck"},
+		"a gate not built yet": {"feature-gates: PriorityRequest=true\n", "is not built yet: feature gate PriorityRequest"},
 		"an unknown gate":      {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
 	}
 	for name, c := range cases {
@@ -212,7 +216,7 @@ func TestPlannedSettingsPassWithTheirDefault(t *testing.T) {
 		}
 		args = append(args, "--"+f.Name+"="+f.Default)
 	}
-	args = append(args, "--feature-gates=FastLeaseKeepAlive=true", "--corrupt-check-time=0")
+	args = append(args, "--feature-gates=FastLeaseKeepAlive=true")
 	c, err := Parse("ashlar", args, nil)
 	if err != nil {
 		t.Fatal(err)

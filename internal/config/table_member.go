@@ -5,7 +5,6 @@ const (
 	waitsDiscovery  = "discovery"
 	waitsMembership = "membership changes"
 	waitsTracing    = "tracing"
-	waitsCorruption = "corruption checks"
 	waitsMemory     = "memory locking"
 )
 

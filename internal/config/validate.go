@@ -126,6 +126,10 @@ func (c *Config) checkURLs() error {
 func (c *Config) checkTimes() error {
 	hb, el := c.HeartbeatInterval.Milliseconds(), c.ElectionTimeout.Milliseconds()
 	switch {
+	case c.CompactHashCheckTime <= 0:
+		return fmt.Errorf("--compact-hash-check-time must be >0 (set to %s)", c.CompactHashCheckTime)
+	case c.CorruptCheckTime < 0: // etcd crashes
+		return fmt.Errorf("--corrupt-check-time must be >=0 (set to %s)", c.CorruptCheckTime)
 	case hb == 0:
 		return fmt.Errorf("--heartbeat-interval must be >0 (set to %dms)", hb)
 	case el == 0:

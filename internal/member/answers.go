@@ -20,6 +20,8 @@ func (m *Member) Answers() peer.Answers {
 		Versions:        m.Versions,
 		Promote:         m.answerPromote,
 		HashKV:          m.answerHashKV,
+		Chain:           m.answerChain,
+		State:           m.answerState,
 		RenewLease: func(ctx context.Context, id int64) (int64, error) {
 			ttl, err := m.renewHere(ctx, id)
 			return ttl, leaseRefusal(err)

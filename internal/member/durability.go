@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -23,6 +24,7 @@ const (
 type durability struct {
 	m       *Member
 	flushed chan struct{} // capacity 1: a flush of the state has ended
+	hold    atomic.Bool   // the log is not to be cut
 
 	durable  uint64    // newest durable applied index known
 	lastTime time.Time // when durable was last brought up to applied
@@ -87,6 +89,9 @@ func (d *durability) cut() error {
 		return err
 	}
 	d.durable = max(d.durable, durable)
+	if d.hold.Load() {
+		return nil
+	}
 	keep := d.m.cfg.SnapshotCatchUpEntries
 	below := min(d.durable, d.m.node.Settled())
 	if below <= keep {

@@ -73,6 +73,9 @@ type Config struct {
 	AutoCompaction AutoCompaction
 	// KeepCompactHashes lets each compaction make a hash of the content, however large it is; see mvcc.Store.KeepHashes.
 	KeepCompactHashes bool
+	// CorruptCheckTime is how often the leader compares all members' keys, CompactHashCheckTime how often it compares the hashes
+	// that compactions made, for which KeepCompactHashes belongs to all members; 0 is never.
+	CorruptCheckTime, CompactHashCheckTime time.Duration
 	// MaxLearners bounds the learners of the cluster; 0 allows none. It must be the same for all members.
 	MaxLearners int
 	// StrictReconfigCheck refuses changes of the membership that could cost the quorum.
@@ -137,6 +140,10 @@ type Member struct {
 
 	maintenance maintenance
 	versions    versions
+	corruption  corruption
+	comparison  comparison
+	rebuild     rebuild
+	states      chan struct{} // one element while the state is sent to a member that rebuilds its own
 
 	fatalOnce sync.Once
 	stopOnce  sync.Once
@@ -171,7 +178,7 @@ func Open(cfg Config) (*Member, error) {
 		// Where etcd cuts responses into fragments.
 		ResponseBytes: int(m.cfg.MaxRequestBytes) + watchOverhead,
 	})
-	if err := m.openNode(); err != nil {
+	if err := errors.Join(m.rebuild.init(m), m.openNode()); err != nil {
 		m.hub.Close()
 		return nil, errors.Join(err, m.closeStores())
 	}
@@ -183,6 +190,7 @@ func Open(cfg Config) (*Member, error) {
 	m.maintenance.init(m)
 	m.versions.init(m)
 	m.quota.init(m)
+	m.corruption.m, m.comparison.m, m.states = m, m, make(chan struct{}, 1)
 	return m, nil
 }
 
@@ -215,7 +223,8 @@ func (m *Member) openNode() error {
 func (m *Member) Start() {
 	m.tellMembers(m.gen.Load())
 	m.node.Start()
-	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens, m.hasten} {
+	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens, m.hasten,
+		m.corruption.runPeriodic, m.corruption.runCompact, m.comparison.run} {
 		m.wg.Go(loop)
 	}
 }
@@ -249,7 +258,7 @@ func (m *Member) Stop() error {
 	m.maintenance.close()
 	m.hub.Close()
 	m.wg.Wait()
-	return m.closeStores()
+	return errors.Join(m.rebuild.adopt(), m.closeStores())
 }
 
 // fatal reports the first error that the member cannot survive.

@@ -188,6 +188,9 @@ func (m *Member) openToSend(g *generation) (io.ReadCloser, *raftpb.ConfState, er
 	if m.cfg.SendSnapshot == nil {
 		return nil, nil, errors.New("no transport")
 	}
+	if err := m.Trusted(); err != nil {
+		return nil, nil, err
+	}
 	conf, err := g.confState()
 	if err != nil {
 		return nil, nil, err

@@ -25,8 +25,9 @@ type guard struct {
 	log       *slog.Logger
 	lost      *leaderless // nil when no stream is ended for want of a leader
 	gate      *Gate
-	audit     *Auditing   // nil when nothing is written down
-	learner   func() bool // nil for never
+	audit     *Auditing    // nil when nothing is written down
+	learner   func() bool  // nil for never
+	trusted   func() error // nil for always
 }
 
 // Methods that a learner serves: it may be far behind, and nobody counts on it.
@@ -36,9 +37,12 @@ const (
 	methodSnapshot = "/etcdserverpb.Maintenance/Snapshot"
 )
 
-// admit returns ErrGRPCNotSupportedForLearner when this member is a learner and the request is not one that it serves: its
+// admit returns errUntrusted while this member's state is wrong, and ErrGRPCNotSupportedForLearner when this member is a learner and the request is not one that it serves: its
 // status and, as they promise nothing, serializable reads.
 func (g *guard) admit(req any, method string) error {
+	if err := g.distrust(method); err != nil {
+		return err
+	}
 	if g.learner == nil || !g.learner() || method == methodStatus || method == methodSnapshot {
 		return nil
 	}
@@ -96,10 +100,10 @@ func (g *guard) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return nil, err
 	}
 	if g.slow <= 0 || waitingMethods[info.FullMethod] {
-		return handler(ctx, req)
+		return g.handle(ctx, info.FullMethod, req, handler)
 	}
 	start := time.Now()
-	resp, err := handler(ctx, req)
+	resp, err := g.handle(ctx, info.FullMethod, req, handler)
 	if took := time.Since(start); took > g.slow {
 		g.tell(ctx, info.FullMethod, took, req, resp, err)
 	}
@@ -144,6 +148,9 @@ func (g *guard) answerStream(srv any, s grpc.ServerStream, info *grpc.StreamServ
 func (g *guard) serveStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if err := g.admit(nil, info.FullMethod); err != nil {
 		return err
+	}
+	if g.trusted != nil {
+		s = doubted{s, g, info.FullMethod}
 	}
 	if err := g.check(s.Context()); err != nil {
 		return err

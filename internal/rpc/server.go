@@ -47,6 +47,8 @@ type Options struct {
 	Learner func() bool
 	// Measures count requests; nil is for nobody.
 	Measures *Measures
+	// Trusted returns why nothing may be answered from this member's state, nil while it may; nil for always.
+	Trusted func() error
 	// Gate decides what clients may do; nil lets everyone do everything.
 	Gate *Gate
 	// Audit says what is written down of requests; nil writes nothing.
@@ -66,7 +68,8 @@ func NewServer(o Options) *grpc.Server {
 	if o.Measures == nil {
 		o.Measures = NewMeasures(false)
 	}
-	g := &guard{measures: o.Measures, hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit}
+	g := &guard{measures: o.Measures, hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit,
+		trusted: o.Trusted}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
 	}

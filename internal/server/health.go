@@ -30,6 +30,9 @@ func read(ctx context.Context, m *member.Member, serializable bool) (err error) 
 	default:
 		return errStarting // addresses for health are served from the start
 	}
+	if err := m.Trusted(); err != nil {
+		return err
+	}
 	if !serializable {
 		if err := m.ReadBarrier(ctx); err != nil {
 			return err

@@ -40,7 +40,24 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 }
 
 // RunOn is Run with the member's two databases on another filesystem, which tests let fail or stand still.
-func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) (err error) {
+func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) error {
+	for {
+		err := runOnce(ctx, fs, cfg, log)
+		// What went wrong with the end of a member is joined to it, and then it must not begin anew.
+		if err != errRebuilt { //nolint:errorlint // see above
+			return err
+		}
+		log.Info("starting anew with the rebuilt state")
+	}
+}
+
+// errRebuilt is returned when a member is to be opened anew: its state was wrong, and is rebuilt.
+var errRebuilt = errors.New("the state was rebuilt")
+
+// runOnce runs a member from its opening to its end.
+func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	forClients, forPeers, err := listenAll(ctx, &cfg)
 	if err != nil {
 		return err
@@ -58,13 +75,14 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 	if err != nil {
 		return errors.Join(err, closeListeners())
 	}
-	defer func() { err = errors.Join(err, requests.Close()) }()
+	defer func() { err = also(err, requests.Close()) }()
 	e.forPeers(forPeers)
 	plain.encrypt(e)
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
 	p.dialTLS(e.dialing.Dialing(peerDialer()))
+	initialised := cfg.Initialised()
 	m, remotes, err := openMember(ctx, fs, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log)
@@ -80,6 +98,12 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 		case <-ctx.Done():
 		}
 	}()
+	if cfg.Gate(config.GateInitialCorruptCheck) && initialised {
+		if err := m.InitialCheck(ctx); err != nil {
+			log.Error("checkInitialHashKV failed", "error", err)
+			return errors.Join(err, m.Stop(), p.stop(), closeListeners())
+		}
+	}
 	p.serve(m, remotes, forPeers, log)
 	m.Start()
 	s, err := newServices(&cfg, m, p.transport.Measures, requests, log)
@@ -90,7 +114,7 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 		m.HandOver(context.Background())
 		return errors.Join(s.stop(), m.Stop(), p.stop())
 	})
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = also(err, stop()) }()
 
 	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
 		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
@@ -106,6 +130,8 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 		return closeListeners()
 	case err := <-failed:
 		return errors.Join(err, closeListeners())
+	case <-m.Rebuilt():
+		return also(errRebuilt, closeListeners())
 	case <-ctx.Done():
 		return closeListeners()
 	}
@@ -124,10 +150,20 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 		linger(ctx)
 		tellRemoved(&cfg, log)
 		return nil
+	case <-m.Rebuilt():
+		return errRebuilt
 	case <-ctx.Done():
 		log.Info("stopping")
 		return nil
 	}
+}
+
+// also joins an error to another one, which stays what it is when there is none.
+func also(err, more error) error {
+	if more == nil {
+		return err
+	}
+	return errors.Join(err, more)
 }
 
 // removedLinger is how long a member goes on after it was removed, as in etcd: who asked for it wants an answer, and the
@@ -195,6 +231,9 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		LeaseCheckpoint:        cfg.Gate(config.GateLeaseCheckpoint),
 		LeaseCheckpointPersist: cfg.Gate(config.GateLeaseCheckpointPersist),
 		FastLeaseKeepAlive:     cfg.Gate(config.GateFastLeaseKeepAlive),
+		CorruptCheckTime:       cfg.CorruptCheckTime,
+		CompactHashCheckTime:   compactHashCheckTime(cfg),
+		KeepCompactHashes:      cfg.Gate(config.GateCompactHashCheck),
 		NoSync:                 cfg.UnsafeNoFsync,
 		Clock:                  clock.Real(),
 		Logger:                 log,
@@ -207,4 +246,12 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		Send: p.transport.Send, SendSnapshot: p.transport.SendSnapshot, ActiveSince: p.transport.ActiveSince,
 		MembersChanged: p.transport.SetMembers, HTTP: p.questions,
 	}
+}
+
+// compactHashCheckTime is 0 unless the gate is open.
+func compactHashCheckTime(cfg *config.Config) time.Duration {
+	if !cfg.Gate(config.GateCompactHashCheck) {
+		return 0
+	}
+	return cfg.CompactHashCheckTime
 }

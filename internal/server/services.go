@@ -78,6 +78,7 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 			SlowRequest:          cfg.WarningUnaryRequestDuration,
 			HasLeader:            m.HasLeader,
 			Learner:              m.IsLearner,
+			Trusted:              m.Trusted,
 			LeaderChanged:        m.Node().LeaderChanged,
 			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
 			Clock:                clock.Real(),
