@@ -84,7 +84,7 @@ func (s *Stream) endChunk() {
 
 // releaseChunk ends the chunk under way. What is queued of it is counted by now.
 func (s *Stream) releaseChunk() {
-	s.reading.chunk.clear()
+	s.reading.chunk.recycle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.setHeld(0)
@@ -191,6 +191,7 @@ func (s *Stream) settle(all bool) {
 	r := &s.reading
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	all = all && s.lost == 0
 	s.chunkBytes = 0
 	for i := range r.staging.list {
 		if st := &r.staging.list[i]; st.cut > 0 {
@@ -217,7 +218,7 @@ func (s *Stream) settle(all bool) {
 	}
 	s.charge(s.chunkBytes)
 	r.staging.reset()
-	if all && s.lost == 0 {
+	if all {
 		s.join()
 	}
 }
@@ -239,6 +240,7 @@ func (s *Stream) join() {
 // forget drops what the stream knows of those behind. REQUIRES: s.mu.
 func (s *Stream) forget() {
 	s.setHeld(0)
+	s.reading.chunk.recycle()
 	s.reading = reading{}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
+	"sync"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -90,18 +91,37 @@ type hit struct {
 
 func (c *chunk) key(r *record) []byte { return c.keys[r.keyFrom:r.keyUpto:r.keyUpto] }
 
+// chunks are chunks that nobody needs, for their memory.
+var chunks sync.Pool
+
 // begin starts a chunk of the revisions [from, to].
 func (c *chunk) begin(from, to int64) {
+	if c.records == nil {
+		if used, ok := chunks.Get().(*chunk); ok {
+			*c = *used
+		}
+	}
 	c.clear()
 	c.phase, c.from, c.to, c.upto = collecting, from, to, from-1
 }
 
 // clear forgets the chunk and keeps its memory.
 func (c *chunk) clear() {
-	clear(c.hits)
+	clear(c.hits[:cap(c.hits)])
 	*c = chunk{
-		records: c.records[:0], hits: c.hits[:0], keys: c.keys[:0], loads: c.loads[:0], turns: c.turns[:0], values: c.values[:0], lists: c.lists[:0],
+		records: c.records[:0], hits: c.hits[:0], keys: c.keys[:0], loads: c.loads[:0], turns: c.turns[:0], values: c.values[:0],
 	}
+}
+
+// recycle forgets the chunk and leaves its memory, unless there is very much of it, to the next one of any stream: a client that
+// is slow to read holds what is encoded, and no more.
+func (c *chunk) recycle() {
+	if c.clear(); c.records != nil && cap(c.records) <= 2*chunkRecordsMax && cap(c.hits) <= 2*chunkHitsMax &&
+		cap(c.keys) <= 2*chunkKeysMax && cap(c.values) <= chunkBytes {
+		used := *c
+		chunks.Put(&used)
+	}
+	*c = chunk{}
 }
 
 // stepChunk does a step of the chunk that was begun; done says that it is staged, or that some were canceled instead.

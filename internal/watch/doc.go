@@ -40,26 +40,32 @@
 // nobody else. The queue order is what makes a progress mark true: it stands behind all watchers whose events it covers.
 //
 // Those behind are served by Stream.Next itself, in its caller's goroutine: nothing polls, and nobody else waits. A chunk
-// is matched first, in order of revision; then only what somebody wants is loaded, in order of the keys; then it is queued,
-// in order of revision again. Chunks and messages of the others alternate. A chunk that comes from the ring copies nothing.
+// is matched first, in order of revision; then only what somebody wants is loaded, in order of the keys, and encoded; then it is
+// queued, in order of revision again. That is done in steps of about a millisecond, each with a view of its own; when a
+// compaction has come between two of them that the chunk must know of, it begins anew. Steps and messages of the
+// others alternate. A chunk that comes from the ring copies nothing.
 // When it has come to the end of the ring, the watchers enter the hub's index while the hub's lock is still held: so
 // there is no gap and no repeat.
 //
 // # Bounds
 //
-// Beside its watchers a stream holds at most QueueBytes and one chunk (some 20 MiB of values; a revision is never split,
-// so one of more than that exceeds it), the hub RingBytes and the inbox as much again (at least 1 MiB). An inbox that is full is
-// dropped: all watchers read those revisions from history. A watcher costs about 200 bytes beside its key and
+// Beside its watchers a stream holds at most QueueBytes, one chunk (some 32 MiB of values and as much for their places; a
+// revision is never split, so one of more than that exceeds it) and the message that is being written. All streams together
+// hold at most TotalBytes of all this: at the bound watchers in step fall behind, and a stream that reads history has the
+// smallest chunks there are, each once its client has taken the one before; so clients that do not read stop nobody, and the
+// bound is passed by a small chunk or one revision for each stream. Bytes that watchers share count for each of them there too.
+// The hub holds RingBytes and the inbox as much again (at least 1 MiB). An inbox that is full is dropped: all watchers read
+// those revisions from history, of which the hub tells each stream; the stream tells its watchers. A watcher costs about 200 bytes beside its key and
 // range. The number of watchers is not bounded here.
 //
 // # Locks
 //
-// Hub.mu, then Stream.mu, then the inbox's. Publish takes only the inbox's, which is held for a few instructions. Hub.mu is
+// Hub.mu, then Stream.mu, then the inbox's. A stream's lock alone is held while it walks its watchers after revisions were lost. Publish takes only the inbox's, which is held for a few instructions. Hub.mu is
 // held while at most a few thousand events are matched. It is not held while history is read, except for a
 // version before that a watcher in step wants and the ring has lost.
 //
 // # What it refuses
 //
 // It knows no connections, no permissions and no clock: whoever serves the stream asks for progress marks when it is
-// time (Stream.NotifyProgress).
+// time (Stream.NotifyProgress), and says how long to rest between two steps of reading history (Stream.Rest).
 package watch

@@ -69,8 +69,8 @@ type Hub struct {
 	wake chan struct{} // the inbox may hold something
 
 	// catching bounds the streams that read history at one time to half of the processors, so that writers get
-	// theirs however many clients come back at once. A place is held while a chunk is read and encoded, never
-	// while a client is written to.
+	// theirs however many clients come back at once. A place is held while a step of a chunk is
+	// done, never while a client is written to.
 	catching chan struct{}
 
 	done   chan struct{}
