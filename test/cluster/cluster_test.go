@@ -22,7 +22,8 @@ type cluster struct {
 	testing.TB
 	members []*member
 	network *network
-	next    int // number of the next member
+	next    int    // number of the next member
+	binary  string // what members that are added run
 	extra   []string
 }
 
@@ -42,7 +43,7 @@ func newCluster(tb testing.TB, n int, extra ...string) *cluster {
 // newClusterOf starts a member of each program.
 func newClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
 	tb.Helper()
-	c := &cluster{TB: tb, network: newNetwork(tb), extra: extra}
+	c := &cluster{TB: tb, network: newNetwork(tb), binary: program, extra: extra}
 	var initial []string
 	for _, binary := range programs {
 		m := c.make()
@@ -205,7 +206,7 @@ func (c *cluster) memberList(at *member) *clientv3.MemberListResponse {
 // add adds a member through at and starts it.
 func (c *cluster) add(at *member, learner bool) *member {
 	c.Helper()
-	return c.addAs(at, program, learner)
+	return c.addAs(at, c.binary, learner)
 }
 
 // addAs adds a member that runs a program.

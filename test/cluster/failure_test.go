@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"syscall"
 	"testing"
 	"time"
@@ -116,4 +117,44 @@ func TestTheNetworkIsSlow(t *testing.T) {
 	c.network.heal()
 	l.progress(c, 30)
 	l.end(c)
+}
+
+// TestTheNetworkLosesPackets, one in ten, and delays all of them. TCP sends them again; see network.lose.
+func TestTheNetworkLosesPackets(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	w := c.newWorkload(1)
+	w.progress(c, 20)
+	c.network.lose(0.1, 10*time.Millisecond)
+	w.progress(c, 30)
+	c.network.heal()
+	w.progress(c, 20)
+	w.end(c)
+}
+
+// TestNobodyHearsAnybody: no member has a majority on its side. Nothing is decided until the network is whole again.
+func TestNobodyHearsAnybody(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	w := c.newWorkload(1)
+	w.progress(c, 50)
+	for _, m := range c.members {
+		c.network.isolate(c.members, m, true, true)
+	}
+	c.eventually("nobody leads", func() bool {
+		for _, m := range c.members {
+			if s, err := c.status(m); err != nil || s.Leader != 0 {
+				return false
+			}
+		}
+		return true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), requestTime)
+	defer cancel()
+	if _, err := c.client(c.members[0]).Put(ctx, "alone", "x"); err == nil {
+		t.Error("a member alone acknowledged a put")
+	}
+	c.network.heal()
+	w.progress(c, 50)
+	w.end(c)
 }

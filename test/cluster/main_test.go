@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/ashlar-kv/ashlar/test/process"
@@ -17,11 +19,21 @@ var (
 	othersFlag = flag.Int("others", 1, "how many members run -other")
 )
 
+// parallelMin is how many tests run at once at least.
+const parallelMin = 4
+
 // program is the path of the binary under test.
 var program string
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(diskAddress); address != "" {
+		os.Exit(serveOnDisk(address, os.Args[1:]))
+	}
 	flag.Parse()
+	// These tests wait more than they work.
+	if runtime.GOMAXPROCS(0) < parallelMin {
+		flag.Set("test.parallel", strconv.Itoa(parallelMin))
+	}
 	// The client library logs each retry to stderr; these tests break connections all the time.
 	os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
 	os.Exit(run(m))

@@ -81,6 +81,55 @@ func TestAWipedMemberIsWholeAgain(t *testing.T) {
 	}
 }
 
+// TestTheLeaderIsRemoved after a learner was added and promoted in its place.
+func TestTheLeaderIsRemoved(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	w := c.newWorkload(1)
+	w.progress(c, 20)
+	old := c.leader()
+	x := c.add(old, true)
+	c.promote(c.leader(), x)
+	old = c.leader()
+	rest := c.others(old)
+	w.use(rest)
+	c.remove(old, old) // it removes itself
+	old.waitEnd(t)
+	c.leader()
+	w.progress(c, 50)
+	w.end(c)
+	if list := c.memberList(c.members[0]); len(list.Members) != 3 {
+		t.Errorf("the members are %v", list.Members)
+	}
+}
+
+// TestAFollowerComesBackByASnapshot: while it is away the others write on and cut their logs.
+func TestAFollowerComesBackByASnapshot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, "--snapshot-catchup-entries", "10", "--snapshot-count", "100")
+	w := c.newWorkload(1)
+	w.progress(c, 20)
+	old := c.others(c.leader())[0]
+	old.kill(t)
+	rest := c.others(old)
+	w.use(rest)
+	c.leader(rest...)
+	w.progress(c, 200)
+	for _, m := range rest { // the log is cut below what is durable, which a restart makes sure of
+		m.stop(t)
+		m.start(t)
+		c.leader(rest...)
+	}
+	w.progress(c, 20)
+	old.start(t)
+	w.use(c.members)
+	w.progress(c, 50)
+	w.end(c)
+	if old.binary == program && !old.process.WaitFor("received a snapshot") {
+		t.Errorf("%s was not sent a snapshot", old.name)
+	}
+}
+
 func TestALearnerServesLittle(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)

@@ -25,6 +25,7 @@ type member struct {
 	initial string // --initial-cluster
 	state   string // --initial-cluster-state
 	extra   []string
+	disk    string // where its disk is told what to do wrong
 
 	process *process.Process // the last one
 	conn    *clientv3.Client
@@ -42,7 +43,7 @@ func (m *member) args() []string {
 // launch runs a process on the member and waits for nothing.
 func (m *member) launch(tb testing.TB) {
 	tb.Helper()
-	m.process = process.Start(tb, m.dir, nil, append([]string{m.binary}, m.args()...)...)
+	m.process = process.Start(tb, m.dir, m.environment(tb), append([]string{m.binary}, m.args()...)...)
 }
 
 // start runs a process on the member and waits until it serves.

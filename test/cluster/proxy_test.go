@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -18,6 +19,7 @@ type network struct {
 	mu      sync.Mutex
 	cut     map[way]bool
 	delay   time.Duration   // of every piece of bytes
+	loss    float64         // which share of the pieces is lost and sent again
 	numbers map[string]int  // members' ids, in hexadecimal, to their numbers
 	changed chan struct{}   // closed and replaced when any of it changes
 	done    context.Context // the test is over
@@ -62,16 +64,36 @@ func (n *network) isolate(members []*member, x *member, in, out bool) {
 }
 
 // heal mends everything.
-func (n *network) heal() { n.change(func() { clear(n.cut); n.delay = 0 }) }
+func (n *network) heal() { n.change(func() { clear(n.cut); n.delay, n.loss = 0, 0 }) }
+
+// lose delays every piece of bytes, and loses a share of them. TCP sends a lost packet again after a while, and what comes behind it
+// waits: so it is here. Of those that are lost, a few are the last of their connection.
+func (n *network) lose(share float64, delay time.Duration) {
+	n.change(func() { n.loss, n.delay = share, delay })
+}
+
+// A lost piece comes after the lowest time after which Linux sends a packet again, and breaks the connection by this chance.
+const (
+	sentAgain   = 200 * time.Millisecond
+	breakChance = 0.02
+)
 
 // slow delays every piece of bytes.
 func (n *network) slow(d time.Duration) { n.change(func() { n.delay = d }) }
 
-// pass waits until bytes may go on from one member to another. It returns false when ctx ends first.
+// pass waits until bytes may go on from one member to another. It returns false when they never do: ctx ends first, or the
+// connection breaks.
 func (n *network) pass(ctx context.Context, w way) bool {
 	for {
 		n.mu.Lock()
 		cut, delay, changed := n.cut[w], n.delay, n.changed
+		if n.loss > 0 && rand.Float64() < n.loss {
+			delay += sentAgain
+			if rand.Float64() < breakChance {
+				n.mu.Unlock()
+				return false
+			}
+		}
 		n.mu.Unlock()
 		var timer <-chan time.Time
 		switch {
@@ -163,7 +185,10 @@ func (n *network) copy(ctx context.Context, to io.Writer, from io.Reader, w way)
 	buf := make([]byte, 64<<10)
 	for {
 		k, err := from.Read(buf)
-		if k > 0 && n.pass(ctx, w) {
+		if k > 0 {
+			if !n.pass(ctx, w) {
+				return
+			}
 			if _, werr := to.Write(buf[:k]); werr != nil {
 				return
 			}

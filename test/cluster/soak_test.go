@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -17,8 +18,8 @@ func TestSoak(t *testing.T) {
 		seed = rand.Uint64() >> 1
 	}
 	t.Logf("again with: go test ./test/cluster -run Soak -long %v -seed %d", *longFlag, seed)
-	c := newCluster(t, 3, "--snapshot-catchup-entries", "100")
-	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1)), load: c.newLoad(8)}
+	c := newClusterOnDisks(t, 3, "--snapshot-catchup-entries", "100")
+	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1)), load: c.newWorkload(seed)}
 	steps := []struct {
 		name string
 		do   func()
@@ -28,33 +29,47 @@ func TestSoak(t *testing.T) {
 		{"all are killed", s.killAll},
 		{"a member stands still", s.freeze},
 		{"a member is cut off", s.cut},
+		{"all are cut off", s.cutAll},
 		{"the network is slow", s.slow},
+		{"the network loses packets", s.lose},
+		{"a disk is slow", func() { s.disk(slowSync) }},
+		{"a disk stands still", func() { s.disk(stuckLog) }},
+		{"a disk is full", s.full},
 		{"leadership moves", s.move},
 		{"a member is replaced", s.replace},
 	}
-	begin := time.Now()
+	begin, done := time.Now(), map[string]int{}
 	for n := 0; time.Since(begin) < *longFlag; n++ {
 		step := steps[s.rng.IntN(len(steps))]
 		at := time.Now()
 		step.do()
+		done[step.name]++
 		s.load.use(c.members)
 		s.load.progress(c, 50)
 		t.Logf("%3d %5.1fs %s, nobody could write for %v", n, time.Since(at).Seconds(), step.name, s.load.pause().Round(time.Millisecond))
-		if n%5 == 4 {
-			c.checkEqual()
+		if n%stepsPerWorkload == stepsPerWorkload-1 {
+			s.load.end(c)
+			s.load = c.newWorkload(seed + uint64(n))
 		}
 		if t.Failed() {
 			break
 		}
 	}
 	s.load.end(c)
+	for _, step := range steps {
+		t.Logf("%4d times: %s", done[step.name], step.name)
+	}
+	t.Log(total.String())
 }
+
+// stepsPerWorkload bounds how much is recorded before it is checked.
+const stepsPerWorkload = 5
 
 // soak is a cluster under load.
 type soak struct {
 	*cluster
 	rng  *rand.Rand
-	load *load
+	load *workload
 }
 
 func (s *soak) any() *member { return s.members[s.rng.IntN(len(s.members))] }
@@ -142,4 +157,44 @@ func (s *soak) replace() {
 	if st, err := s.status(x); err == nil && st.IsLearner {
 		s.promote(at, x)
 	}
+}
+
+// cutAll leaves no majority anywhere for a while.
+func (s *soak) cutAll() {
+	for _, m := range s.members {
+		s.network.isolate(s.members, m, true, true)
+	}
+	s.eventually("nobody leads", func() bool {
+		return !slices.ContainsFunc(s.members, func(m *member) bool {
+			st, err := s.status(m)
+			return err != nil || st.Leader != 0
+		})
+	})
+	s.network.heal()
+}
+
+func (s *soak) lose() {
+	s.network.lose(0.1, time.Duration(s.rng.IntN(20))*time.Millisecond)
+	s.load.progress(s.cluster, 50)
+	s.network.heal()
+}
+
+// disk troubles one member's disk and lets the load go on, at the others.
+func (s *soak) disk(what trouble) {
+	x := s.any()
+	s.trouble(x, what)
+	s.without(x)
+	s.trouble(x, healthy)
+	s.eventually("the member is back", func() bool {
+		st, err := s.status(x)
+		return err == nil && st.Leader != 0
+	})
+}
+
+func (s *soak) full() {
+	x := s.any()
+	s.trouble(x, full)
+	x.waitEnd(s)
+	s.without(x)
+	x.start(s)
 }

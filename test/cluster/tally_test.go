@@ -1,6 +1,9 @@
 package cluster
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
 
 // tally is how much was checked.
 type tally struct {
@@ -30,4 +33,13 @@ func (t *tallies) add(x tally) {
 	t.sum.marks += x.marks
 	t.sum.leases += x.leases
 	t.sum.renewals += x.renewals
+}
+
+// String is the sum for people.
+func (t *tallies) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.sum
+	return fmt.Sprintf("%d histories: %d operations, %d without an answer, in %d groups, %d undecided; %d events, %d bookmarks, %d watches resumed; %d leases, %d renewals",
+		t.workloads, s.ops, s.unknown, s.groups, s.undecided, s.events, s.marks, s.breaks, s.leases, s.renewals)
 }
