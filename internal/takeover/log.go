@@ -73,33 +73,47 @@ type stager struct {
 	bytes int
 }
 
+func newStager(to *raftlog.Adoption, applied, catchUp uint64) *stager {
+	st := &stager{to: to, applied: applied}
+	if applied > catchUp {
+		st.from = applied - catchUp + 1
+	}
+	return st
+}
+
 // Stage stages the entries above the database, and up to catchUp of those below it, and returns the mark that they begin after.
 func (s *Source) Stage(ctx context.Context, to *raftlog.Adoption, catchUp uint64) (raftlog.Mark, error) {
-	st := &stager{to: to, applied: s.Index}
-	if s.Index > catchUp {
-		st.from = s.Index - catchUp + 1
-	}
-	err := etcdfile.ReadWAL(ctx, s.walDir(), etcdfile.WALReader{Entry: st.entry, Snapshot: st.snapshot})
-	if err == nil {
-		err = st.flush()
-	}
-	if err != nil {
+	st := newStager(to, s.Index, catchUp)
+	if err := etcdfile.ReadWAL(ctx, s.walDir(), etcdfile.WALReader{Entry: st.entry, Snapshot: st.snapshot}); err != nil {
 		return raftlog.Mark{}, refusef("its log: %w", err)
 	}
+	mark, err := st.finish(s.Term)
+	if err != nil {
+		return raftlog.Mark{}, refusef("%w", err)
+	}
+	return mark, nil
+}
+
+// finish stages what is left and checks that it goes on from the database, whose last entry has the term given; 0 is an
+// unknown one.
+func (st *stager) finish(term uint64) (raftlog.Mark, error) {
+	if err := st.flush(); err != nil {
+		return raftlog.Mark{}, err
+	}
 	if !st.begun {
-		if st.mark = st.last; st.snap.index == s.Index {
+		if st.mark = st.last; st.snap.index == st.applied {
 			st.mark = st.snap
 		}
-		if st.mark.index != s.Index {
-			return raftlog.Mark{}, refusef("its database has applied entry %d, but its log ends at %d", s.Index, st.last.index)
-		}
 	}
-	if st.mark.index > s.Index {
-		return raftlog.Mark{}, refusef("its database has applied entry %d, but its log begins after %d: entries in between are missing",
-			s.Index, st.mark.index)
+	switch {
+	case st.last.index < st.applied || !st.begun && st.mark.index != st.applied:
+		return raftlog.Mark{}, fmt.Errorf("its database has applied entry %d, but its log ends at %d", st.applied, st.last.index)
+	case st.mark.index > st.applied:
+		return raftlog.Mark{}, fmt.Errorf("its database has applied entry %d, but its log begins after %d: entries in between are missing",
+			st.applied, st.mark.index)
 	}
-	if term := st.termAt(s.Index); s.Term != 0 && term != s.Term {
-		return raftlog.Mark{}, refusef("entry %d has the term %d in its database, and %d in its log", s.Index, s.Term, term)
+	if got := st.termAt(st.applied); term != 0 && got != term {
+		return raftlog.Mark{}, fmt.Errorf("entry %d has the term %d in its database, and %d in its log", st.applied, term, got)
 	}
 	return raftlog.Mark{Index: st.mark.index, Term: st.mark.term}, nil
 }
