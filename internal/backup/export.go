@@ -144,11 +144,16 @@ func Verify(ctx context.Context, dir string, damaged func(number int, err error)
 	if err != nil {
 		return nil, err
 	}
+	bad := map[int]bool{}
 	for _, p := range all {
 		err := checkFiles(ctx, dir, p)
-		if err == nil {
+		switch {
+		case err == nil && bad[p.Parent]:
+			err = fmt.Errorf("%w: point %d is made of point %d", ErrInvalid, p.Number, p.Parent)
+		case err == nil:
 			err = checkContent(ctx, dir, all, p)
 		}
+		bad[p.Number] = err != nil
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

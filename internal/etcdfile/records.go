@@ -26,12 +26,13 @@ type Walk struct {
 }
 
 // Walk opens a walk over the versions.
-func (f *File) Walk() (*Walk, error) {
+func (f *File) Walk() (w *Walk, err error) {
+	defer recoverFault(f.path, &err)()
 	tx, err := f.db.Begin(false)
 	if err != nil {
 		return nil, fmt.Errorf("read the database %s: %w", f.path, err)
 	}
-	w := &Walk{f: f, tx: tx}
+	w = &Walk{f: f, tx: tx}
 	if b := tx.Bucket([]byte(bucketKey)); b != nil {
 		w.c = b.Cursor()
 	}
