@@ -50,8 +50,11 @@ var ownRows = []row{
 			}
 		}),
 	labelled(g, "ashlar_watch_stream_lag_revisions",
-		"How many revisions the watch streams are behind that catch up, the greatest first.",
+		"How many revisions the watch streams are behind that catch up, the greatest first; those beyond the tenth are left out.",
 		[]string{"rank"}, func(v *view, put *putter) {
+			if len(v.watch.Lags) == 0 {
+				put.value(0, "1") // so that there is always one
+			}
 			for i, n := range v.watch.Lags {
 				put.value(float64(n), strconv.Itoa(i+1))
 			}

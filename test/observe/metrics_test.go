@@ -1,0 +1,198 @@
+package observe
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// exercise does something of everything at a cluster.
+func exercise(t *testing.T, members []member) {
+	t.Helper()
+	ctx := within(t)
+	c := connect(t, members[0])
+	for i := range 200 {
+		if _, err := c.Put(ctx, fmt.Sprintf("/observe/keys/%d", i%20), "value"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Get(ctx, "/observe/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// all scrapes all members and returns the families of all of them.
+func all(t *testing.T, members []member) scrape {
+	t.Helper()
+	ctx := within(t)
+	s := scraped(t, ctx, members[0].client)
+	for _, m := range members[1:] {
+		s.add(scraped(t, ctx, m.client))
+	}
+	return s
+}
+
+func TestEveryMetricOfEtcdIsThere(t *testing.T) {
+	t.Parallel()
+	members := start(t, 3, extensive)
+	exercise(t, members)
+	text, err := os.ReadFile("testdata/etcd-3.7.1.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Some come only with the first probe of another member.
+	eventually(t, func() string {
+		s := all(t, members)
+		var wrong []string
+		for line := range strings.Lines(string(text)) {
+			if x := strings.Fields(line); !strings.HasPrefix(line, "#") {
+				if complaint := s.compare(x[0], x[1], x[2], x[3]); complaint != "" {
+					wrong = append(wrong, x[0]+": "+complaint)
+				}
+			}
+		}
+		return strings.Join(wrong, "\n")
+	})
+}
+
+// compare says what differs from a metric of etcd, "" for nothing.
+func (s scrape) compare(name, kind, labels, bounds string) string {
+	f := s.families[name]
+	if f == nil {
+		return "missing"
+	}
+	if f.kind != kind {
+		return fmt.Sprintf("is a %s, want %s", f.kind, kind)
+	}
+	got := strings.Join(slices.Sorted(maps.Keys(f.labels)), ",")
+	if got == "" {
+		got = "-"
+	}
+	if got != labels {
+		return fmt.Sprintf("labels %s, want %s", got, labels)
+	}
+	if f.help == "" {
+		return "no help"
+	}
+	if bounds == "-" {
+		return ""
+	}
+	same := slices.EqualFunc(f.bounds, strings.Split(bounds, ","), func(a float64, text string) bool {
+		b, err := strconv.ParseFloat(text, 64)
+		return err == nil && math.Abs(a-b) <= 1e-9*b
+	})
+	if !same {
+		return fmt.Sprintf("bounds %v, want %s", f.bounds, bounds)
+	}
+	return ""
+}
+
+func TestFiguresAreTrue(t *testing.T) {
+	t.Parallel()
+	members := start(t, 1, extensive)
+	ctx, c := within(t), connect(t, members[0])
+	before := scraped(t, ctx, members[0].client)
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 7 {
+		_, err := c.Put(ctx, fmt.Sprint("k", i), "12345678")
+		do(err)
+	}
+	_, err := c.Delete(ctx, "k0")
+	do(err)
+	_, err = c.Get(ctx, "k", clientv3.WithPrefix())
+	do(err)
+	_, err = c.Get(ctx, "k", clientv3.WithRev(1000))
+	if err == nil {
+		t.Fatal("a range of the future was answered")
+	}
+	_, err = c.Txn(ctx).Then(clientv3.OpPut("a", "1"), clientv3.OpGet("a"), clientv3.OpDelete("b")).Commit()
+	do(err)
+	lease, err := c.Grant(ctx, 1000)
+	do(err)
+	_, err = c.KeepAliveOnce(ctx, lease.ID)
+	do(err)
+	_, err = c.Revoke(ctx, lease.ID)
+	do(err)
+	_, err = c.Put(ctx, "k1", "x", clientv3.WithLease(lease.ID))
+	if err == nil {
+		t.Fatal("a put on no lease succeeded")
+	}
+	events := c.Watch(ctx, "w")
+	_, err = c.Put(ctx, "w", "1")
+	do(err)
+	<-events
+	_, err = c.Compact(ctx, 5)
+	do(err)
+
+	want := map[string]float64{
+		"etcd_mvcc_put_total": 9, "etcd_mvcc_delete_total": 2, "etcd_mvcc_range_total": 3, "etcd_mvcc_txn_total": 1,
+		"etcd_debugging_mvcc_keys_total": 8, "etcd_debugging_mvcc_current_revision": 10,
+		"etcd_debugging_mvcc_total_put_size_in_bytes": 7*10 + 2 + 2,
+		"etcd_debugging_lease_granted_total":          1, "etcd_debugging_lease_renewed_total": 1, "etcd_debugging_lease_revoked_total": 1,
+		"etcd_debugging_lease_ttl_total_sum":   1000,
+		"etcd_debugging_mvcc_compact_revision": 6, // from -1
+		"etcd_debugging_mvcc_watcher_total":    1, "etcd_debugging_mvcc_watch_stream_total": 1, "etcd_debugging_mvcc_events_total": 1,
+		`etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"}`:                                         8,
+		`etcd_server_apply_duration_seconds_count{op="Put",success="false",version="v3"}`:                                        1,
+		`etcd_server_apply_duration_seconds_count{op="LeaseGrant",success="true",version="v3"}`:                                  1,
+		`etcd_server_request_duration_seconds_count{success="true",type="Put"}`:                                                  9,
+		`etcd_server_request_duration_seconds_count{success="true",type="Range"}`:                                                1,
+		`etcd_server_range_duration_seconds_count{success="false"}`:                                                              1,
+		`grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:           8,
+		`grpc_server_handled_total{grpc_code="OutOfRange",grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`: 1,
+		`grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}`:               1,
+		`grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                 9,
+	}
+	eventually(t, func() string {
+		after := scraped(t, ctx, members[0].client)
+		var wrong []string
+		for name, n := range want {
+			if got := after.values[name] - before.values[name]; got != n {
+				wrong = append(wrong, fmt.Sprintf("%s grew by %v, want %v", name, got, n))
+			}
+		}
+		if after.values["etcd_debugging_mvcc_db_compaction_keys_total"] == 0 && after.values["etcd_debugging_mvcc_db_compaction_last"] == 0 {
+			wrong = append(wrong, "no compaction is told")
+		}
+		for _, name := range []string{"etcd_server_is_leader", "etcd_server_has_leader"} {
+			if after.values[name] != 1 {
+				wrong = append(wrong, name+" is not 1")
+			}
+		}
+		for _, name := range []string{
+			"etcd_disk_wal_fsync_duration_seconds_count", "etcd_disk_backend_commit_duration_seconds_count", "etcd_disk_wal_write_bytes_total",
+			"etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes", "etcd_network_client_grpc_sent_bytes_total",
+			"ashlar_leader_election_duration_seconds_count", "os_fd_used", "os_fd_limit",
+		} {
+			if after.values[name] <= 0 {
+				wrong = append(wrong, name+" is not above 0")
+			}
+		}
+		slices.Sort(wrong)
+		return strings.Join(wrong, "\n")
+	})
+}
+
+func TestWithoutExtensiveThereAreNoTimesOfCalls(t *testing.T) {
+	t.Parallel()
+	members := start(t, 1, func(int) []string { return nil })
+	s := scraped(t, within(t), members[0].client)
+	if s.families["grpc_server_handling_seconds"] != nil {
+		t.Error("there are")
+	}
+	if s.families["grpc_server_handled_total"] == nil {
+		t.Error("there are no counts of calls")
+	}
+}
