@@ -48,6 +48,7 @@ type lessor struct {
 	askedTerm uint64               // the term it is for
 	askedAt   time.Duration        // when it began
 	pace      pace
+	flow      flow
 	noted     time.Duration // when checkpoints were last proposed
 	last      time.Duration // when it was last called
 	hold      time.Duration // until when nothing ends, after a time in which this process stood still
