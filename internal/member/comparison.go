@@ -246,6 +246,9 @@ func texts(ids []cluster.ID) []string {
 	return out
 }
 
+// Chain returns the chained hash of the present state.
+func (m *Member) Chain() *apply.Chain { return m.gen.Load().chain }
+
 // answerChain tells other members the point after an entry.
 func (m *Member) answerChain(index uint64) peer.Chain {
 	chain := m.gen.Load().chain

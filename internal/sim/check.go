@@ -25,6 +25,9 @@ func (w *World) check() {
 func (w *World) checkOrder(h *host) {
 	applied := h.m.Node().Applied()
 	for ; h.checked < applied; h.checked++ {
+		if p, ok := h.m.Chain().At(h.checked + 1); ok {
+			w.history.chained(w, h.n, p)
+		}
 		es, err := h.m.Log().Entries(h.checked+1, h.checked+2, 1<<20)
 		if errors.Is(err, raftlog.ErrCompacted) {
 			continue // before the last start, or covered by a snapshot: others have seen it

@@ -16,7 +16,7 @@
 //  3. reads are true: a linearizable read saw every write answered before it began,
 //     and exactly the state of the revision it reports;
 //  4. revisions have no gap, and each belongs to one request;
-//  5. equal state: HashKV agrees wherever two members are at the same revision; leases, their keys and the members are
+//  5. equal state: HashKV agrees wherever two members are at the same revision, the chained hash after each entry; leases, their keys and the members are
 //     those of the model;
 //  6. a watcher gets exactly the model's events, in order, each once and by whole revisions, with the right version
 //     before; a progress mark is never above an event to come; what it is told to be compacted is. It goes on at any other

@@ -16,13 +16,15 @@ type history struct {
 	applied      uint64            // the models have seen entries up to here
 	model        model
 	members      modelMembers
-	acknowledged int64               // newest revision in any answer
-	hashes       map[[2]int64]uint32 // (revision, compacted) to HashKV
+	acknowledged int64                  // newest revision in any answer
+	hashes       map[[2]int64]uint32    // (revision, compacted) to HashKV
+	chain        map[uint64]apply.Point // index to the chained hash
 }
 
 func (h *history) init() {
 	h.entries = make(map[uint64]uint32)
 	h.hashes = make(map[[2]int64]uint32)
+	h.chain = make(map[uint64]apply.Point)
 	h.model = newModel()
 	h.members = newModelMembers()
 }
@@ -48,6 +50,14 @@ func (h *history) saw(w *World, host int, e *raftpb.Entry) {
 		h.model.apply(w, e.GetData())
 	}
 	h.model.revisionAt[h.applied] = h.model.revision
+}
+
+// chained records a member's chained hash after an entry.
+func (h *history) chained(w *World, host int, p apply.Point) {
+	if old, ok := h.chain[p.Index]; ok && old != p {
+		w.fail("member %d has the chained hash %+v, it was %+v elsewhere", host, p, old)
+	}
+	h.chain[p.Index] = p
 }
 
 // acknowledge notes an answer to a write.
