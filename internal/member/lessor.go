@@ -32,7 +32,8 @@ const (
 //     process stood still, nothing ends for an election timeout, in which renewals that came meanwhile are read.
 //  4. The lease that is due first ends first, one LeaseRevoke for each, as urgent proposals: at most expiryRate a
 //     second and endingMax under way, so that clients go on being served. One that the log refuses, as with the alarm
-//     CORRUPT, is tried again; until then the lease can be renewed.
+//     CORRUPT, is tried again; until then the lease can be renewed. Urgent proposals go before those of clients, but share
+//     raft's bound of what is not committed with them: where that is full they are refused, and tried again.
 //
 // step does whatever is due without ever waiting; run calls it, or the simulator.
 type lessor struct {
@@ -47,6 +48,7 @@ type lessor struct {
 	askedTerm uint64               // the term it is for
 	askedAt   time.Duration        // when it began
 	pace      pace
+	flow      flow
 	noted     time.Duration // when checkpoints were last proposed
 	last      time.Duration // when it was last called
 	hold      time.Duration // until when nothing ends, after a time in which this process stood still

@@ -66,7 +66,7 @@ func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, soo
 		l.asked = nil
 		return lessorRetry, nil
 	}
-	may := l.pace.may(now)
+	may := min(l.pace.may(now), l.flow.may(now, l.underWay()))
 	if may == 0 {
 		return expiryPause, nil
 	}
@@ -80,6 +80,7 @@ func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, soo
 	// What has fallen due since the question waits for the next one.
 	begun := l.beginEnding(min(now, l.askedAt), may)
 	l.pace.spend(len(begun))
+	l.flow.begin(len(begun))
 	for i, x := range begun {
 		if err := l.proposeEnd(term, x); err != nil {
 			for _, y := range begun[i:] {
@@ -89,6 +90,13 @@ func (l *lessor) expire(term uint64, now time.Duration) (wait time.Duration, soo
 		}
 	}
 	return expiryPause, nil
+}
+
+// underWay returns how many leases are on their way to their end.
+func (l *lessor) underWay() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ending)
 }
 
 // untilDue says whether a lease is due, and otherwise how long to wait for one.
