@@ -120,7 +120,11 @@ func (f *file) rotate() error {
 	return old.Close()
 }
 
+// move makes way for a new file. There is nothing to move when that was done before and no new one could be opened.
 func (f *file) move() error {
+	if _, err := os.Lstat(f.path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if f.kept == 0 {
 		return os.Remove(f.path)
 	}

@@ -252,6 +252,34 @@ func TestAnErrorIsToldOnceAndLinesAreCounted(t *testing.T) {
 	}
 }
 
+// TestARotationThatFailedHalfWayCostsNoFile: the full file was moved, and then no new one could be opened.
+func TestARotationThatFailedHalfWayCostsNoFile(t *testing.T) {
+	t.Parallel()
+	f, err := openFile(filepath.Join(t.TempDir(), "log"), 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"1\n", "2\n"} {
+		if _, err := f.append([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.move(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.append([]byte("3\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"3\n", "2\n", "1\n"} {
+		if got := readFile(t, f.numbered(i)); string(got) != want {
+			t.Errorf("file %d: %q, want %q", i, got, want)
+		}
+	}
+}
+
 func TestAPathThatCannotBeIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
