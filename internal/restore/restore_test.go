@@ -1,0 +1,184 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/raftlog"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// founding is a cluster of two, and the first of them.
+func founding(tb testing.TB) (etcdfile.Start, cluster.ID) {
+	tb.Helper()
+	initial, err := cluster.ParseInitialCluster("a=http://127.0.0.1:2380,b=http://127.0.0.1:2390")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	f, err := cluster.Found(initial, "token")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	self, _ := f.ByName("a")
+	return etcdfile.Start{Founding: f}, self.ID
+}
+
+func target(tb testing.TB) Target {
+	t := Target{DataDir: filepath.Join(tb.TempDir(), "data"), WALDir: filepath.Join(tb.TempDir(), "wal"), DatabaseFile: true}
+	t.Start, t.Self = founding(tb)
+	return t
+}
+
+func TestTheLogBeginsBehindTheFounding(t *testing.T) {
+	t.Parallel()
+	to := target(t)
+	r, err := Run(t.Context(), database(t, 10), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := raftlog.Open(to.WALDir, raftlog.Options{Storage: storage.Options{ReadOnly: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if got, want := l.Mark(), (raftlog.Mark{Index: 2, Term: 1, Generation: 1}); got != want || l.LastIndex() != 2 {
+		t.Errorf("got the mark %+v and the last entry %d, want %+v", got, l.LastIndex(), want)
+	}
+	if got := l.HardState(); got.Term != 1 || got.Commit != 2 || got.Vote != 0 {
+		t.Errorf("got %+v", got)
+	}
+	if l.Identity() != r.Identity || r.Revision != 11 || r.Was != 11 || cluster.ID(r.Identity.MemberID) != to.Self {
+		t.Errorf("got %+v", r)
+	}
+	for path, want := range map[string]bool{
+		filepath.Join(to.WALDir, storage.RestoredGuard):      true,
+		filepath.Join(to.DataDir, "member", "wal"):           false,
+		filepath.Join(to.DataDir, "member", "snap", "db"):    true,
+		filepath.Join(storage.Root(to.DataDir), "RESTORING"): false,
+	} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestEachMemberOfAClusterGetsTheSameState(t *testing.T) {
+	t.Parallel()
+	f := database(t, 10)
+	a, b := target(t), target(t)
+	self, _ := b.Start.Founding.ByName("b")
+	b.Self = self.ID
+	ra, err := Run(t.Context(), f, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rb, err := Run(t.Context(), f, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ra.Identity.ClusterID != rb.Identity.ClusterID || ra.Identity.MemberID == rb.Identity.MemberID ||
+		ra.Identity.StoreID == rb.Identity.StoreID || ra.Revision != rb.Revision {
+		t.Errorf("got %+v and %+v", ra, rb)
+	}
+}
+
+func TestARestoreThatFailsRemovesWhatItMade(t *testing.T) {
+	t.Parallel()
+	to := target(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, database(t, 5000), to); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	entries, err := os.ReadDir(to.DataDir)
+	if err != nil || len(entries) != 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	if _, err := os.Stat(to.WALDir); !os.IsNotExist(err) {
+		t.Errorf("the log: %v", err)
+	}
+	if _, err := Run(t.Context(), database(t, 10), to); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}
+
+// TestACrashAtAnyStepIsRefusedOrNothing kills a restore by what a crash leaves: a clone of the filesystem as it was synced.
+func TestACrashAtAnyStepIsRefusedOrNothing(t *testing.T) {
+	t.Parallel()
+	f := database(t, 10)
+	for keep := range 2 {
+		mem := vfs.NewCrashableMem()
+		var clones []*vfs.MemFS
+		to := target(t)
+		to.DataDir, to.WALDir, to.DatabaseFile = "/data", "", false
+		to.FS = &snooped{FS: mem, each: func() {
+			clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 * keep, RNG: rand.New(rand.NewPCG(1, uint64(keep)))}))
+		}}
+		if _, err := Run(t.Context(), f, to); err != nil {
+			t.Fatal(err)
+		}
+		to.FS.(*snooped).each() // after the end
+		finished := 0
+		for i, clone := range clones {
+			err := storage.CheckRestored(clone, "/data")
+			if errors.Is(err, storage.ErrUnfinished) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, known, err := storage.ReadIdentityFile(clone, "/data")
+			if err != nil {
+				t.Fatal(err)
+			}
+			generations, err := storage.ListGenerations(clone, "/data")
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case known && len(generations) == 1:
+				finished++
+			case known || len(generations) > 0:
+				t.Errorf("crash %d: a part of a member that nothing marks: identity %v, states %v", i, known, generations)
+			}
+		}
+		if len(clones) < 20 || finished == 0 || finished == len(clones) {
+			t.Errorf("%d of %d crashes were after the end", finished, len(clones))
+		}
+	}
+}
+
+// snooped calls each before every change of a directory.
+type snooped struct {
+	vfs.FS
+	each func()
+}
+
+func (s *snooped) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	s.each()
+	return s.FS.Create(name, category)
+}
+
+func (s *snooped) Rename(from, to string) error { s.each(); return s.FS.Rename(from, to) }
+
+func (s *snooped) Remove(name string) error {
+	s.each()
+	err := s.FS.Remove(name)
+	s.each()
+	return err
+}
+
+func (s *snooped) MkdirAll(name string, perm os.FileMode) error {
+	s.each()
+	return s.FS.MkdirAll(name, perm)
+}
+
+func (s *snooped) OpenDir(name string) (vfs.File, error) { s.each(); return s.FS.OpenDir(name) }
