@@ -125,7 +125,7 @@ type etcdProcess struct {
 	c                                *clientv3.Client
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,7 +135,7 @@ func freePort(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-func runEtcd(t *testing.T, dir, peer string, extra ...string) *etcdProcess {
+func runEtcd(t testing.TB, dir, peer string, extra ...string) *etcdProcess {
 	t.Helper()
 	e := &etcdProcess{name: "m1", dir: dir, peer: peer, client: freePort(t), extra: extra}
 	if peer == "" {
@@ -147,7 +147,7 @@ func runEtcd(t *testing.T, dir, peer string, extra ...string) *etcdProcess {
 	return e
 }
 
-func (e *etcdProcess) launch(t *testing.T) {
+func (e *etcdProcess) launch(t testing.TB) {
 	t.Helper()
 	if strings.HasPrefix(*generateVersionFlag, "3.5") {
 		for i, x := range e.extra {
@@ -162,13 +162,13 @@ func (e *etcdProcess) launch(t *testing.T) {
 	}
 }
 
-func (e *etcdProcess) connect(t *testing.T) {
+func (e *etcdProcess) connect(t testing.TB) {
 	t.Helper()
 	var err error
 	if e.c, err = clientv3.New(clientv3.Config{Endpoints: []string{e.client}, DialTimeout: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
 		s, err := e.c.Status(ctx, e.client)
@@ -181,7 +181,7 @@ func (e *etcdProcess) connect(t *testing.T) {
 	}
 }
 
-func (e *etcdProcess) end(t *testing.T, s syscall.Signal) {
+func (e *etcdProcess) end(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	if err := errors.Join(e.c.Close(), e.cmd.Process.Signal(s)); err != nil {
 		t.Fatal(err)
