@@ -4,9 +4,11 @@
 //
 // A World is driven by a seed. Each step does one small thing: lets a member take
 // one turn of one of its loops, delivers, delays, drops or reorders a message, lets a
-// client ask something, keep a lease alive or read what it watches, changes the membership, stops a member (as kill -9 or as a power cut that loses what
-// was not synced, in both databases at one instant), pauses or cuts one off, flushes,
-// compacts, cuts the log, so that snapshots are needed.
+// client ask something, keep a lease alive or read what it watches, changes the membership, transfers leadership, stops a member (as
+// kill -9 or as a power cut that loses what was not synced, in both databases at one instant), pauses or cuts one off, flushes,
+// compacts, cuts the log, so that snapshots are needed. In some worlds members join with empty disks, as voters or as learners that
+// are promoted, and leave; in some half of the snapshots go as database files of etcd; some lose all members but one for good in the
+// end, which goes on alone (--force-new-cluster).
 //
 // After each step and at the end it checks:
 //
@@ -23,9 +25,10 @@
 //     member from behind the last revision it knows of, over restarts and installed snapshots;
 //  7. a lease ends by itself only once the full time since its last answered renewal has passed, and under a quorum; all
 //     end in time once the cluster is whole; their keys are gone with them, everywhere;
-//  8. a member that was removed learns it, or is never heard of again; the others go on.
+//  8. a member that was removed learns it, or is never heard of again; the others go on;
+//  9. what is in the log of the last member that is left is the truth from then on, over all restarts.
 //
-// Members that come in addition to the first never start here: they only count.
+// In worlds without growth, members that come in addition to the first never start: they only count.
 //
 // A failing run prints its seed and the command that runs it again. Pebble's
 // background work has threads of its own, so a run is repeatable in what it does, not

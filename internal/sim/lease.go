@@ -33,11 +33,15 @@ func (t *terms) init() {
 }
 
 // granted is called when the first member applies a grant.
-func (t *terms) granted(w *World, id, ttl int64) { t.until[id] = w.clock.Now().Add(seconds(ttl)) }
+func (t *terms) granted(w *World, id, ttl int64) {
+	if !w.history.again {
+		t.until[id] = w.clock.Now().Add(seconds(ttl))
+	}
+}
 
 // ended is called when the first member applies the end of a lease.
 func (t *terms) ended(w *World, id int64) {
-	if t.asked[id] {
+	if t.asked[id] || w.history.again {
 		return
 	}
 	if left := t.until[id].Sub(w.clock.Now()); left > 0 {

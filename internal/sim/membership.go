@@ -140,8 +140,11 @@ func (w *World) stepReconfigure() {
 }
 
 // randomChange returns nil when nothing is to be changed. A cluster must stay able to decide once all its members are up: of
-// those of three members, some get up to two voters that never start, others lose a member.
+// those of three members, some get up to two voters that never start, others lose a member, others grow.
 func (w *World) randomChange() (raftpb.ConfChangeType, *cluster.ConfChangeContext) {
+	if w.growth != (growth{}) {
+		return w.growingChange()
+	}
 	ghost := w.ghost()
 	x := &cluster.ConfChangeContext{Member: cluster.Member{ID: ghost}}
 	w.urls++

@@ -2,12 +2,16 @@ package sim
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"math/rand"
 	randv2 "math/rand/v2"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/peer"
 )
 
 type message = raftpb.Message
@@ -19,7 +23,8 @@ type network struct {
 	queue []packet
 	cut   map[[2]int]bool // from, to: lost
 
-	received int // snapshots that arrived
+	received  int // snapshots that arrived
+	databases int // those of them that were files of etcd
 }
 
 // packet is a message on its way; state is set for a snapshot.
@@ -27,6 +32,7 @@ type packet struct {
 	from, to *host
 	m        *message
 	state    []byte
+	database bool // the state is a database file of etcd
 }
 
 // queueMax bounds the network: above it the oldest packets are lost.
@@ -58,6 +64,10 @@ func (n *network) send(from *host, ms []*message) {
 }
 
 func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
+	if n.w.etcdFiles && n.w.rng.Intn(2) == 0 {
+		n.sendDatabase(from, m, state)
+		return
+	}
 	b, err := io.ReadAll(state)
 	if err != nil {
 		n.w.fail("member %d: read its own snapshot: %v", from.n, err)
@@ -66,6 +76,21 @@ func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
 		n.w.fail("member %d: close its own snapshot: %v", from.n, err)
 	}
 	n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m), state: b})
+}
+
+// sendDatabase sends a snapshot as a member of etcd would.
+func (n *network) sendDatabase(from *host, m *message, state io.ReadCloser) {
+	file, _, data, err := state.(peer.Database).Database(context.Background())
+	if err != nil {
+		n.w.fail("member %d: make a database of its snapshot: %v", from.n, err)
+	}
+	b, err := io.ReadAll(file)
+	if err = errors.Join(err, file.Close(), state.Close()); err != nil {
+		n.w.fail("member %d: read the database of its snapshot: %v", from.n, err)
+	}
+	m = copyMessage(m)
+	m.Snapshot.Data = data
+	n.put(packet{from: from, to: n.byID[m.GetTo()], m: m, state: b, database: true})
 }
 
 func (n *network) put(p packet) {
@@ -100,7 +125,7 @@ func (n *network) deliver() {
 		n.lose(p)
 		return
 	case n.w.rng.Intn(50) == 0 && p.state == nil:
-		n.put(packet{p.from, p.to, copyMessage(p.m), nil})
+		n.put(packet{from: p.from, to: p.to, m: copyMessage(p.m)})
 	}
 	if p.to.m == nil || p.to.failed != nil {
 		n.lose(p)
@@ -116,7 +141,12 @@ func (n *network) deliver() {
 	if n.w.rng.Intn(4) == 0 {
 		state = state[:n.w.rng.Intn(len(state))] // the connection broke
 	}
-	err := p.to.m.ReceiveSnapshot(p.m, bytes.NewReader(state))
+	receive := p.to.m.ReceiveSnapshot
+	if p.database {
+		receive = p.to.m.ReceiveDatabase
+		n.databases++
+	}
+	err := receive(p.m, bytes.NewReader(state))
 	if err == nil && len(state) < len(p.state) && p.m.GetSnapshot().GetMetadata().GetIndex() > p.to.m.Node().Applied() {
 		n.w.fail("member %d took a snapshot that was cut short", p.to.n)
 	}

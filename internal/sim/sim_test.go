@@ -33,6 +33,7 @@ func TestSeeds(t *testing.T) {
 				members = 1 // raft has shortcuts for a sole voter
 			}
 			w := New(t, seed, members)
+			w.etcdFiles = seed%16 == 11
 			for _, h := range w.hosts {
 				h.start()
 			}
@@ -48,9 +49,20 @@ func TestSeeds(t *testing.T) {
 			w.Settle()
 			w.CheckStates()
 			w.CheckWatchers()
-			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received, %d leases renewed and %d expired, %d events",
-				w.history.applied, w.history.model.revision, w.history.model.compacted, w.network.received,
-				w.terms.renewed, w.terms.expired, w.events())
+			if seed%8 == 3 || seed%8 == 6 {
+				w.Run(*stepsFlag / 8)
+				w.LoseMajority()
+				w.Run(*stepsFlag / 8)
+				w.Settle()
+				w.CheckStates()
+				w.ExpireLeases()
+				w.Settle()
+				w.CheckStates()
+				w.CheckWatchers()
+			}
+			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received, %d as files of etcd, %d leases renewed and %d expired, "+
+				"%d events, %d members joined", w.history.applied, w.history.model.revision, w.history.model.compacted,
+				w.network.received, w.network.databases, w.terms.renewed, w.terms.expired, w.events(), w.growth.joined)
 			if w.history.model.revision < 3 {
 				t.Errorf("only %d revisions were written: the run shows nothing", w.history.model.revision)
 			}

@@ -53,6 +53,7 @@ func (w *World) Run(n int) {
 		}
 		w.check()
 		w.dismiss(false)
+		w.admit()
 	}
 }
 
@@ -182,6 +183,7 @@ func (w *World) stepTransfer() {
 func (w *World) Settle() {
 	w.network.heal()
 	w.dismiss(true)
+	w.admit()
 	for _, h := range w.hosts {
 		if h.m == nil && !h.dismissed {
 			h.start()
@@ -216,6 +218,7 @@ func (w *World) round() {
 	w.stepAnswers()
 	w.check()
 	w.dismiss(true)
+	w.admit()
 }
 
 func (w *World) settled() bool {

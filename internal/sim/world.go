@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 const tick = 100 * time.Millisecond
@@ -35,6 +37,9 @@ type World struct {
 	mayLose      bool // a member may yet be removed
 	voteless     int  // how many voters that never start may yet be added
 	ghosts, urls int  // ids and URLs given to such members so far
+	founders     int
+	growth       growth
+	etcdFiles    bool // some snapshots go as etcd's database files
 	history      history
 	trace        []string // the newest steps, for a failure's report
 }
@@ -43,7 +48,10 @@ type World struct {
 type host struct {
 	w         *World
 	n         int
-	hostID    uint64 // the member's id, known after its first start
+	hostID    uint64          // the member's id, known after its first start
+	joining   *member.Joining // nil for a founder
+	dir       string          // of a world with files of etcd
+	forced    bool            // it starts with --force-new-cluster
 	fs        *vfs.MemFS
 	m         *member.Member // nil while down
 	paused    bool
@@ -60,7 +68,7 @@ const traceLen = 60
 // New founds a cluster of n members, all down.
 func New(t testing.TB, seed int64, n int) *World {
 	w := &World{
-		t: t, rng: rand.New(rand.NewSource(seed)),
+		founders: n, t: t, rng: rand.New(rand.NewSource(seed)),
 		clock: clock.NewManual(time.Unix(1_700_000_000, 0)),
 	}
 	w.network.init(w, n)
@@ -74,6 +82,8 @@ func New(t testing.TB, seed int64, n int) *World {
 		if n == 3 {
 			w.voteless = 2
 		}
+	case 0, 3:
+		w.growth.joins, w.growth.leaves = 2, 1
 	}
 	for i := range n {
 		w.hosts = append(w.hosts, &host{w: w, n: i, fs: vfs.NewCrashableMem()})
@@ -95,8 +105,8 @@ func (w *World) fail(format string, args ...any) {
 }
 
 func (w *World) initialCluster() cluster.InitialCluster {
-	parts := make([]string, len(w.hosts))
-	for i := range w.hosts {
+	parts := make([]string, w.founders)
+	for i := range parts {
 		parts[i] = fmt.Sprintf("m%d=http://10.0.0.%d:2380", i, i+1)
 	}
 	ic, err := cluster.ParseInitialCluster(strings.Join(parts, ","))
@@ -111,7 +121,13 @@ func (h *host) start() {
 	h.w.t.Helper()
 	h.failed, h.paused, h.checked = nil, false, 0
 	h.power.disarm()
-	m, err := member.Open(h.config(errorfs.Wrap(h.fs, &h.power)))
+	cfg := h.config(errorfs.Wrap(h.fs, &h.power))
+	if h.forced {
+		if err := member.ForceNewCluster(cfg); err != nil {
+			h.w.fail("member %d does not begin anew: %v", h.n, err)
+		}
+	}
+	m, err := member.Open(cfg)
 	if err != nil {
 		h.w.fail("member %d does not start: %v", h.n, err)
 	}
@@ -120,11 +136,28 @@ func (h *host) start() {
 	h.w.network.up(h.hostID, h)
 }
 
+// token is the cluster's.
+const token = "sim"
+
+// dataDir is a directory of the simulated disk. Database files of etcd are made beside it, in a real one.
+func (h *host) dataDir() string {
+	if !h.w.etcdFiles {
+		return "data"
+	}
+	if h.dir == "" {
+		h.dir = h.w.t.TempDir()
+		if err := os.MkdirAll(storage.Root(h.dir), 0o700); err != nil {
+			h.w.t.Fatal(err)
+		}
+	}
+	return h.dir
+}
+
 // config describes the member on a disk.
 func (h *host) config(disk vfs.FS) member.Config {
 	return member.Config{
-		Name: fmt.Sprintf("m%d", h.n), DataDir: "data", FS: disk,
-		InitialCluster: h.w.initialCluster(), Token: "sim",
+		Name: fmt.Sprintf("m%d", h.n), DataDir: h.dataDir(), FS: disk,
+		InitialCluster: h.w.initialCluster(), Token: token, Joining: h.joining,
 		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
 		TickInterval: tick, ElectionTicks: 10, HeartbeatTicks: 1, PreVote: true,
 		RequestTimeout: 7 * time.Second, MaxRequestBytes: 1 << 20,
