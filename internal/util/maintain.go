@@ -24,7 +24,8 @@ func (s *session) defragCommand() *cobra.Command {
 	_ = c.MarkFlagRequired("data-dir") // the flag is there
 	c.RunE = run(func(ctx context.Context, _ []string) error {
 		if err := s.defrag(ctx, dataDir, walDir); err != nil {
-			return fmt.Errorf("Failed to defragment etcd data[%s] (%w)", dataDir, err) //nolint:staticcheck // etcdutl's words
+			//lint:ignore ST1005 etcdutl's words
+			return fmt.Errorf("Failed to defragment etcd data[%s] (%w)", dataDir, err)
 		}
 		return nil
 	})
