@@ -81,6 +81,21 @@ var serverRows = []row{
 		func(v *view) *measure.Counter { return v.HealthPassed }),
 	counted("etcd_server_health_failures", "The total number of failed health checks",
 		func(v *view) *measure.Counter { return v.HealthFailed }),
+	labelled(g, "etcd_server_healthcheck", "The result of each kind of healthcheck.", []string{"type", "name"},
+		func(v *view, put *putter) {
+			v.EachCheck(func(kind, name string, _, _ uint64, healthy bool) { put.value(flag(healthy), kind, name) })
+		}),
+	labelled(c, "etcd_server_healthchecks_total", "The total number of each kind of healthcheck.", []string{"type", "name", "status"},
+		func(v *view, put *putter) {
+			v.EachCheck(func(kind, name string, passed, failed uint64, _ bool) {
+				if passed > 0 {
+					put.value(float64(passed), kind, name, "success")
+				}
+				if failed > 0 {
+					put.value(float64(failed), kind, name, "error")
+				}
+			})
+		}),
 	gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.",
 		func(v *view) float64 { return float64(v.Quota) }),
 	gauge("etcd_server_snapshot_apply_in_progress_total", "1 if the server is applying the incoming snapshot. 0 if none.",

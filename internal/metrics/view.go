@@ -26,6 +26,8 @@ type Sources struct {
 	Peers func() []*peer.Measures
 	// HealthPassed and HealthFailed count answers of /health.
 	HealthPassed, HealthFailed *measure.Counter
+	// EachCheck tells of each check of /livez and /readyz that was made how often it passed and failed, and what came of it last.
+	EachCheck func(f func(kind, name string, passed, failed uint64, healthy bool))
 	// Gates are the feature gates.
 	Gates []Gate
 	// Quota is the size in bytes at which the state refuses to grow.

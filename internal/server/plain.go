@@ -59,7 +59,8 @@ func newObservation(cfg *config.Config) *observation {
 func (o *observation) sources(cfg *config.Config, m *member.Member, peers func() []*peer.Measures) metrics.Sources {
 	s := metrics.Sources{
 		Member: m, Calls: o.calls, Peers: peers, HealthPassed: &o.health.Passed, HealthFailed: &o.health.Failed,
-		Quota: cfg.Quota(), Version: version.Etcd,
+		EachCheck: o.health.EachCheck,
+		Quota:     cfg.Quota(), Version: version.Etcd,
 	}
 	for _, g := range cfg.Gates() {
 		s.Gates = append(s.Gates, metrics.Gate(g))

@@ -108,25 +108,29 @@ var (
 )
 
 // handleChecks serves the checks together at path, where some can be excluded, and each at a path below.
-func handleChecks(mux *http.ServeMux, path string, m *Member, checks []check) {
+func (o *Options) handleChecks(mux *http.ServeMux, path string, checks []check) {
 	mux.HandleFunc(path, onlyGet(func(w http.ResponseWriter, r *http.Request) {
 		exclude := r.URL.Query()["exclude"]
 		run := slices.DeleteFunc(slices.Clone(checks), func(c check) bool { return slices.Contains(exclude, c.name) })
-		m.answer(w, r, run)
+		o.answer(w, r, path, run)
 	}))
 	for _, c := range checks {
 		mux.HandleFunc(path+"/"+c.name, onlyGet(func(w http.ResponseWriter, r *http.Request) {
-			m.answer(w, r, []check{c})
+			o.answer(w, r, path, []check{c})
 		}))
 	}
 }
 
 // answer runs the checks and writes a line for each; when all is well only if they are asked for.
-func (m *Member) answer(w http.ResponseWriter, r *http.Request, checks []check) {
+func (o *Options) answer(w http.ResponseWriter, r *http.Request, path string, checks []check) {
 	var lines strings.Builder
 	ok := true
 	for _, c := range checks {
-		if err := c.run(r.Context(), m); err != nil {
+		err := c.run(r.Context(), &o.Member)
+		if o.Health != nil {
+			o.Health.checked(path, c.name, err)
+		}
+		if err != nil {
 			ok = false
 			lines.WriteString("[-]" + c.name + " failed: " + err.Error() + "\n")
 		} else {

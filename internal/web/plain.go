@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"slices"
+	"sync/atomic"
 
 	"github.com/ashlar-kv/ashlar/internal/measure"
 )
@@ -17,8 +19,49 @@ const (
 	pprofPath   = "/debug/pprof/"
 )
 
-// Health counts what was answered at /health. Its zero value is ready.
-type Health struct{ Passed, Failed measure.Counter }
+// Health counts what was answered at /health, and the checks of /livez and /readyz. Its zero value is ready.
+type Health struct {
+	Passed, Failed measure.Counter
+
+	live, ready [4]checkCount // by the place of the check in its list
+}
+
+// checkCount counts one check.
+type checkCount struct {
+	passed, failed measure.Counter
+	healthy        atomic.Bool // as it was last found
+}
+
+// EachCheck calls f for each check that was made: kind is livez or readyz, healthy what came of it last.
+func (h *Health) EachCheck(f func(kind, name string, passed, failed uint64, healthy bool)) {
+	for i, c := range livez {
+		h.live[i].tell("livez", c.name, f)
+	}
+	for i, c := range readyz {
+		h.ready[i].tell("readyz", c.name, f)
+	}
+}
+
+func (c *checkCount) tell(kind, name string, f func(kind, name string, passed, failed uint64, healthy bool)) {
+	if passed, failed := c.passed.Value(), c.failed.Value(); passed+failed > 0 {
+		f(kind, name, passed, failed, c.healthy.Load())
+	}
+}
+
+// checked counts a check of /livez or /readyz.
+func (h *Health) checked(path, name string, err error) {
+	list, counts := livez, &h.live
+	if path == "/readyz" {
+		list, counts = readyz, &h.ready
+	}
+	c := &counts[slices.IndexFunc(list, func(c check) bool { return c.name == name })]
+	c.healthy.Store(err == nil)
+	if err == nil {
+		c.passed.Inc()
+	} else {
+		c.failed.Inc()
+	}
+}
 
 // MetricsHandler returns the HTTP handler of addresses that are for metrics and health alone. Pages of other origins are told nothing
 // of it, and no host is refused, as in etcd.
@@ -34,8 +77,8 @@ func (o *Options) handleObservation(mux *http.ServeMux) {
 		mux.Handle(metricsPath, o.Metrics)
 	}
 	mux.HandleFunc("/health", onlyGet(o.health))
-	handleChecks(mux, "/livez", &o.Member, livez)
-	handleChecks(mux, "/readyz", &o.Member, readyz)
+	o.handleChecks(mux, "/livez", livez)
+	o.handleChecks(mux, "/readyz", readyz)
 }
 
 // handleDebug serves variables and, if they are wanted, profiles.

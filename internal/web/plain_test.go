@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -41,6 +42,28 @@ func TestAnswersOfHealthAreCounted(t *testing.T) {
 	ask(Handler(ill), http.MethodPost, "/health")
 	if p, f := well.Health.Passed.Value(), well.Health.Failed.Value(); p != 2 || f != 1 {
 		t.Errorf("%d passed, %d failed", p, f)
+	}
+}
+
+func TestChecksAreCountedByTheirResult(t *testing.T) {
+	t.Parallel()
+	well, ill := observed(nil), observed(errors.New("no"))
+	ill.Health = well.Health
+	for _, path := range []string{"/readyz", "/readyz/serializable_read", "/livez", "/readyz?exclude=non_learner"} {
+		ask(Handler(well), http.MethodGet, path)
+	}
+	ask(MetricsHandler(ill), http.MethodGet, "/readyz/serializable_read")
+	got := map[string][2]uint64{}
+	well.Health.EachCheck(func(kind, name string, passed, failed uint64, healthy bool) {
+		got[kind+" "+name] = [2]uint64{passed, failed}
+		if want := kind == "livez" || name != "serializable_read"; healthy != want {
+			t.Errorf("%s %s: healthy %v", kind, name, healthy)
+		}
+	})
+	want := map[string][2]uint64{"livez serializable_read": {1, 0}, "readyz serializable_read": {3, 1}, "readyz data_corruption": {2, 0},
+		"readyz linearizable_read": {2, 0}, "readyz non_learner": {1, 0}}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -23,6 +23,9 @@ func exercise(t *testing.T, members []member) {
 			t.Fatal(err)
 		}
 	}
+	if p, err := get(ctx, "http://"+members[0].client+"/readyz"); err != nil || p.status != 200 {
+		t.Fatalf("/readyz: %v, %d", err, p.status)
+	}
 	if _, err := c.Get(ctx, "/observe/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
