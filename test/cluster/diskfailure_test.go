@@ -28,6 +28,9 @@ func TestALeadersDiskStandsStill(t *testing.T) {
 		return err == nil && lerr == nil && is.Leader != 0 && is.Leader != old.id && is.RaftAppliedIndex+100 > leads.RaftAppliedIndex
 	})
 	w.end(c)
+	if !old.process.Log.Contains("the disk of the log stands still: handing leadership over") {
+		t.Error("it did not hand over by itself")
+	}
 	if old.process.State() != nil {
 		t.Errorf("the member ended: %v", old.process.State())
 	}
