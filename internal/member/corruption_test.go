@@ -2,6 +2,7 @@ package member
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,9 +84,25 @@ func TestTheCheckOfCompactionsAccusesWhomEtcdAccuses(t *testing.T) {
 	}
 }
 
+// hashes answers questions for hashes, and no others: the member asks for versions, too, whenever it likes.
+type hashes struct {
+	status int
+	text   string
+}
+
+func (h *hashes) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path != "/members/hashkv" { // first: the fields belong to the test
+		return nil, errors.New("connection refused")
+	}
+	if h.status == 0 {
+		return nil, errors.New("connection refused")
+	}
+	return &http.Response{StatusCode: h.status, Body: io.NopCloser(strings.NewReader(h.text)), Header: http.Header{}, Request: r}, nil
+}
+
 func TestTheInitialCheckEndsTheStartOnlyForAnotherHash(t *testing.T) {
 	t.Parallel()
-	answers := make(scripted, 1)
+	answers := &hashes{}
 	m := growing(t, vfs.NewCrashableMem(), func(c *Config) { c.HTTP = answers })
 	defer stop(t, m)
 	mustAdd(t, m, true, "http://127.0.0.1:11")
@@ -103,7 +120,7 @@ func TestTheInitialCheckEndsTheStartOnlyForAnotherHash(t *testing.T) {
 		"an answer that cannot be read": {http.StatusOK, "no", false},
 	}
 	for name, c := range cases {
-		answers <- func(*http.Request) (int, string) { return c.status, c.text }
+		answers.status, answers.text = c.status, c.text
 		err := m.InitialCheck(t.Context())
 		if c.fails != errors.Is(err, ErrInconsistent) || !c.fails && err != nil {
 			t.Errorf("%s: %v", name, err)
