@@ -174,8 +174,8 @@ func TestMessagesGoBothWaysInOrder(t *testing.T) {
 func TestWithoutStreamsMessagesArePosted(t *testing.T) {
 	t.Parallel()
 	a, b := newSite(t, 1, testCluster), newSite(t, 2, testCluster)
-	a.AddRemote(b.id, []string{"http://127.0.0.1:1", b.server.URL}) // b cannot open streams: it does not know a, nor its addresses
 	a.cfg.PeerURLs = nil
+	a.AddRemote(b.id, []string{"http://127.0.0.1:1", b.server.URL}) // b cannot open streams: it does not know a, nor its addresses
 	eventually(t, func() bool {
 		a.Send([]*raftpb.Message{message(raftpb.MsgApp, a, b, 5)})
 		return len(b.stepped) > 0
