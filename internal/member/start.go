@@ -44,6 +44,11 @@ func (m *Member) openStores() (err error) {
 	if err != nil {
 		return err
 	}
+	if m.cfg.Etcd != nil {
+		if err := m.cfg.Etcd.Check(); err != nil {
+			return err
+		}
+	}
 	logDir := storage.LogDir(dir, m.cfg.WALDir)
 	if m.log, err = raftlog.Open(logDir, m.logOptions()); err != nil {
 		return err

@@ -1,7 +1,9 @@
 package member
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -163,5 +165,23 @@ func TestALogElsewhereIsTakenOver(t *testing.T) {
 	if m, err := Open(cfg); err == nil {
 		stop(t, m)
 		t.Error("it starts with another log")
+	}
+}
+
+func TestALogInsideOfEtcdsDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := unpackEtcd(t, "etcd-3.7-stopped")
+	before := filesOf(t, filepath.Join(dir, "member"))
+	cfg := takerOf(t, nil, dir)
+	cfg.FS, cfg.DataDir, cfg.WALDir = nil, dir, filepath.Join(dir, "member", "wal")
+	cfg.Etcd = &takeover.Place{DataDir: dir, WALDir: cfg.WALDir}
+	if m, err := Open(cfg); !errors.Is(err, takeover.ErrRefused) {
+		t.Errorf("got %v", err)
+		if err == nil {
+			stop(t, m)
+		}
+	}
+	if !maps.Equal(before, filesOf(t, filepath.Join(dir, "member"))) {
+		t.Error("etcd's files were changed")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -49,6 +50,18 @@ const (
 	// Taken is what a take-over has left.
 	Taken
 )
+
+// Check refuses a directory of the log inside of etcd's, where ours would come to be in the middle of etcd's files.
+func (p Place) Check() error {
+	if p.WALDir == "" {
+		return nil
+	}
+	inside, err := filepath.Rel(p.in(memberName), p.WALDir)
+	if err != nil || inside == ".." || strings.HasPrefix(inside, ".."+string(filepath.Separator)) {
+		return nil
+	}
+	return refusef("--wal-dir is inside of %s: leave it away when that is where etcd's log is", p.in(memberName))
+}
 
 // Look tells what is in the place. It changes nothing.
 func (p Place) Look() (Found, error) {
