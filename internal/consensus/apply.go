@@ -3,6 +3,7 @@ package consensus
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -16,6 +17,7 @@ type task struct {
 	apply   *raftpb.Message
 	install *raftpb.Message
 	send    *raftpb.Message
+	at      time.Time // since when it waits
 }
 
 // applier is the apply loop: it gives committed entries to the state machine in
@@ -34,6 +36,7 @@ type applier struct {
 	current *raftpb.Message
 	rest    []*raftpb.Entry
 	pending *raftpb.ConfChange // asked of the raft loop; the entry is rest[0]
+	since   time.Time          // when current was committed
 }
 
 type confState struct{ cs *raftpb.ConfState }
@@ -45,6 +48,7 @@ func (a *applier) putInstall(m *raftpb.Message)        { a.putTask(task{install:
 func (a *applier) putSnapshotToSend(m *raftpb.Message) { a.putTask(task{send: m}) }
 
 func (a *applier) putTask(t task) {
+	t.at = a.n.cfg.Clock.Now()
 	a.mu.Lock()
 	a.queue = append(a.queue, t)
 	a.mu.Unlock()
@@ -97,7 +101,7 @@ func (a *applier) turn() (again bool, err error) {
 	}
 	switch {
 	case t.apply != nil:
-		a.current, a.rest = t.apply, t.apply.GetEntries()
+		a.current, a.rest, a.since = t.apply, t.apply.GetEntries(), t.at
 		return true, a.applySome()
 	case t.install != nil:
 		return true, a.install(t.install)
@@ -138,6 +142,9 @@ func (a *applier) advance(n int) {
 	a.rest = a.rest[n:]
 	a.n.setApplied(last)
 }
+
+// CommittedAt is when the entries that are being applied were found to be committed. Only Machine.Apply may call it.
+func (n *Node) CommittedAt() time.Time { return n.apply.since }
 
 func (n *Node) setApplied(index uint64) {
 	before := n.applied.Swap(index)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 )
 
 const (
@@ -64,6 +65,9 @@ func newPasswords(cost int, c clock.Clock) *passwords {
 // hash returns the hash of a password as entries hold it. The error is bcrypt's for one above 72 bytes, ErrTooManyRequests
 // or the context's.
 func (p *passwords) hash(ctx context.Context, password string) (string, error) {
+	phases := measure.PhasesOf(ctx)
+	phases.Enter(measure.Password)
+	defer phases.Enter(measure.Checking)
 	if err := p.enter(ctx); err != nil {
 		return "", err
 	}
@@ -82,6 +86,9 @@ func (p *passwords) check(ctx context.Context, user string, hash []byte, passwor
 	if hash != nil && p.recall(user, mac) {
 		return nil
 	}
+	phases := measure.PhasesOf(ctx)
+	phases.Enter(measure.Password)
+	defer phases.Enter(measure.Checking)
 	if err := p.enter(ctx); err != nil {
 		return err
 	}

@@ -5,30 +5,37 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
 // machine is what the consensus applies entries to: the present generation's
 // state machine, with results going to the waiters.
-type machine struct{ m *Member }
+type machine struct {
+	m  *Member
+	at stages // of what is being applied
+}
 
 func (x *machine) Apply(entries []*raftpb.Entry) error {
 	start := x.m.cfg.Clock.Now()
-	if err := x.m.gen.Load().machine.Apply(entries, x.m.waiters.has, x.m.waiters.deliver); err != nil {
+	x.at = stages{committed: x.m.node.CommittedAt(), began: start}
+	if err := x.m.gen.Load().machine.Apply(entries, x.m.waiters.has, x.deliver); err != nil {
 		return err
 	}
 	took := x.m.cfg.Clock.Now().Sub(start)
 	x.m.tallies.flush(x.m.measures.Applied, took, len(entries))
 	if x.m.cfg.SlowApply > 0 && took > x.m.cfg.SlowApply {
 		x.m.measures.SlowApplies.Inc()
-		x.m.cfg.Logger.Warn("applying entries took too long", "took", took, "expected", x.m.cfg.SlowApply,
-			"entries", len(entries), "first", entries[0].GetIndex())
+		x.m.cfg.Logger.Warn("apply request took too long", "took", took, "expected-duration", x.m.cfg.SlowApply,
+			"waited", start.Sub(x.at.committed), "entries", len(entries), "first", entries[0].GetIndex())
 	}
 	x.m.compactor.notify()
 	x.m.quota.notify()
 	x.m.versions.notify()
 	return nil
 }
+
+func (x *machine) deliver(id uint64, r apply.Result) { x.m.waiters.deliverAt(id, r, x.at) }
 
 // changed is given what each group of entries changed.
 func (m *Member) changed(events []mvcc.Event) { m.hub.Publish(events) }

@@ -207,7 +207,7 @@ func (m *Member) openNode() error {
 		return fmt.Errorf("draw a nonce: %w", err)
 	}
 	m.node, err = consensus.New(consensus.Config{
-		ID: m.identity.MemberID, Log: m.log, Machine: &machine{m},
+		ID: m.identity.MemberID, Log: m.log, Machine: &machine{m: m},
 		Applied: applied, ConfState: conf,
 		ElectionTicks: m.cfg.ElectionTicks, HeartbeatTicks: m.cfg.HeartbeatTicks,
 		TickInterval: m.cfg.TickInterval, PreVote: m.cfg.PreVote,

@@ -8,6 +8,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -101,6 +102,9 @@ func (m *Member) submit(id uint64, cmd apply.Command, p *consensus.Proposal) (*P
 
 func (p *Pending) wait(ctx context.Context) (r apply.Result, err error) {
 	defer func() { p.measure(&r, err) }()
+	phases := measure.PhasesOf(ctx)
+	phases.Enter(measure.Replicating)
+	defer func() { p.tell(phases, r.Index != 0) }()
 	select {
 	case r = <-p.w.out:
 		if errors.Is(r.Err, ErrTimeout) {
@@ -114,6 +118,15 @@ func (p *Pending) wait(ctx context.Context) (r apply.Result, err error) {
 		p.m.waiters.release(p.w)
 		return apply.Result{}, ErrStopped
 	}
+}
+
+// tell says where the time of the wait went. REQUIRES: it has ended, by a result if applied.
+func (p *Pending) tell(phases *measure.Phases, applied bool) {
+	if applied && !p.w.at.began.IsZero() {
+		phases.At(measure.Queueing, p.w.at.committed)
+		phases.At(measure.Applying, p.w.at.began)
+	}
+	phases.Enter(measure.Answering)
 }
 
 // measure counts how the wait has ended. A result has the index of its entry, whether it is a refusal or not.
@@ -132,7 +145,10 @@ func (p *Pending) measure(r *apply.Result, err error) {
 // ReadBarrier returns once a read of the state is linearizable: everything that
 // was committed when it was called is applied here.
 func (m *Member) ReadBarrier(ctx context.Context) error {
+	phases := measure.PhasesOf(ctx)
+	phases.Enter(measure.Confirming)
 	err := m.node.ReadBarrier(ctx)
+	phases.Enter(measure.Checking)
 	if errors.Is(err, consensus.ErrReadTimeout) {
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
 	}
@@ -153,6 +169,7 @@ func (m *Member) View(rev int64) (*mvcc.View, error) {
 // WaitCompacted returns once the space of everything compacted up to rev is given
 // back physically.
 func (m *Member) WaitCompacted(ctx context.Context, rev int64) error {
+	measure.PhasesOf(ctx).Enter(measure.Compacting)
 	m.compactor.notify()
 	return m.compactor.wait(ctx, m.node.Done())
 }

@@ -18,8 +18,12 @@ type waiter struct {
 	deadline time.Time          // none for one with then
 	then     func(apply.Result) // called with the result, in the goroutine that has it, instead of out
 	gone     atomic.Bool
+	at       stages // before there is something in out; zero for one that was not applied
 	out      chan apply.Result
 }
+
+// stages are when a proposal was committed and when what applied it began.
+type stages struct{ committed, began time.Time }
 
 // waiters finds the proposal that an applied entry belongs to.
 type waiters struct {
@@ -66,7 +70,10 @@ func (w *waiters) has(id uint64) bool {
 }
 
 // deliver gives id's waiter its result, if there still is one.
-func (w *waiters) deliver(id uint64, r apply.Result) {
+func (w *waiters) deliver(id uint64, r apply.Result) { w.deliverAt(id, r, stages{}) }
+
+// deliverAt is deliver with the stages before the result.
+func (w *waiters) deliverAt(id uint64, r apply.Result, at stages) {
 	s := &w.shards[id%waiterShards]
 	s.mu.Lock()
 	x, ok := s.m[id]
@@ -77,6 +84,7 @@ func (w *waiters) deliver(id uint64, r apply.Result) {
 	case x.then != nil:
 		x.then(r)
 	default:
+		x.at = at
 		x.out <- r
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 )
 
 // DefaultResponseBudget is the budget of large responses when none is given.
@@ -106,6 +107,9 @@ func (b *budget) blocks(s *share, n int64) bool {
 // wait waits until s may have n more bytes, and cuts off clients that hold it up. REQUIRES: mu is held; it is held again on
 // return.
 func (b *budget) wait(ctx context.Context, s *share, n int64) error {
+	phases := measure.PhasesOf(ctx)
+	phases.Enter(measure.Memory)
+	defer phases.Enter(measure.ReadingKeys)
 	patience := b.clock.NewTicker(stallAfter)
 	defer patience.Stop()
 	for b.blocks(s, n) {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/lockpb"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 )
 
 // guard stands before every request: at a learner it lets few pass, it turns away clients that demand a leader while there is none, ends their streams
@@ -22,6 +23,7 @@ type guard struct {
 	measures  *Measures
 	hasLeader func() bool
 	slow      time.Duration
+	trace     func(context.Context, *measure.Phases) // nil for nobody
 	log       *slog.Logger
 	lost      *leaderless // nil when no stream is ended for want of a leader
 	gate      *Gate
@@ -88,7 +90,32 @@ func (g *guard) answer(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	})
 }
 
+// serve is serveTimed, timed where somebody wants to know.
 func (g *guard) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	slow := g.slow > 0 && !waitingMethods[info.FullMethod]
+	if !slow && g.trace == nil {
+		return g.serveTimed(ctx, req, info, handler)
+	}
+	start := time.Now()
+	phases := measure.StartPhases(start, measure.Checking)
+	if r, ok := req.(*Request); ok && !r.began.IsZero() {
+		phases = measure.StartPhases(r.began, measure.Receiving)
+		phases.At(measure.Checking, start)
+	}
+	ctx = phases.With(ctx)
+	resp, err := g.serveTimed(ctx, req, info, handler)
+	end := time.Now()
+	phases.At(measure.Answering, end)
+	if took := end.Sub(start); slow && took > g.slow {
+		g.tell(ctx, info.FullMethod, took, req, resp, err)
+	}
+	if g.trace != nil {
+		g.trace(ctx, phases)
+	}
+	return resp, err
+}
+
+func (g *guard) serveTimed(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if err := g.admit(req, info.FullMethod); err != nil {
 		return nil, err
 	}
@@ -99,21 +126,13 @@ func (g *guard) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	if err != nil {
 		return nil, err
 	}
-	if g.slow <= 0 || waitingMethods[info.FullMethod] {
-		return g.handle(ctx, info.FullMethod, req, handler)
-	}
-	start := time.Now()
-	resp, err := g.handle(ctx, info.FullMethod, req, handler)
-	if took := time.Since(start); took > g.slow {
-		g.tell(ctx, info.FullMethod, took, req, resp, err)
-	}
-	return resp, err
+	return g.handle(ctx, info.FullMethod, req, handler)
 }
 
 // waitingMethods are those whose requests take as long as they have to wait for others.
 var waitingMethods = map[string]bool{lockpb.Lock_Lock_FullMethodName: true, lockpb.Election_Campaign_FullMethodName: true}
 
-// tell logs a slow request: never its keys or values.
+// tell logs a slow request, who asked for it and where its time went: never its keys or values.
 func (g *guard) tell(ctx context.Context, method string, took time.Duration, req, resp any, err error) {
 	attrs := []slog.Attr{slog.String("method", method), slog.Duration("took", took), slog.Duration("expected", g.slow)}
 	if p, ok := peer.FromContext(ctx); ok {
@@ -128,6 +147,11 @@ func (g *guard) tell(ctx context.Context, method string, took time.Duration, req
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
+	var phases []any
+	measure.PhasesOf(ctx).Each(func(name string, _ time.Time, took time.Duration) {
+		phases = append(phases, slog.Duration(name, took))
+	})
+	attrs = append(attrs, slog.Group("phases", phases...))
 	g.log.LogAttrs(ctx, slog.LevelWarn, "slow request", attrs...)
 }
 

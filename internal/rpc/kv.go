@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -108,7 +109,7 @@ var kvDesc = grpc.ServiceDesc{
 func unary(m Method, call func(*KV, context.Context, *Request) (*Response, error)) grpc.MethodDesc {
 	name := "/" + etcdserverpb.KV_ServiceDesc.ServiceName + "/" + m.String()
 	return grpc.MethodDesc{MethodName: m.String(), Handler: func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (_ any, err error) {
-		req := &Request{method: m}
+		req := &Request{method: m, began: time.Now()}
 		defer req.free()
 		if err := decoder(decode).worded(req); err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -72,6 +73,8 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	}
 	defer func() { err = closing(v, err) }()
 
+	phases := measure.PhasesOf(ctx)
+	phases.Enter(measure.ReadingKeys)
 	r := newResponse(s.budget)
 	r.header(s.header(v.Current()))
 	o := q.Options()
@@ -85,6 +88,7 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 		r.drop()
 		return nil, err
 	}
+	phases.Enter(measure.Answering)
 	s.measures.cost(q.Key, len(req.raw)+r.Len())
 	return r, nil
 }

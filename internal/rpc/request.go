@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/mem"
@@ -51,6 +52,7 @@ func (m Method) String() string {
 // message struct. It and everything got from it belong to one call and are valid until its handler returns.
 type Request struct {
 	method Method
+	began  time.Time // when its message began to be received
 	raw    []byte
 	buf    mem.Buffer // holds raw; nil when raw is a slice of our own
 

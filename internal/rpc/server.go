@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"log/slog"
 	"math"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 )
 
 // overheadBytes is what a message may have over MaxRequestBytes before gRPC itself refuses it.
@@ -36,6 +38,8 @@ type Options struct {
 	KeepaliveInterval, KeepaliveTimeout time.Duration
 	// SlowRequest is how long a request may take before it is logged; 0 is never.
 	SlowRequest time.Duration
+	// Trace is told where the time of each unary request went, in the context of the request; nil when nobody asks.
+	Trace func(ctx context.Context, phases *measure.Phases)
 	// HasLeader says whether the member knows a leader, for clients that demand one. Required.
 	HasLeader func() bool
 	// LeaderChanged returns a channel that is closed at the next change of HasLeader's answer, or earlier. With it the
@@ -68,7 +72,7 @@ func NewServer(o Options) *grpc.Server {
 	if o.Measures == nil {
 		o.Measures = NewMeasures(false)
 	}
-	g := &guard{measures: o.Measures, hasLeader: o.HasLeader, slow: o.SlowRequest, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit,
+	g := &guard{measures: o.Measures, hasLeader: o.HasLeader, slow: o.SlowRequest, trace: o.Trace, log: o.Logger, gate: o.Gate, learner: o.Learner, audit: o.Audit,
 		trusted: o.Trusted}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}

@@ -127,8 +127,12 @@ func TestSlowRequestsAreLoggedWithoutTheirContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = kv.Put(context.Background(), &etcdserverpb.PutRequest{})
+	if _, err := kv.Range(context.Background(), &etcdserverpb.RangeRequest{Key: []byte("secret")}); err != nil {
+		t.Fatal(err)
+	}
 	got := j.String()
-	for _, want := range []string{`"slow request"`, `"method":"/etcdserverpb.KV/Put"`, `"request_bytes":16`, `"response_bytes"`, `key is not provided`} {
+	for _, want := range []string{`"slow request"`, `"method":"/etcdserverpb.KV/Put"`, `"request_bytes":16`, `"response_bytes"`, `key is not provided`, `"client":"`,
+		`"phases":{"receive":`, `"raft":`, `"apply":`, `"answer":`, `"read-index":`, `"read":`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in %s", want, got)
 		}

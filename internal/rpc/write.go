@@ -7,6 +7,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
+	"github.com/ashlar-kv/ashlar/internal/measure"
 )
 
 // propose sends a checked and admitted request through the log. It is admitted again when permissions changed on its way
@@ -104,6 +105,7 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 		return nil, err
 	}
 	defer func() { err = closing(v, err) }()
+	measure.PhasesOf(ctx).Enter(measure.ReadingKeys)
 	r := newResponse(s.budget)
 	body, rev, err := apply.ReadTxn(v, t, &s.measures.Reads, r.hold(ctx))
 	if err == nil {
