@@ -40,7 +40,6 @@ func TestTheProgramPicksByNameAndFirstArgument(t *testing.T) {
 		"an unknown flag of etcd":         {[]string{"etcd", "--bogus"}, 2, "", "flag provided but not defined: -bogus\nUsage:\n"},
 		"an unknown flag of ours":         {[]string{"ashlar", "--bogus"}, 2, "", "ashlar: flag provided but not defined: -bogus; see ashlar --help\n"},
 		"an unknown word":                 {[]string{"ashlar", "serve"}, 1, "", "ashlar: \"serve\" is not a valid flag\n"},
-		"a flag that is not built":        {[]string{"ashlar", "--memory-mlock"}, 1, "", "ashlar: flag --memory-mlock is not built yet: memory locking\n"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

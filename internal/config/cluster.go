@@ -90,8 +90,11 @@ func (c *Config) leftByEtcd() bool {
 
 // CheckBootstrap refuses settings from which no member can be bootstrapped. They matter only to a data
 // directory that is not Initialised, as in etcd: later starts read the member from the directory.
-// It may look up host names, and touches no file.
+// It may look up host names, and touches no file. What discovery is yet to find is not checked.
 func (c *Config) CheckBootstrap(ctx context.Context) error {
+	if c.Discovery.Wanted() {
+		return nil
+	}
 	members, err := c.InitialMembers()
 	if err != nil {
 		return err

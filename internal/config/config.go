@@ -6,9 +6,8 @@
 // help and its status. Flags, variables, the file, the help text and the tests are all made from those rows,
 // so a later change that builds a setting edits one row.
 //
-// A row has one of three statuses. Built: it has an effect, and a field of Config carries it. Planned: it is
-// refused unless it is given its default, so that nothing a user asks for is silently dropped. Accepted: it
-// tunes a part of etcd that Ashlar does not have, or not yet, and no answer depends on it; it is taken, and a
+// A row has one of two statuses. Built: it has an effect, and a field of Config carries it. Accepted: it
+// tunes a part of etcd that Ashlar does not have, and no answer depends on it; it is taken, and a
 // warning is logged.
 //
 // # Where a setting comes from
@@ -80,8 +79,11 @@ type Config struct {
 	// AdvertiseClientURLs is what this member tells clients, by MemberList.
 	AdvertiseClientURLs URLs
 
-	// InitialCluster is the list NAME=URL,NAME=URL… of the members at bootstrap; see InitialMembers.
+	// InitialCluster is the list NAME=URL,NAME=URL… of the members at bootstrap; see InitialMembers. It is empty while
+	// Discovery is to find them.
 	InitialCluster string
+	// Discovery says how they are found otherwise.
+	Discovery Discovery
 	// InitialClusterState is "new" or "existing". It matters only to a data directory not yet initialised.
 	InitialClusterState string
 	// StrictReconfigCheck refuses changes of the membership that could cost the quorum.
@@ -127,6 +129,9 @@ type Config struct {
 	// SocketReusePort and SocketReuseAddress are socket options of every listener; ListenConfig sets them.
 	SocketReusePort, SocketReuseAddress bool
 
+	// MemoryMlock keeps the pages of the process in memory.
+	MemoryMlock bool
+
 	// WatchProgressInterval is the time between progress messages of an idle watcher that asked for them.
 	WatchProgressInterval time.Duration
 
@@ -164,6 +169,9 @@ type Config struct {
 	LogFormat string
 	// LogRotation is set when the single log file is to be rotated.
 	LogRotation *LogRotation
+
+	// Tracing says where traces of requests are sent.
+	Tracing Tracing
 
 	// AuditLog says where requests are written down.
 	AuditLog AuditLog

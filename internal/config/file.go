@@ -47,9 +47,7 @@ func (p *parser) file(path string) error {
 		if err := p.values[row.label()].setFile(raw); err != nil {
 			return fmt.Errorf("configuration file %s: %s: %w", path, row.Key, err)
 		}
-		if err := p.settle(row, "key "+row.Key+" of "+path); err != nil {
-			return err
-		}
+		p.settle(row, "key "+row.Key+" of "+path)
 	}
 	return nil
 }

@@ -15,10 +15,11 @@ var gateDefaults = map[string]bool{
 	"SetMemberLocalAddr": false, "StopGRPCServiceOnDefrag": false, "TxnModeWriteWithSharedBuffer": true,
 }
 
-// builtGates are those that have an effect.
-var builtGates = map[string]bool{
-	GateLeaseCheckpoint: true, GateLeaseCheckpointPersist: true, GateFastLeaseKeepAlive: true,
-	GateInitialCorruptCheck: true, GateCompactHashCheck: true,
+// idleGates say of the gates without an effect why that is.
+var idleGates = map[string]string{
+	"PriorityRequest":              "what ends leases goes before the requests of clients in any case",
+	"StopGRPCServiceOnDefrag":      "a defragmentation blocks nothing",
+	"TxnModeWriteWithSharedBuffer": noBbolt,
 }
 
 // The feature gates that have an effect.
@@ -28,15 +29,28 @@ const (
 	GateFastLeaseKeepAlive     = "FastLeaseKeepAlive"
 	GateInitialCorruptCheck    = "InitialCorruptCheck"
 	GateCompactHashCheck       = "CompactHashCheck"
+	GateSetMemberLocalAddr     = "SetMemberLocalAddr"
+
+	allAlpha, allBeta = "AllAlpha", "AllBeta"
 )
 
-// Gate says whether a feature gate is open.
+// Gate says whether a feature gate is open: as it was set, as all of its stage were set, or by default.
 func (c *Config) Gate(name string) bool {
 	if on, ok := c.gates[name]; ok {
 		return on
 	}
+	all := allAlpha
+	if isBeta(name) {
+		all = allBeta
+	}
+	if on, ok := c.gates[all]; ok && name != allAlpha && name != allBeta {
+		return on
+	}
 	return gateDefaults[name]
 }
+
+// isBeta tells the stage of a gate: those that are BETA are open by default.
+func isBeta(name string) bool { return gateDefaults[name] || name == allBeta }
 
 // Gate is a feature gate of etcd: its stage is ALPHA or BETA.
 type Gate struct {
@@ -49,7 +63,7 @@ func (c *Config) Gates() []Gate {
 	var out []Gate
 	for _, name := range slices.Sorted(maps.Keys(gateDefaults)) {
 		stage := "ALPHA"
-		if gateDefaults[name] || name == "AllBeta" { // those that are BETA are open by default
+		if isBeta(name) {
 			stage = "BETA"
 		}
 		out = append(out, Gate{name, stage, c.Gate(name)})
@@ -57,17 +71,18 @@ func (c *Config) Gates() []Gate {
 	return out
 }
 
-// unbuiltGate returns what the settings of gates without an effect wait for, "" when there are none.
-func (c *Config) unbuiltGate() string {
+// idleGates says which of the gates that were set away from their default have no effect.
+func (c *Config) idleGates() string {
+	var out []string
 	for _, name := range slices.Sorted(maps.Keys(c.gates)) {
-		if !builtGates[name] {
-			return "feature gate " + name
+		if why, idle := idleGates[name]; idle && c.gates[name] != gateDefaults[name] {
+			out = append(out, name+": "+why)
 		}
 	}
-	return ""
+	return strings.Join(out, "; ")
 }
 
-// gateSet holds the gates that differ from their default.
+// gateSet holds the gates that were set.
 type gateSet map[string]bool
 
 func (g gateSet) String() string {
@@ -96,13 +111,10 @@ func parseGates(s string) (gateSet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("invalid value of %s: %s, err: %w", name, val, err)
 		}
-		def, known := gateDefaults[name]
-		if !known {
+		if _, known := gateDefaults[name]; !known {
 			return nil, fmt.Errorf("unrecognized feature gate: %s", name)
 		}
-		if delete(out, name); on != def {
-			out[name] = on
-		}
+		out[name] = on
 	}
 	return out, nil
 }

@@ -18,8 +18,8 @@ func Usage(w io.Writer, program string) {
 	fmt.Fprint(w, "Every flag has a variable: ETCD_ and its name in upper case with _ for -.\n")
 }
 
-// Help writes the usage and every flag by group, with its default and what it does. Flags that are not built
-// or have no meaning say so.
+// Help writes the usage and every flag by group, with its default and what it does. Flags that have no
+// meaning say so.
 func Help(w io.Writer, program string) {
 	Usage(w, program)
 	for _, g := range Groups {
@@ -30,8 +30,6 @@ func Help(w io.Writer, program string) {
 			}
 			fmt.Fprintf(w, "  --%s '%s'\n    %s\n", f.Name, f.Default, f.Usage)
 			switch f.Status {
-			case Planned:
-				fmt.Fprintf(w, "    Not built yet: %s.\n", f.Note)
 			case Accepted:
 				fmt.Fprintf(w, "    Taken without effect: %s.\n", f.Note)
 			case Built:

@@ -26,19 +26,6 @@ func (e *UsageError) Error() string { return e.err.Error() }
 // Unwrap returns what was wrong.
 func (e *UsageError) Unwrap() error { return e.err }
 
-// NotBuiltError is returned when a setting was given that this version does not build yet.
-type NotBuiltError struct {
-	// Source is how the setting was given: "flag --cert-file", "variable ETCD_CERT_FILE" or a key of the file.
-	Source string
-	// Waits names the part of Ashlar that it belongs to.
-	Waits string
-}
-
-// Error says what was refused and what it waits for.
-func (e *NotBuiltError) Error() string {
-	return fmt.Sprintf("%s is not built yet: %s", e.Source, e.Waits)
-}
-
 // Parse reads the configuration of the program of that name ("ashlar" or "etcd") from its arguments, without
 // the program itself, and its environment in the form of os.Environ. It reads the configuration file if one is
 // named and touches nothing else. Besides ErrHelp, ErrVersion and *UsageError it returns errors that fit on one
@@ -114,16 +101,12 @@ func (p *parser) sources(environ []string) error {
 		return err
 	}
 	given := map[string]bool{}
-	var err error
 	p.set.Visit(func(f *flag.Flag) {
 		given[f.Name] = true
-		if row, ok := rowOf(f.Name); ok && err == nil {
-			err = p.settle(row, "flag --"+f.Name)
+		if row, ok := rowOf(f.Name); ok {
+			p.settle(row, "flag --"+f.Name)
 		}
 	})
-	if err != nil {
-		return err
-	}
 	if err := p.environment(vars, given); err != nil {
 		return err
 	}
@@ -155,9 +138,7 @@ func (p *parser) environment(vars map[string]string, given map[string]bool) erro
 		given[row.Name] = true
 		p.note(slog.LevelInfo, "recognized and used environment variable", slog.String("variable-name", name),
 			slog.String("variable-value", text))
-		if err := p.settle(row, "variable "+name); err != nil {
-			return err
-		}
+		p.settle(row, "variable "+name)
 	}
 	for _, name := range sortedKeys(vars) {
 		p.note(slog.LevelWarn, "unrecognized environment variable", slog.String("environment-variable", name))
@@ -165,26 +146,22 @@ func (p *parser) environment(vars map[string]string, given map[string]bool) erro
 	return nil
 }
 
-// settle decides what becomes of a setting that was given from source: it is refused when it is not built,
-// and noted when there is something to say about it.
-func (p *parser) settle(row Flag, source string) error {
-	if row.waits != nil {
-		if part := row.waits(&p.cfg); part != "" {
-			return &NotBuiltError{Source: source, Waits: part}
+// settle notes what there is to say about a setting that was given from source.
+func (p *parser) settle(row Flag, source string) {
+	if row.idle != nil {
+		if why := row.idle(&p.cfg); why != "" {
+			p.note(slog.LevelWarn, "setting has no effect", slog.String("setting", source), slog.String("reason", why))
 		}
 	}
 	if row.Note == "" || row.isDefault(p.values[row.label()]) {
-		return nil
+		return
 	}
 	switch row.Status {
-	case Planned:
-		return &NotBuiltError{Source: source, Waits: row.Note}
 	case Accepted:
 		p.note(slog.LevelWarn, "setting has no effect", slog.String("setting", source), slog.String("reason", row.Note))
 	case Built:
 		p.note(slog.LevelWarn, "setting has limits", slog.String("setting", source), slog.String("limits", row.Note))
 	}
-	return nil
 }
 
 func (p *parser) note(level slog.Level, message string, attrs ...slog.Attr) {

@@ -156,8 +156,6 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 			want: `invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error`},
 		"a flag and its variable": {args: []string{"--name=y"}, env: []string{"ETCD_NAME="}, status: other,
 			want: `conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag (either unset environment variable or disable flag)`},
-		"a flag that is not built":     {args: []string{"--memory-mlock"}, status: other, want: "flag --memory-mlock is not built yet: memory locking"},
-		"a variable that is not built": {env: []string{"ETCD_MEMORY_MLOCK=true"}, status: other, want: "variable ETCD_MEMORY_MLOCK is not built yet: memory locking"},
 		"an address that needs TLS": {args: []string{"--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"},
 			status: other, want: "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme"},
 		"no such file": {args: []string{"--config-file=none.yaml"}, status: other, want: "open none.yaml: no such file or directory"},
@@ -189,9 +187,7 @@ func TestBadFilesAreRefusedByKey(t *testing.T) {
 		"a duration as text":   {"grpc-keepalive-min-time: 5s\n", "grpc-keepalive-min-time: want a whole number of nanoseconds"},
 		"a bad URL":            {"listen-peer-urls: bogus\n", "listen-peer-urls: URL scheme must be http"},
 		"a section as a text":  {"socket-options: x\n", "socket-options: want sections"},
-		"what is not built":    {"memory-mlock: true\n", "is not built yet: memory locking"},
-		"a key without a flag": {"discovery-config: {client: {max-request-bytes: 1}}\n", "is not built yet: discovery"},
-		"a gate not built yet": {"feature-gates: PriorityRequest=true\n", "is not built yet: feature gate PriorityRequest"},
+		"half of discovery":    {"discovery-config: {token: x}\n", "both --discovery-token and --discovery-endpoints must be set"},
 		"an unknown gate":      {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
 	}
 	for name, c := range cases {
@@ -204,25 +200,6 @@ func TestBadFilesAreRefusedByKey(t *testing.T) {
 				t.Errorf("got %v\nwant one line with %s", err, c.want)
 			}
 		})
-	}
-}
-
-func TestPlannedSettingsPassWithTheirDefault(t *testing.T) {
-	t.Parallel()
-	var args []string
-	for _, f := range Flags() {
-		if f.Status != Planned || f.Name == "" {
-			continue
-		}
-		args = append(args, "--"+f.Name+"="+f.Default)
-	}
-	args = append(args, "--feature-gates=FastLeaseKeepAlive=true")
-	c, err := Parse("ashlar", args, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(c.Notices) != 1 {
-		t.Errorf("got notices %v, want the one about the name", c.Notices)
 	}
 }
 

@@ -14,15 +14,13 @@ type Status int
 const (
 	// Built settings have an effect.
 	Built Status = iota
-	// Planned settings are refused unless given their default.
-	Planned
 	// Accepted settings tune a part of etcd that Ashlar does not have, or not yet; they are taken with a warning.
 	Accepted
 )
 
 // String returns the word that docs/compatibility.md uses.
 func (s Status) String() string {
-	return [...]string{"built", "planned", "accepted"}[s]
+	return [...]string{"built", "accepted"}[s]
 }
 
 // Group is a heading of the help output.
@@ -37,16 +35,16 @@ const (
 	Profiling  Group = "Profiling and Monitoring"
 	Logging    Group = "Logging"
 	// Audit settings are ours: etcd has none of them.
-	Audit    Group = "Audit log"
-	Tracing  Group = "Distributed tracing"
-	Features Group = "Features"
-	Unsafe   Group = "Unsafe feature"
+	Audit        Group = "Audit log"
+	TracingGroup Group = "Distributed tracing"
+	Features     Group = "Features"
+	Unsafe       Group = "Unsafe feature"
 	// Hidden settings are not in the help output; they are told in its usage lines.
 	Hidden Group = ""
 )
 
 // Groups are the groups that the help output shows, in its order.
-var Groups = []Group{Member, Clustering, Security, Auth, Profiling, Logging, Audit, Tracing, Features, Unsafe}
+var Groups = []Group{Member, Clustering, Security, Auth, Profiling, Logging, Audit, TracingGroup, Features, Unsafe}
 
 // Flag is one row of the table: one setting.
 type Flag struct {
@@ -62,13 +60,13 @@ type Flag struct {
 	Usage string
 	// Status says what it does in this version.
 	Status Status
-	// Note says, for a planned setting, which part of Ashlar it waits for; for an accepted one, why it has no
-	// meaning; for a built one, what is still missing. Where it is not empty it is logged or printed.
+	// Note says, for an accepted setting, why it has no meaning, and for a built one, what its limits are. Where it is not
+	// empty it is logged or printed.
 	Note string
 
 	bind func(*Config) value
-	// waits says which part of Ashlar the values given wait for, where some are built and others are not; nil otherwise.
-	waits func(*Config) string
+	// idle says what of the value given has no effect and why, where some values have one; "" for nothing. nil otherwise.
+	idle func(*Config) string
 }
 
 // Env returns the variable of the flag, or "" for a setting without a flag.
@@ -99,7 +97,7 @@ func (f Flag) isDefault(v value) bool {
 func Flags() []Flag { return slices.Clone(table) }
 
 var table = slices.Concat(memberFlags, clusteringFlags, discoveryFlags, securityFlags, profilingFlags,
-	loggingFlags, auditFlags, featureFlags, hiddenFlags, fileOnly)
+	loggingFlags, auditFlags, tracingFlags, featureFlags, hiddenFlags, fileOnly)
 
 // ignored are flags of old etcd releases that etcd still takes and does nothing with.
 var ignored = []string{"cluster-active-size", "cluster-remove-delay", "cluster-sync-interval", "config", "force",

@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 const (
 	defaultPeerURL   = "http://localhost:2380"
 	defaultClientURL = "http://localhost:2379"
@@ -43,43 +45,46 @@ var clusteringFlags = []Flag{
 		})},
 }
 
+// The section of the file that holds the settings of the discovery service.
+const discoveryClient = "discovery-config.client."
+
 var discoveryFlags = []Flag{
-	planned("discovery-token", Clustering, "discovery-config.token", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-token", "discovery-config.token", "", text, func(d *Discovery) *string { return &d.Token },
 		"Token of the cluster at the discovery service."),
-	planned("discovery-endpoints", Clustering, "discovery-config.client.endpoints", "", waitsDiscovery, spare(words),
+	ofDiscovery("discovery-endpoints", discoveryClient+"endpoints", "", words, func(d *Discovery) *[]string { return &d.Endpoints },
 		"Addresses of the discovery service."),
-	planned("discovery-dial-timeout", Clustering, "discovery-config.client.dial-timeout", "2s", waitsDiscovery,
-		spare(duration), "Time limit for connecting to the discovery service."),
-	planned("discovery-request-timeout", Clustering, "discovery-config.client.request-timeout", "5s", waitsDiscovery,
-		spare(duration), "Time limit for a request to the discovery service."),
-	planned("discovery-keepalive-time", Clustering, "discovery-config.client.keepalive-time", "2s", waitsDiscovery,
-		spare(duration), "Time between pings to the discovery service."),
-	planned("discovery-keepalive-timeout", Clustering, "discovery-config.client.keepalive-timeout", "6s",
-		waitsDiscovery, spare(duration), "Time limit for the answer to such a ping."),
-	planned("discovery-insecure-transport", Clustering, "discovery-config.client.secure.insecure-transport", "true",
-		waitsDiscovery, spare(boolean), "Connect to the discovery service without TLS."),
-	planned("discovery-insecure-skip-tls-verify", Clustering, "discovery-config.client.secure.insecure-skip-tls-verify",
-		"false", waitsDiscovery, spare(boolean), "Do not verify the certificate of the discovery service."),
-	planned("discovery-cert", Clustering, "discovery-config.client.secure.cert", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-dial-timeout", discoveryClient+"dial-timeout", "2s", duration,
+		func(d *Discovery) *time.Duration { return &d.DialTimeout }, "Time limit for connecting to the discovery service."),
+	ofDiscovery("discovery-request-timeout", discoveryClient+"request-timeout", "5s", duration,
+		func(d *Discovery) *time.Duration { return &d.RequestTimeout }, "Time limit for a request to the discovery service."),
+	ofDiscovery("discovery-keepalive-time", discoveryClient+"keepalive-time", "2s", duration,
+		func(d *Discovery) *time.Duration { return &d.KeepAliveTime }, "Time between pings to the discovery service."),
+	ofDiscovery("discovery-keepalive-timeout", discoveryClient+"keepalive-timeout", "6s", duration,
+		func(d *Discovery) *time.Duration { return &d.KeepAliveTimeout }, "Time limit for the answer to such a ping."),
+	ofDiscovery("discovery-insecure-transport", discoveryClient+"secure.insecure-transport", "true", boolean,
+		func(d *Discovery) *bool { return &d.Insecure }, "Connect to the discovery service without TLS."),
+	ofDiscovery("discovery-insecure-skip-tls-verify", discoveryClient+"secure.insecure-skip-tls-verify", "false", boolean,
+		func(d *Discovery) *bool { return &d.SkipVerify }, "Do not verify the certificate of the discovery service."),
+	ofDiscovery("discovery-cert", discoveryClient+"secure.cert", "", text, func(d *Discovery) *string { return &d.Cert },
 		"Client certificate for the discovery service."),
-	planned("discovery-key", Clustering, "discovery-config.client.secure.key", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-key", discoveryClient+"secure.key", "", text, func(d *Discovery) *string { return &d.Key },
 		"Key of that certificate."),
-	planned("discovery-cacert", Clustering, "discovery-config.client.secure.cacert", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-cacert", discoveryClient+"secure.cacert", "", text, func(d *Discovery) *string { return &d.CA },
 		"CA certificates that the discovery service is verified with."),
-	planned("discovery-user", Clustering, "discovery-config.client.auth.username", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-user", discoveryClient+"auth.username", "", text, func(d *Discovery) *string { return &d.User },
 		"User at the discovery service."),
-	planned("discovery-password", Clustering, "discovery-config.client.auth.password", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-password", discoveryClient+"auth.password", "", text, func(d *Discovery) *string { return &d.Password },
 		"Password of that user."),
-	planned("discovery-fallback", Clustering, "", "exit", waitsDiscovery,
-		spare(func(p *string) value { return choice(p, invalidValue, "exit") }),
-		"What happens when discovery fails; only 'exit'."),
-	planned("discovery-srv", Clustering, "discovery-srv", "", waitsDiscovery, spare(text),
+	{Name: "discovery-fallback", Group: Clustering, Default: "exit",
+		Usage: "What happens when discovery fails; only 'exit'.",
+		bind:  spare(func(p *string) value { return choice(p, invalidValue, "exit") })},
+	ofDiscovery("discovery-srv", "discovery-srv", "", text, func(d *Discovery) *string { return &d.SRV },
 		"DNS domain whose SRV records name the members."),
-	planned("discovery-srv-name", Clustering, "discovery-srv-name", "", waitsDiscovery, spare(text),
+	ofDiscovery("discovery-srv-name", "discovery-srv-name", "", text, func(d *Discovery) *string { return &d.SRVName },
 		"Suffix of the SRV service name."),
 }
 
-// planned makes a row of a setting that is not built yet.
-func planned(name string, g Group, key, def, waits string, bind func(*Config) value, usage string) Flag {
-	return Flag{Name: name, Group: g, Key: key, Default: def, Usage: usage, Status: Planned, Note: waits, bind: bind}
+func ofDiscovery[T any](name, key, def string, make func(*T) value, field func(*Discovery) *T, usage string) Flag {
+	return Flag{Name: name, Group: Clustering, Key: key, Default: def, Usage: usage,
+		bind: func(c *Config) value { return make(field(&c.Discovery)) }}
 }

@@ -1,13 +1,5 @@
 package config
 
-// What planned settings wait for; the words are those of docs/compatibility.md.
-const (
-	waitsDiscovery  = "discovery"
-	waitsMembership = "membership changes"
-	waitsTracing    = "tracing"
-	waitsMemory     = "memory locking"
-)
-
 // Why accepted settings have no effect here.
 const (
 	noCount  = "the log is cut below what the state has on disk, not after a number of entries"
@@ -17,6 +9,7 @@ const (
 	noDefrag = "there is nothing to defragment: the storage compacts itself"
 	noPacing = "compaction deletes only what was superseded and paces itself"
 	noV2     = "there is no v2 store"
+	noEnd    = "a leader ends a downgrade once all members run the target release, and this release is never the target"
 )
 
 var memberFlags = []Flag{
@@ -58,8 +51,8 @@ var memberFlags = []Flag{
 		Usage:  "Number of log files that etcd keeps.",
 		Status: Accepted, Note: noFiles, bind: spare(unsigned[uint])},
 	{Name: "memory-mlock", Group: Member, Key: "memory-mlock", Default: "false",
-		Usage:  "Keep the process's pages in memory.",
-		Status: Planned, Note: waitsMemory, bind: spare(boolean)},
+		Usage: "Keep the pages of the process in memory; needs CAP_IPC_LOCK or an unlimited RLIMIT_MEMLOCK.",
+		bind:  func(c *Config) value { return boolean(&c.MemoryMlock) }},
 	{Name: "quota-backend-bytes", Group: Member, Key: "quota-backend-bytes", Default: "0",
 		Usage: "Size in bytes at which the state refuses to grow; 0 means 2 GiB, below 0 no limit.",
 		bind:  func(c *Config) value { return integer(&c.QuotaBackendBytes) }},
@@ -107,5 +100,5 @@ var memberFlags = []Flag{
 		bind:  func(c *Config) value { return duration(&c.RaftWriteTimeout) }},
 	{Name: "feature-gates", Group: Member, Key: "feature-gates",
 		Usage: "Feature gates of etcd, NAME=true|false separated by commas.",
-		waits: (*Config).unbuiltGate, bind: func(c *Config) value { return gates(&c.gates) }},
+		idle:  (*Config).idleGates, bind: func(c *Config) value { return gates(&c.gates) }},
 }

@@ -38,7 +38,13 @@ func (c *Config) Validate() error {
 	if err := c.checkURLs(); err != nil {
 		return err
 	}
+	if err := c.checkDiscovery(); err != nil {
+		return err
+	}
 	if err := c.checkTimes(); err != nil {
+		return err
+	}
+	if err := c.checkTracing(); err != nil {
 		return err
 	}
 	if err := c.parseCompaction(); err != nil {
@@ -63,7 +69,7 @@ func (c *Config) finish() {
 	if c.DataDir == "" && c.Program != "" {
 		c.DataDir = c.Name + "." + c.Program
 	}
-	if c.InitialCluster == "" {
+	if c.InitialCluster == "" && !c.Discovery.Wanted() {
 		c.InitialCluster = c.initialClusterDefault()
 	}
 }

@@ -46,10 +46,11 @@ var rooms = []room{
 	{"internal/rpc", []string{"internal/member", "internal/lockpb", "internal/audit"}, "services translate; they do not know how they are served"},
 	{"internal/web", []string{"internal/rpc"}, "HTTP stands on the services"},
 	{"internal/metrics", []string{"internal/rpc"}, "metrics are read off the rooms that count; who serves them is not their business"},
+	{"internal/tracing", nil, "tracing is told what to send; whose requests they are is not its business"},
 	{"internal/config", nil, "a configuration is plain data: whoever uses it imports it, it imports nobody"},
 	{"internal/tlsconf", nil, "certificates are plain data"},
 	{"internal/discovery", []string{"internal/config"}, "discovery runs before there is a member"},
-	{"internal/server", []string{"internal/web", "internal/metrics", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
+	{"internal/server", []string{"internal/web", "internal/metrics", "internal/tracing", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
 	{"internal/proxy", []string{"internal/rpc", "internal/tlsconf", "internal/discovery"}, "a proxy is a client and a server of the API, never a member"},
 	{"internal/restore", []string{"internal/etcdfile", "internal/raftlog"}, "a restored member is files; nobody serves them yet"},
 	{"internal/offline", []string{"internal/etcdfile", "internal/raftlog"}, "a directory at rest is files; nobody serves them"},
@@ -106,7 +107,7 @@ var (
 	deterministic = []string{"internal/apply", "internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
 	aboveApply    = []string{"internal/lockpb", "internal/apply", "internal/watch", "internal/member", "internal/rpc", "internal/web", "internal/server",
 		"internal/proxy", "internal/ctl", "internal/util", "internal/backup", "internal/discovery", "embed", "cmd/ashlar"}
-	grpcRooms = []string{"internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/discovery", "embed"}
+	grpcRooms = []string{"internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/discovery", "internal/tracing", "embed"}
 )
 
 const pebble = "github.com/cockroachdb/pebble/v2"
