@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -188,6 +189,9 @@ func tellRemoved(cfg *config.Config, log *slog.Logger) {
 // openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
 // comes on failed.
 func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
+	if err := discover(ctx, cfg, net.DefaultResolver, log); err != nil {
+		return nil, nil, err
+	}
 	initial, err := cluster.ParseInitialCluster(cfg.InitialCluster)
 	if err != nil {
 		return nil, nil, err

@@ -98,6 +98,9 @@ func sources(cfg *config.Config, log *slog.Logger) (clients, members *tlsconf.So
 	}
 	o := options(cfg, &cfg.PeerTLS, "peer", log)
 	o.CheckSAN = !cfg.PeerTLS.SkipClientSAN
+	if cfg.PeerTLS.CA == "" { // as in etcd: members found by DNS are who the domain's certificate says
+		o.ServerName = cfg.Discovery.SRV
+	}
 	if anyTLS(cfg.ListenPeerURLs) {
 		if err := selfSigned(cfg, &cfg.PeerTLS, &o, cfg.ListenPeerURLs); err != nil {
 			return nil, nil, err

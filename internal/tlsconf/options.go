@@ -17,6 +17,8 @@ type Options struct {
 	// CA holds the authorities that others are verified with, servers and clients. Without it they are the system's. With
 	// it, clients need a certificate, whatever ClientCertAuth says, as in etcd.
 	CA string
+	// ServerName is the name that servers' certificates must have; empty is the host that was dialed.
+	ServerName string
 	// CRL lists revoked certificates, in DER or PEM.
 	CRL string
 	// ClientCertAuth demands a certificate of clients.

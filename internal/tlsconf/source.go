@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -116,7 +117,7 @@ func (s *Source) Dialing(d *net.Dialer) func(ctx context.Context, network, addre
 			return nil, err
 		}
 		with := tls.Dialer{NetDialer: d, Config: s.Client()}
-		with.Config.ServerName = host
+		with.Config.ServerName = cmp.Or(s.o.ServerName, host)
 		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 		defer cancel()
 		return with.DialContext(ctx, network, address)
