@@ -95,7 +95,7 @@ func (a *ashlar) read(req *etcdserverpb.RangeRequest) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return a.view(func(v *mvcc.View) ([]byte, int64, error) { return apply.AppendRange(nil, v, &r, math.MaxInt32) },
+	return a.view(func(v *mvcc.View) ([]byte, int64, error) { return apply.AppendRange(nil, v, &r, math.MaxInt32, nil) },
 		&etcdserverpb.RangeResponse{})
 }
 
@@ -109,7 +109,7 @@ func (a *ashlar) readTxn(req *etcdserverpb.TxnRequest) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return a.view(func(v *mvcc.View) ([]byte, int64, error) { return apply.ReadTxn(v, &t) }, &etcdserverpb.TxnResponse{})
+	return a.view(func(v *mvcc.View) ([]byte, int64, error) { return apply.ReadTxn(v, &t, new(apply.Counts), nil) }, &etcdserverpb.TxnResponse{})
 }
 
 // view calls answer with the present state; resp is of the type that it answers.
