@@ -118,16 +118,29 @@ func (m *Member) loadGeneration(number uint64, db *storage.DB) (*generation, err
 
 func (g *generation) confState() (*raftpb.ConfState, error) { return apply.LoadConfState(g.db) }
 
-// held calls f with the present generation, which stays open meanwhile.
-func (m *Member) held(f func(*generation) error) error {
+// hold returns the present generation, which stays open until its store is released. It returns ErrStopped once the member has
+// closed its last one.
+func (m *Member) hold() (*generation, error) {
 	for {
 		g := m.gen.Load()
 		if g.store.Hold() == nil {
-			defer g.store.Release()
-			return f(g)
+			return g, nil
+		}
+		if m.gone.Load() {
+			return nil, ErrStopped
 		}
 		// It was replaced between the two lines; the new one is there.
 	}
+}
+
+// held calls f with the present generation, which stays open meanwhile. It returns ErrStopped as hold does.
+func (m *Member) held(f func(*generation) error) error {
+	g, err := m.hold()
+	if err != nil {
+		return err
+	}
+	defer g.store.Release()
+	return f(g)
 }
 
 // close flushes and closes the database. No view may be open any more.

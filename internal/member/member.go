@@ -147,7 +147,10 @@ type Member struct {
 
 	fatalOnce sync.Once
 	stopOnce  sync.Once
-	stop      chan struct{}
+	stopErr   error          // of Stop
+	stop      chan struct{}  // closed when Stop begins
+	gone      atomic.Bool    // the last generation is closed, or about to be
+	replaced  sync.WaitGroup // generations that are not closed yet although others took their place
 	ready     chan struct{}
 	wg        sync.WaitGroup
 }
@@ -248,17 +251,22 @@ func (m *Member) sweep() {
 }
 
 // Stop ends the member: what waits fails with ErrStopped, the state is flushed so
-// that the next start replays nothing, both databases are closed.
+// that the next start replays nothing, both databases are closed. What is asked of the
+// member from then on fails with ErrStopped, too. Stop waits for views that are open and states on
+// their way to other members: whoever runs the services and the transport ends those first.
+// Further calls wait for the first one and return what it returns.
 func (m *Member) Stop() error {
 	m.stopOnce.Do(func() {
 		close(m.stop)
 		m.compactor.cancel()
+		m.node.Stop()
+		m.maintenance.close()
+		m.hub.Close()
+		m.wg.Wait()
+		m.replaced.Wait() // they close their databases below the directory that is locked
+		m.stopErr = errors.Join(m.rebuild.adopt(), m.closeStores())
 	})
-	m.node.Stop()
-	m.maintenance.close()
-	m.hub.Close()
-	m.wg.Wait()
-	return errors.Join(m.rebuild.adopt(), m.closeStores())
+	return m.stopErr
 }
 
 // fatal reports the first error that the member cannot survive.

@@ -156,12 +156,15 @@ func (m *Member) ReadBarrier(ctx context.Context) error {
 }
 
 // View opens the state at a revision; 0 or less means the newest. The caller
-// closes it. Errors: mvcc.ErrCompacted, mvcc.ErrFutureRevision.
+// closes it; Stop waits for that. Errors: mvcc.ErrCompacted, mvcc.ErrFutureRevision, ErrStopped.
 func (m *Member) View(rev int64) (*mvcc.View, error) {
 	for {
 		v, err := m.gen.Load().store.View(rev)
 		if !errors.Is(err, mvcc.ErrRetired) {
 			return v, err
+		}
+		if m.gone.Load() {
+			return nil, ErrStopped
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,7 +84,7 @@ func (in *incoming) installed() {
 // ReceiveSnapshot builds a new generation from the state that came with the
 // MsgSnap msg, durable but not yet named by the log, and passes the message to
 // raft. A generation that raft did not take is thrown away by the next call.
-// Errors are ErrSnapshotBusy, or wrap snapshot.ErrInvalid when the stream is at fault;
+// Errors are ErrSnapshotBusy and ErrStopped, or wrap snapshot.ErrInvalid when the stream is at fault;
 // the running state is not touched.
 func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
 	meta := msg.GetSnapshot().GetMetadata()
@@ -96,6 +97,11 @@ func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
 
 // receiveState is ReceiveSnapshot for a state that build writes into an empty database.
 func (m *Member) receiveState(msg *raftpb.Message, build func(*storage.DB) error) error {
+	_, end, err := m.maintenance.begin(context.Background())
+	if err != nil {
+		return err
+	}
+	defer end()
 	meta := msg.GetSnapshot().GetMetadata()
 	old, err := m.incoming.begin()
 	if err != nil {
@@ -228,7 +234,9 @@ func (r *heldReader) Close() error {
 // retire closes a generation that was replaced, once its last view is closed, and
 // removes its directory.
 func (m *Member) retire(g *generation) error {
+	m.replaced.Add(1)
 	g.store.Retire(func() {
+		defer m.replaced.Done()
 		err := errors.Join(g.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, g.number))
 		if err != nil {
 			// The next start removes it: the log does not name it any more.

@@ -49,6 +49,11 @@ func (m *Member) ReceiveDatabase(msg *raftpb.Message, file io.Reader) (err error
 		m.node.Step(msg) // raft answers that it is further already
 		return nil
 	}
+	ctx, end, err := m.maintenance.begin(context.Background())
+	if err != nil {
+		return err
+	}
+	defer end()
 	path, err := m.store(file)
 	if err != nil {
 		return fmt.Errorf("receive the database at index %d: %w", meta.GetIndex(), err)
@@ -60,7 +65,7 @@ func (m *Member) ReceiveDatabase(msg *raftpb.Message, file io.Reader) (err error
 			return err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		return f.Build(m.maintenance.ctx, db, meta.GetIndex(), meta.GetTerm(), meta.GetConfState())
+		return f.Build(ctx, db, meta.GetIndex(), meta.GetTerm(), meta.GetConfState())
 	})
 }
 

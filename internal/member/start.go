@@ -203,11 +203,14 @@ func (m *Member) removeGenerations(keep uint64) error {
 	return nil
 }
 
-// closeStores closes whatever is open, the state flushed first.
+// closeStores closes whatever is open, the state flushed first, when nobody reads it any more.
 func (m *Member) closeStores() error {
 	var errs []error
 	if g := m.gen.Load(); g != nil {
-		errs = append(errs, g.close())
+		m.gone.Store(true)
+		closed := make(chan error, 1)
+		g.store.Retire(func() { closed <- g.close() })
+		errs = append(errs, <-closed)
 	}
 	if g := m.incoming.ready; g != nil {
 		errs = append(errs, g.close()) // built, and never installed: the next start removes it
