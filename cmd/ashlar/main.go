@@ -1,8 +1,8 @@
 // Command ashlar is the server, the client and the offline tool in one program.
 //
 // `ashlar` and `ashlar server` run a member, `ashlar demo` several for trying things out; `ashlar version` prints the
-// version. Called under the name etcd (a link) it is the server with etcd's defaults. `ashlar ctl`, and the name etcdctl, is the client; `ashlar util`
-// and the name etcdutl are kept for the offline tool, which is not built yet.
+// version. Called under the name etcd (a link) it is the server with etcd's defaults. `ashlar ctl`, and the name
+// etcdctl, is the client; `ashlar util`, and the name etcdutl, is the offline tool.
 //
 // This package only picks what to run and turns its outcome into an exit status: 0 after a graceful stop, 2 for
 // a command line that cannot be read, 1 for every other failure, 128 and its number for a second signal; the client
@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/ashlar-kv/ashlar/internal/ctl"
+	"github.com/ashlar-kv/ashlar/internal/util"
 	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
@@ -43,7 +44,7 @@ func run(p process) int {
 	case "etcdctl":
 		return client(p, "etcdctl", args)
 	case "etcdutl":
-		return notBuilt(p, name)
+		return offline(p, "etcdutl", args)
 	}
 	if len(args) == 0 {
 		return serve(p, "ashlar", args)
@@ -59,10 +60,13 @@ func run(p process) int {
 	case "ctl":
 		return client(p, "ashlar ctl", args[1:])
 	case "util":
-		return notBuilt(p, "ashlar "+args[0])
+		return offline(p, "ashlar util", args[1:])
 	case "__complete", "__completeNoDesc": // what a shell's completion script asks: the words after the program's name
 		if len(args) > 1 && args[1] == "ctl" {
 			return client(p, "ashlar ctl", append([]string{args[0]}, args[2:]...))
+		}
+		if len(args) > 1 && args[1] == "util" {
+			return offline(p, "ashlar util", append([]string{args[0]}, args[2:]...))
 		}
 	}
 	return serve(p, "ashlar", args)
@@ -72,6 +76,11 @@ func run(p process) int {
 func client(p process, program string, args []string) int {
 	return ctl.Run(context.Background(), ctl.Process{Program: program, Args: args, Environ: p.environ,
 		Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr})
+}
+
+// offline runs a command of the offline tool. A signal ends it at once: what it writes is complete or is refused later.
+func offline(p process, program string, args []string) int {
+	return util.Run(context.Background(), util.Process{Program: program, Args: args, Stdout: p.stdout, Stderr: p.stderr})
 }
 
 func notBuilt(p process, what string) int {
