@@ -178,17 +178,17 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 func TestBadFilesAreRefusedByKey(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct{ text, want string }{
-		"not YAML":             {"name: [a\n", "yaml: line 1: did not find expected ',' or ']'"},
-		"a list at the top":    {"- a\n", "want sections of the form key: value"},
-		"a number for a text":  {"name: 3\n", "name: want a text, got 3"},
-		"a text for a number":  {"heartbeat-interval: x\n", "heartbeat-interval: want a whole number of milliseconds"},
-		"a fraction":           {"snapshot-count: 1.5\n", "snapshot-count: want a whole number that is not negative, got 1.5"},
-		"a negative number":    {"max-request-bytes: -1\n", "max-request-bytes: want a whole number"},
-		"a duration as text":   {"grpc-keepalive-min-time: 5s\n", "grpc-keepalive-min-time: want a whole number of nanoseconds"},
-		"a bad URL":            {"listen-peer-urls: bogus\n", "listen-peer-urls: URL scheme must be http"},
-		"a section as a text":  {"socket-options: x\n", "socket-options: want sections"},
-		"half of discovery":    {"discovery-config: {token: x}\n", "both --discovery-token and --discovery-endpoints must be set"},
-		"an unknown gate":      {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
+		"not YAML":            {"name: [a\n", "yaml: line 1: did not find expected ',' or ']'"},
+		"a list at the top":   {"- a\n", "want sections of the form key: value"},
+		"a number for a text": {"name: 3\n", "name: want a text, got 3"},
+		"a text for a number": {"heartbeat-interval: x\n", "heartbeat-interval: want a whole number of milliseconds"},
+		"a fraction":          {"snapshot-count: 1.5\n", "snapshot-count: want a whole number that is not negative, got 1.5"},
+		"a negative number":   {"max-request-bytes: -1\n", "max-request-bytes: want a whole number"},
+		"a duration as text":  {"grpc-keepalive-min-time: 5s\n", "grpc-keepalive-min-time: want a whole number of nanoseconds"},
+		"a bad URL":           {"listen-peer-urls: bogus\n", "listen-peer-urls: URL scheme must be http"},
+		"a section as a text": {"socket-options: x\n", "socket-options: want sections"},
+		"half of discovery":   {"discovery-config: {token: x}\n", "both --discovery-token and --discovery-endpoints must be set"},
+		"an unknown gate":     {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

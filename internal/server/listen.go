@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
+	"syscall"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
 )
 
-// listenAll binds every address, or none.
-func listenAll(ctx context.Context, cfg *config.Config) (forClients, forPeers []net.Listener, err error) {
+// Listen binds every address of clients and of other members, or none. The listeners carry no TLS yet.
+func Listen(ctx context.Context, cfg *config.Config) (forClients, forPeers []net.Listener, err error) {
 	if forClients, err = listen(ctx, cfg, cfg.ListenClientURLs, "clients"); err != nil {
 		return nil, nil, err
 	}
@@ -27,12 +30,27 @@ func listen(ctx context.Context, cfg *config.Config, urls config.URLs, who strin
 	for i := range urls {
 		network, address := target(&urls[i])
 		l, err := lc.Listen(ctx, network, address)
+		if errors.Is(err, syscall.EADDRINUSE) && network == "unix" && left(ctx, address) {
+			l, err = lc.Listen(ctx, network, address)
+		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen for %s: %w", who, err), closeAll(ls))
 		}
 		ls = append(ls, l)
 	}
 	return ls, nil
+}
+
+// left removes a socket that a process left behind which was killed, and tells whether it did. One that somebody
+// listens on stays.
+func left(ctx context.Context, path string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = conn.Close()
+		return false
+	}
+	info, statErr := os.Lstat(path)
+	return errors.Is(err, syscall.ECONNREFUSED) && statErr == nil && info.Mode().Type() == fs.ModeSocket && os.Remove(path) == nil
 }
 
 // target says where a URL listens.

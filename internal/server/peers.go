@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -25,7 +26,13 @@ const (
 	peerIdleConns = 32
 )
 
-func peerDialer() *net.Dialer { return &net.Dialer{Timeout: peerDialTimeout, KeepAlive: peerKeepAlive} }
+func peerDialer(cfg *config.Config) *net.Dialer {
+	d := &net.Dialer{Timeout: peerDialTimeout, KeepAlive: peerKeepAlive}
+	if a := cfg.LocalAddr(); a.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))
+	}
+	return d
+}
 
 // peers is how a member and the others reach each other.
 type peers struct {
@@ -38,7 +45,7 @@ type peers struct {
 
 func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
 	p := &peers{http: &http.Transport{
-		DialContext:         peerDialer().DialContext,
+		DialContext:         peerDialer(cfg).DialContext,
 		MaxIdleConnsPerHost: peerIdleConns,
 		IdleConnTimeout:     idleTimeout,
 		// Streams of appends are read in large pieces.

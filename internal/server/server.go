@@ -4,7 +4,7 @@
 // Start: the addresses are bound first, so that a port in use is told before any file is touched; a new member asks the others
 // who it is; then the member opens its directories and starts; other members are served at once, clients once it is
 // ready. Stop: leadership goes to another member, no new connections, the requests under way end or are ended after a
-// grace time, then the member, whose state is flushed, and then what connects it to the others.
+// grace time, then what connects the member to the others, and then the member itself, whose state is flushed.
 //
 // It holds no logic of its own: whatever needs a decision belongs into the room that
 // the decision is about.
@@ -37,13 +37,20 @@ const requestTimeoutBase = 5 * time.Second
 // Run runs a member until ctx is cancelled or the member fails. It returns nil
 // after a graceful stop, and otherwise the reason.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	return RunOn(ctx, vfs.Default, cfg, log)
+	return RunIn(ctx, cfg, log, Host{})
 }
 
 // RunOn is Run with the member's two databases on another filesystem, which tests let fail or stand still.
 func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) error {
+	return RunIn(ctx, cfg, log, Host{FS: fs})
+}
+
+// RunIn is Run in a program that takes part in it.
+func RunIn(ctx context.Context, cfg config.Config, log *slog.Logger, h Host) (err error) {
+	host := newLending(h)
+	defer func() { err = also(err, host.close()) }()
 	for {
-		err := runOnce(ctx, fs, cfg, log)
+		err := runOnce(ctx, host, cfg, log)
 		// What went wrong with the end of a member is joined to it, and then it must not begin anew.
 		if err != errRebuilt { //nolint:errorlint // see above
 			return err
@@ -56,10 +63,15 @@ func RunOn(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) 
 var errRebuilt = errors.New("the state was rebuilt")
 
 // runOnce runs a member from its opening to its end.
-func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger) (err error) {
+func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Logger) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	forClients, forPeers, err := listenAll(ctx, &cfg)
+	if cfg.MemoryMlock {
+		if err := lockMemory(); err != nil {
+			return err
+		}
+	}
+	forClients, forPeers, err := host.listen(ctx, &cfg)
 	if err != nil {
 		return err
 	}
@@ -82,11 +94,11 @@ func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, log, func() { close(told) })
-	p.dialTLS(e.dialing.Dialing(peerDialer()))
+	p.dialTLS(e.dialing.Dialing(peerDialer(&cfg)))
 	initialised := cfg.Initialised()
-	m, remotes, err := openMember(ctx, fs, &cfg, log, p, failed)
+	m, remotes, err := openMember(ctx, host.FS, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
-		tellRemoved(&cfg, log)
+		tellRemoved(&cfg, log, host)
 		return errors.Join(closeListeners(), p.stop())
 	}
 	if err != nil {
@@ -102,20 +114,21 @@ func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger
 	if cfg.Gate(config.GateInitialCorruptCheck) && initialised {
 		if err := m.InitialCheck(ctx); err != nil {
 			log.Error("checkInitialHashKV failed", "error", err)
-			return errors.Join(err, m.Stop(), p.stop(), closeListeners())
+			return errors.Join(err, p.stop(), m.Stop(), closeListeners())
 		}
 	}
 	p.serve(m, remotes, forPeers, log)
 	m.Start()
 	s, err := newServices(&cfg, m, p.transport.Measures, requests, log)
 	if err != nil {
-		return errors.Join(err, m.Stop(), p.stop(), closeListeners())
+		return errors.Join(err, p.stop(), m.Stop(), closeListeners())
 	}
 	stop := sync.OnceValue(func() error {
 		m.HandOver(context.Background())
-		return errors.Join(s.stop(), m.Stop(), p.stop())
+		return errors.Join(s.stop(), p.stop(), m.Stop())
 	})
 	defer func() { err = also(err, stop()) }()
+	host.started(m)
 
 	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
 		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
@@ -127,7 +140,7 @@ func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger
 	select {
 	case <-m.Ready():
 	case <-m.Removed():
-		tellRemoved(&cfg, log)
+		tellRemoved(&cfg, log, host)
 		return closeListeners()
 	case err := <-failed:
 		return errors.Join(err, closeListeners())
@@ -137,9 +150,13 @@ func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger
 		return closeListeners()
 	}
 	s.serve(forClients, e.forClients, plain.clients)
+	for _, l := range host.forLocal() {
+		s.serveGRPC(l)
+	}
 	for _, l := range slices.Concat(forClients, plain.clients) {
 		log.Info("ready to serve client requests", "address", l.Addr().String())
 	}
+	host.serving(m)
 	select {
 	case err := <-failed:
 		return err
@@ -149,7 +166,7 @@ func runOnce(ctx context.Context, fs vfs.FS, cfg config.Config, log *slog.Logger
 		return err
 	case <-m.Removed():
 		linger(ctx)
-		tellRemoved(&cfg, log)
+		tellRemoved(&cfg, log, host)
 		return nil
 	case <-m.Rebuilt():
 		return errRebuilt
@@ -181,7 +198,8 @@ func linger(ctx context.Context) {
 }
 
 // tellRemoved logs the end of a member that was removed. It is no failure: whoever starts members again should leave it be.
-func tellRemoved(cfg *config.Config, log *slog.Logger) {
+func tellRemoved(cfg *config.Config, log *slog.Logger, host *lending) {
+	host.removed()
 	log.Warn("this member ends", "reason", member.ErrRemoved.Error())
 	log.Warn("the data directory of a removed member must be removed before the member can be added anew", "data-dir", cfg.DataDir)
 }

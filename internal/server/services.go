@@ -18,6 +18,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/metrics"
 	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
+	"github.com/ashlar-kv/ashlar/internal/tracing"
 	"github.com/ashlar-kv/ashlar/internal/version"
 	"github.com/ashlar-kv/ashlar/internal/web"
 )
@@ -25,6 +26,8 @@ import (
 const (
 	// stopGrace is how long requests under way may take when the server stops.
 	stopGrace = 5 * time.Second
+	// tracesGrace is how long the last traces may take.
+	tracesGrace = 2 * time.Second
 	// headerTimeout and idleTimeout bound what a silent HTTP client holds.
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
@@ -44,6 +47,8 @@ type services struct {
 	conns   *rpc.Conns
 	line    *rpc.Line
 	gateway *gateway
+	tracing *tracing.Tracing // nil when nothing is traced
+	log     *slog.Logger
 	wg      sync.WaitGroup
 }
 
@@ -52,6 +57,10 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 	gateway, err := newGateway(cfg)
 	if err != nil {
 		return nil, err
+	}
+	tracing, err := openTracing(cfg, log)
+	if err != nil {
+		return nil, errors.Join(err, gateway.close())
 	}
 	gate := rpc.NewGate(m)
 	if cfg.ClientTLS.ClientCertAuth {
@@ -67,34 +76,20 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 		Metrics: metrics.Handler(o.sources(cfg, m, peers), log), Health: &o.health,
 		Vars: func() map[string]any { return variables(m) }, Profiles: cfg.EnablePprof,
 	}
+	front := grpcOptions(cfg, m, log)
+	front.Gate, front.Measures, front.Audit = gate, o.calls, auditing(cfg, requests)
+	trace(&front, tracing)
 	s := &services{
-		conns: rpc.NewConns(),
-		grpc: rpc.NewServer(rpc.Options{
-			MaxRequestBytes:      int(cfg.MaxRequestBytes),
-			MaxConcurrentStreams: cfg.MaxConcurrentStreams,
-			KeepaliveMinTime:     cfg.GRPCKeepAliveMinTime,
-			KeepaliveInterval:    cfg.GRPCKeepAliveInterval,
-			KeepaliveTimeout:     cfg.GRPCKeepAliveTimeout,
-			SlowRequest:          cfg.WarningUnaryRequestDuration,
-			HasLeader:            m.HasLeader,
-			Learner:              m.IsLearner,
-			Trusted:              m.Trusted,
-			LeaderChanged:        m.Node().LeaderChanged,
-			LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
-			Clock:                clock.Real(),
-			Gate:                 gate,
-			Measures:             o.calls,
-			Audit:                auditing(cfg, requests),
-			Logger:               log,
-			Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
-		}),
+		conns:   rpc.NewConns(),
+		grpc:    rpc.NewServer(front),
+		tracing: tracing,
 		http:    httpServer(web.Handler(pages), log),
 		metrics: httpServer(web.MetricsHandler(pages), log),
-		broken:  make(chan error, 2*len(cfg.ListenClientURLs)+len(cfg.ListenClientHTTPURLs)+len(cfg.ListenMetricsURLs)+1),
+		broken:  make(chan error, 2*len(cfg.ListenClientURLs)+len(cfg.ListenClientHTTPURLs)+len(cfg.ListenMetricsURLs)+2),
 		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(),
 			Authorize: gate.Watch, Measures: o.calls}),
 		leases:  rpc.NewLease(m),
-		gateway: gateway,
+		gateway: gateway, log: log,
 	}
 	web.Prepare(s.http)
 	web.Prepare(s.metrics)
@@ -118,6 +113,26 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 	}.Register(s.grpc)
 	o.calls.Know(s.grpc)
 	return s, nil
+}
+
+// grpcOptions are what cfg and the member alone say of the gRPC server.
+func grpcOptions(cfg *config.Config, m *member.Member, log *slog.Logger) rpc.Options {
+	return rpc.Options{
+		MaxRequestBytes:      int(cfg.MaxRequestBytes),
+		MaxConcurrentStreams: cfg.MaxConcurrentStreams,
+		KeepaliveMinTime:     cfg.GRPCKeepAliveMinTime,
+		KeepaliveInterval:    cfg.GRPCKeepAliveInterval,
+		KeepaliveTimeout:     cfg.GRPCKeepAliveTimeout,
+		SlowRequest:          cfg.WarningUnaryRequestDuration,
+		HasLeader:            m.HasLeader,
+		Learner:              m.IsLearner,
+		Trusted:              m.Trusted,
+		LeaderChanged:        m.Node().LeaderChanged,
+		LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
+		Clock:                clock.Real(),
+		Logger:               log,
+		Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
+	}
 }
 
 func httpServer(h http.Handler, log *slog.Logger) *http.Server {
@@ -179,6 +194,11 @@ func (s *services) stop() error {
 	s.gateway.end()
 	err := errors.Join(s.metrics.Close(), shut(ctx, s.http))
 	s.wg.Wait()
+	flush, give := context.WithTimeout(context.Background(), tracesGrace)
+	defer give()
+	if err := s.tracing.Close(flush); err != nil {
+		s.log.Warn("the last traces were not sent", "error", err)
+	}
 	return errors.Join(err, s.gateway.close())
 }
 
