@@ -44,28 +44,21 @@ func Defragment(ctx context.Context, path string, timeout time.Duration) (before
 
 // copyTo writes every record into a new file, which is synced.
 func (f *File) copyTo(ctx context.Context, path string) (size int64, err error) {
-	to, err := openEmpty(path)
+	w, err := newWriter(path)
 	if err != nil {
 		return 0, fmt.Errorf("make the database %s: %w", path, err)
 	}
-	w := &writer{db: to}
 	err = f.Records(ctx, func(bucket string, key, value []byte) error {
-		if key != nil {
-			return w.put(bucket, key, value)
+		if key == nil {
+			return w.createBucket(bucket)
 		}
-		if err := w.commit(); err != nil {
-			return err
-		}
-		return to.Update(func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte(bucket)); return err })
+		return w.put(bucket, key, value)
 	})
 	if err == nil {
-		err = w.commit()
+		size, err = w.finish()
 	}
 	if err == nil {
-		err = to.Sync()
-	}
-	if err == nil {
-		err = to.View(func(tx *bolt.Tx) error { size = tx.Size(); return nil })
+		err = w.sync()
 	}
 	if err = errors.Join(err, w.close()); err != nil {
 		return 0, fmt.Errorf("write the database %s: %w", path, err)

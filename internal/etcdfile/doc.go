@@ -12,8 +12,8 @@
 //     one log entry, whatever is written meanwhile.
 //  2. What etcd would have written for the same content Write writes, bucket by bucket and byte by byte. Only the pages
 //     that it lies in may differ.
-//  3. Memory is bounded, whatever the state holds: versions are read some MiB at a time, and written in transactions of
-//     some MiB. One version alone may be larger; it is as large as a request may be.
+//  3. Memory is bounded, whatever the state holds: versions are read some MiB at a time, and written page after page.
+//     One version alone may be larger; it is as large as a request may be.
 //  4. A file that is damaged is an error that wraps ErrInvalid, or bbolt's; it is never a panic.
 //
 // # Order
@@ -24,6 +24,6 @@
 //
 // # What it refuses
 //
-// It changes no database of ours and knows no member, log or network. It never syncs a file: what is made here is sent
-// on and thrown away, or made again.
+// It changes no database of ours and knows no member, log or network. Write never syncs its file, which is sent on and thrown
+// away.
 package etcdfile

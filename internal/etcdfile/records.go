@@ -58,25 +58,23 @@ func (w *Walk) Next() (key, value []byte, err error) {
 func (w *Walk) Close() error { return w.tx.Rollback() }
 
 // Writer writes a database of etcd's record by record. It belongs to one goroutine.
-type Writer struct{ w writer }
+type Writer struct{ w *writer }
 
 // Create makes a database with all of etcd's buckets, empty ones, in the file at path, which must be empty or not exist. After an
 // error the file is to be thrown away.
 func Create(path string) (*Writer, error) {
-	db, err := openEmpty(path)
+	w, err := newWriter(path)
 	if err != nil {
 		return nil, fmt.Errorf("make the database %s: %w", path, err)
 	}
-	w := &Writer{writer{db: db}}
-	if err := w.w.createBuckets(); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err := w.createBuckets(); err != nil {
+		return nil, errors.Join(err, w.close())
 	}
-	return w, nil
+	return &Writer{w}, nil
 }
 
 // Put writes a record. Records come in order of their keys in each bucket, which must be one of etcd's.
-func (w *Writer) Put(bucket string, key, value []byte) (err error) {
-	defer recoverFault(w.w.db.Path(), &err)()
+func (w *Writer) Put(bucket string, key, value []byte) error {
 	if w.w.name != bucket && !known(bucket) {
 		return fmt.Errorf("%w: a bucket %q", ErrInvalid, bucket)
 	}
@@ -93,11 +91,10 @@ func known(bucket string) bool {
 }
 
 // Finish writes what is left, syncs and closes the file. Without it Abandon is to be called.
-func (w *Writer) Finish() (err error) {
-	defer recoverFault(w.w.db.Path(), &err)()
-	err = w.w.commit()
+func (w *Writer) Finish() error {
+	_, err := w.w.finish()
 	if err == nil {
-		err = w.w.db.Sync()
+		err = w.w.sync()
 	}
 	return errors.Join(err, w.w.close())
 }
