@@ -85,8 +85,7 @@ func (c *comparison) run() {
 	ticker := m.cfg.Clock.NewTicker(comparisonEvery)
 	defer ticker.Stop()
 	for {
-		if c.step(m.maintenance.ctx) {
-			m.rebuild.run()
+		if c.step(m.maintenance.ctx) && m.rebuild.run() {
 			return
 		}
 		select {
@@ -121,7 +120,7 @@ func (c *comparison) step(ctx context.Context) (wrong bool) {
 	}
 	v := c.vote(own, c.ask(ctx, at))
 	switch {
-	case !v.differ:
+	case !v.differ || chain != m.Chain(): // or a snapshot has replaced the state meanwhile
 		return false
 	case v.wrong:
 		m.rebuild.distrust() // before a word is said about it
@@ -142,7 +141,7 @@ func (c *comparison) step(ctx context.Context) (wrong bool) {
 	}
 	m.cfg.Logger.Error("members' states differ, and no majority agrees: it is not known which ones are corrupt",
 		"index", own.Index, "base", own.Base, "hash", own.Hash)
-	if err := m.setCorrupt(ctx, 0, true); err != nil {
+	if err := m.raiseCorrupt(ctx, 0); err != nil {
 		m.cfg.Logger.Warn("cannot raise the alarm", "alarm", cluster.AlarmCorrupt.String(), "error", err)
 	}
 	return false
@@ -226,8 +225,8 @@ func (c *comparison) settle(ctx context.Context, chain *apply.Chain, all []heard
 	if everyone {
 		c.agreed = newest
 	}
-	if c.m.rebuild.marked() && c.vote(low, c.ask(ctx, low.Index)).right {
-		c.m.rebuild.done(ctx)
+	if c.m.rebuild.marked() && c.vote(low, c.ask(ctx, low.Index)).right && chain == c.m.Chain() {
+		c.m.rebuild.done()
 	}
 }
 

@@ -85,20 +85,18 @@ func (c *corruption) raise(id cluster.ID) {
 		defer end()
 		ctx, cancel := context.WithTimeout(m.maintenance.ctx, m.cfg.RequestTimeout)
 		defer cancel()
-		if err := m.setCorrupt(ctx, id, true); err != nil {
+		if err := m.raiseCorrupt(ctx, id); err != nil {
 			m.cfg.Logger.Warn("cannot raise the alarm", "alarm", cluster.AlarmCorrupt.String(), "member", id.String(), "error", err)
 		}
 	}()
 }
 
-// setCorrupt raises or lowers the CORRUPT alarm of a member.
-func (m *Member) setCorrupt(ctx context.Context, id cluster.ID, raised bool) error {
-	action := etcdserverpb.AlarmRequest_DEACTIVATE
-	if raised {
-		action = etcdserverpb.AlarmRequest_ACTIVATE
-	}
+// raiseCorrupt raises the CORRUPT alarm for a member, 0 for none in particular.
+func (m *Member) raiseCorrupt(ctx context.Context, id cluster.ID) error {
 	return m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
-		Alarm: &etcdserverpb.AlarmRequest{MemberID: uint64(id), Action: action, Alarm: etcdserverpb.AlarmType_CORRUPT},
+		Alarm: &etcdserverpb.AlarmRequest{
+			MemberID: uint64(id), Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_CORRUPT,
+		},
 	})
 }
 

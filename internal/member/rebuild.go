@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -27,6 +27,8 @@ const (
 	// log has come as far as the state.
 	rebuildRetry = time.Second
 	rebuildWait  = 50 * time.Millisecond
+	// rebuildGiveWay is how often it looks whether a snapshot has come that it gave way to.
+	rebuildGiveWay = 200
 	// rebuildMark is the file that marks a member whose state is wrong.
 	rebuildMark = "REBUILD"
 	// rebuildMarkBytes bounds what is read of it.
@@ -36,14 +38,19 @@ const (
 // errNoMajority says that no majority of voters has one state, so that nobody can be asked for it.
 var errNoMajority = errors.New("no majority of voters is known to have one state")
 
+// errBehind says that the entries up to the new state's are gone from the leader's log, so that only a snapshot brings them.
+var errBehind = errors.New("this member is so far behind that the leader sends it a snapshot")
+
 // rebuild replaces a state that is wrong, step by step as docs/decisions/recovery.md says.
 type rebuild struct {
 	m         *Member
 	untrusted atomic.Bool
 	wrong     atomic.Uint64 // the generation that the mark names, 0 without a mark
+	behind    atomic.Bool   // a snapshot was refused since the present try began
 
 	built chan struct{} // closed when the new generation is whole
-	next  uint64        // its number; written before built is closed
+	next  uint64        // its number, and at the entry that it is at; written before built is closed
+	at    uint64
 }
 
 // init reads the mark. REQUIRES: the stores are open.
@@ -61,7 +68,7 @@ func (r *rebuild) init(m *Member) error {
 		return fmt.Errorf("read the mark of a rebuild: %w", err)
 	}
 	n, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(string(b)), "generation="), 10, 64)
-	if err != nil {
+	if err != nil || n == 0 {
 		n = m.log.Mark().Generation // the mark is there: what it says in doubt is that this state is wrong
 	}
 	r.wrong.Store(n)
@@ -114,11 +121,11 @@ func (r *rebuild) mark(number uint64) error {
 }
 
 // done ends a rebuild: the state agrees with the majority's. It is called again until it has succeeded.
-func (r *rebuild) done(ctx context.Context) {
+func (r *rebuild) done() {
 	m := r.m
-	err := r.lower(ctx)
-	if err == nil {
-		err = errors.Join(m.cfg.FS.Remove(r.path()), storage.SyncDir(m.cfg.FS, storage.Root(m.cfg.DataDir)))
+	err := m.cfg.FS.Remove(r.path())
+	if err == nil || errors.Is(err, fs.ErrNotExist) { // the directory may not have been synced at the first try
+		err = storage.SyncDir(m.cfg.FS, storage.Root(m.cfg.DataDir))
 	}
 	if err != nil {
 		m.cfg.Logger.Warn("cannot end the rebuild yet", "error", err)
@@ -129,39 +136,36 @@ func (r *rebuild) done(ctx context.Context) {
 	m.cfg.Logger.Info("this member's state agrees with the majority's again")
 }
 
-// lower lowers the alarm of this member.
-func (r *rebuild) lower(ctx context.Context) error {
-	if !r.m.Alarms().Has(cluster.Alarm{Member: r.m.self(), Type: cluster.AlarmCorrupt}) {
-		return nil
-	}
-	return r.m.setCorrupt(ctx, r.m.self(), false)
-}
-
-// run rebuilds the state in a new directory and returns when it is whole, or the member stops. Stop makes the log name it.
-func (r *rebuild) run() {
+// run rebuilds the state in a new directory. It returns true when that is whole, which Stop makes the log name, or the member
+// stops; false when a snapshot has replaced the wrong state meanwhile.
+func (r *rebuild) run() (ended bool) {
 	m, ctx := r.m, r.m.maintenance.ctx
 	m.durable.hold.Store(true)
-	for {
-		if !m.Alarms().Has(cluster.Alarm{Member: m.self(), Type: cluster.AlarmCorrupt}) {
-			if err := m.setCorrupt(ctx, m.self(), true); err != nil {
-				m.cfg.Logger.Warn("cannot raise the alarm", "alarm", cluster.AlarmCorrupt.String(), "error", err)
-			}
-		}
+	for r.pending() {
 		m.HandOver(ctx)
-		number, err := r.build(ctx)
+		r.behind.Store(false)
+		number, at, err := r.build(ctx)
 		if err == nil {
-			r.next = number
+			r.next, r.at = number, at
 			close(r.built)
-			return
+			return true
 		}
 		if ctx.Err() != nil {
-			return
+			return true
 		}
 		m.cfg.Logger.Warn("cannot rebuild the state yet", "error", err)
 		if !r.pause(rebuildRetry) {
-			return
+			return true
+		}
+		// A snapshot that was refused comes again: it replaces the wrong state as well.
+		for n := 0; errors.Is(err, errBehind) && n < rebuildGiveWay && r.pending(); n++ {
+			if !r.pause(rebuildWait) {
+				return true
+			}
 		}
 	}
+	m.durable.hold.Store(false)
+	return false
 }
 
 func (r *rebuild) pause(d time.Duration) bool {
@@ -175,13 +179,24 @@ func (r *rebuild) pause(d time.Duration) bool {
 	}
 }
 
+// noticing is receive, and notes when its snapshot has to wait: a rebuild that waits for entries then waits in vain.
+func (r *rebuild) noticing(receive func(*raftpb.Message, io.Reader) error) func(*raftpb.Message, io.Reader) error {
+	return func(msg *raftpb.Message, state io.Reader) error {
+		err := receive(msg, state)
+		if errors.Is(err, ErrSnapshotBusy) {
+			r.behind.Store(true)
+		}
+		return err
+	}
+}
+
 // build fetches the state of a member of the majority into a new generation, and waits until this member's log holds the entry
 // that it has applied.
-func (r *rebuild) build(ctx context.Context) (number uint64, err error) {
+func (r *rebuild) build(ctx context.Context) (number, at uint64, err error) {
 	m := r.m
 	old, err := m.incoming.begin()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() {
 		if err != nil {
@@ -190,17 +205,17 @@ func (r *rebuild) build(ctx context.Context) (number uint64, err error) {
 	}()
 	if old != nil {
 		if err := errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number)); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	source, err := m.comparison.source(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	m.cfg.Logger.Info("rebuilding the state", "from", source.id.String())
 	state, err := m.others.State(ctx, source.urls, m.cfg.Clock)
 	if err != nil {
-		return 0, fmt.Errorf("ask member %s for its state: %w", source.id, err)
+		return 0, 0, fmt.Errorf("ask member %s for its state: %w", source.id, err)
 	}
 	number = m.log.Mark().Generation + 1
 	g, err := m.buildGeneration(number, func(db *storage.DB) error { return snapshot.Build(db, state) })
@@ -211,10 +226,11 @@ func (r *rebuild) build(ctx context.Context) (number uint64, err error) {
 		err = r.await(ctx, g)
 	}
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("rebuild from member %s: %w", source.id, err),
+		return 0, 0, errors.Join(fmt.Errorf("rebuild from member %s: %w", source.id, err),
 			storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
 	}
-	return number, nil
+	at, _ = g.store.Applied()
+	return number, at, nil
 }
 
 // await waits until this member has applied the entry that g is at, and checks that the log can go on from there.
@@ -222,6 +238,9 @@ func (r *rebuild) await(ctx context.Context, g *generation) error {
 	m := r.m
 	index, term := g.store.Applied()
 	for m.node.Applied() < index {
+		if r.behind.Load() {
+			return errBehind
+		}
 		if !r.pause(rebuildWait) {
 			return ErrStopped
 		}
@@ -270,7 +289,7 @@ func (c *comparison) source(ctx context.Context) (heard, error) {
 func (r *rebuild) adopt() error {
 	select {
 	case <-r.built:
-		return r.m.log.Renew(r.next)
+		return r.m.log.Renew(r.next, r.at)
 	default:
 		return nil
 	}

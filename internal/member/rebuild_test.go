@@ -2,9 +2,13 @@ package member
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -44,6 +48,7 @@ func TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn(t *testing.T) {
 	put(t, m, "after", "v") // the log goes on meanwhile
 	cut("gone on")
 	m.rebuild.next = 2
+	m.rebuild.at, _ = g.store.Applied()
 	close(m.rebuild.built)
 	chain := m.Chain().Newest()
 	stop(t, m)
@@ -65,7 +70,7 @@ func TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn(t *testing.T) {
 			t.Errorf("%s: the chain has %+v %v, want %+v", step, p, ok, chain)
 		}
 		if adopted {
-			m.rebuild.done(t.Context())
+			m.rebuild.done()
 			if m.Trusted() != nil || m.rebuild.marked() {
 				t.Errorf("%s: it is not trusted after it was compared: %v", step, m.Trusted())
 			}
@@ -81,13 +86,91 @@ func TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn(t *testing.T) {
 
 func TestAMarkThatCannotBeReadNamesThePresentState(t *testing.T) {
 	t.Parallel()
+	for _, text := range []string{"", "gibberish", "generation=0", "generation=-1", "generation="} {
+		disk := founded(t)
+		writeFile(t, disk, "data/ashlar/"+rebuildMark, text)
+		m := start(t, configOf(t, disk, alone))
+		if !m.rebuild.pending() || m.Trusted() == nil {
+			t.Errorf("%q: the state is not to be rebuilt", text)
+		}
+		stop(t, m)
+	}
+}
+
+func TestARebuildEndsAlthoughItsMarkIsGoneAlready(t *testing.T) {
+	t.Parallel()
 	disk := founded(t)
-	writeFile(t, disk, "data/ashlar/"+rebuildMark, "gibberish")
+	writeFile(t, disk, "data/ashlar/"+rebuildMark, "generation=7")
 	m := start(t, configOf(t, disk, alone))
 	defer stop(t, m)
-	if !m.rebuild.pending() {
-		t.Error("the state is not to be rebuilt")
+	// As a try leaves it whose directory could not be synced.
+	if err := disk.Remove("data/ashlar/" + rebuildMark); err != nil {
+		t.Fatal(err)
 	}
+	if m.rebuild.done(); m.Trusted() != nil || m.rebuild.marked() {
+		t.Errorf("it is not trusted: %v", m.Trusted())
+	}
+}
+
+func TestAWrongMemberGivesOthersNoAnswerForTheirClients(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewCrashableMem(), alone))
+	defer stop(t, m)
+	granted, _, err := m.LeaseGrant(t.Context(), 7, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := m.Answers()
+	if _, err := m.LeaseTimeToLive(t.Context(), granted.ID, true); err != nil { // it watches over the leases from here on
+		t.Fatal(err)
+	}
+	ask := func() (errs [3]error) {
+		_, errs[0] = a.RenewLease(t.Context(), granted.ID)
+		_, errs[1] = a.TimeToLive(t.Context(), granted.ID, true)
+		_, errs[2] = a.DowngradeEnabled(t.Context())
+		return errs
+	}
+	if errs := ask(); errs != [3]error{} {
+		t.Fatalf("a sound member: %v", errs)
+	}
+	m.rebuild.distrust()
+	for i, err := range ask() {
+		if !errors.Is(err, ErrUntrusted) {
+			t.Errorf("answer %d of a wrong member: %v", i, err)
+		}
+	}
+}
+
+// TestARebuildGivesWayToASnapshot has a state that is ahead of all that comes by the log: only the snapshot that the leader sends
+// brings the member on, and it must not be refused for ever.
+func TestARebuildGivesWayToASnapshot(t *testing.T) {
+	t.Parallel()
+	ahead := start(t, configOf(t, vfs.NewCrashableMem(), alone))
+	defer stop(t, ahead)
+	m := start(t, configOf(t, vfs.NewCrashableMem(), alone))
+	defer stop(t, m)
+	put(t, ahead, "a", "v")
+	waited := make(chan error)
+	go func() { waited <- m.rebuild.await(t.Context(), ahead.gen.Load()) }()
+	if old, err := m.incoming.begin(); err != nil || old != nil { // as a rebuild does
+		t.Fatal(old, err)
+	}
+	snap := &raftpb.Message{
+		Type: raftpb.MsgSnap.Enum(), To: proto.Uint64(m.ID()), From: proto.Uint64(9), Term: proto.Uint64(9),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: proto.Uint64(100), Term: proto.Uint64(9)}},
+	}
+	if err := m.Answers().ReceiveSnapshot(snap, strings.NewReader("")); !errors.Is(err, ErrSnapshotBusy) {
+		t.Fatalf("a snapshot beside a rebuild: %v", err)
+	}
+	select {
+	case err := <-waited:
+		if !errors.Is(err, errBehind) {
+			t.Errorf("the rebuild ends with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the rebuild waits on")
+	}
+	m.incoming.built(nil, 0)
 }
 
 func TestAWrongMemberGivesNoStateAway(t *testing.T) {

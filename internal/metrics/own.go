@@ -40,6 +40,8 @@ func eachLevel(name, help string, read func(storage.Level) float64) row {
 var ownRows = []row{
 	gauge("ashlar_apply_queue_entries", "Entries of the log that are committed and not applied yet.",
 		func(v *view) float64 { return float64(v.status.Committed - min(v.status.Applied, v.status.Committed)) }),
+	gauge("ashlar_state_untrusted", "1 while this member's state is known to differ from the majority's and is being rebuilt.",
+		func(v *view) float64 { return flag(v.Member.Trusted() != nil) }),
 	histogram("ashlar_leader_election_duration_seconds",
 		"How long this member knew no leader: from the loss of one, or the start, to the next.", seconds,
 		func(v *view) *measure.Histogram { return v.node.Elections }),

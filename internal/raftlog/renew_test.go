@@ -11,7 +11,10 @@ func TestARenewedLogNamesTheOtherStateAndKeepsItsEntries(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	l := bootstrapped(t, fs, 5, Options{})
 	before, last, hs := l.Mark(), l.LastIndex(), l.HardState()
-	if err := l.Renew(before.Generation + 1); err != nil {
+	if err := l.Renew(before.Generation+1, last+1); err == nil {
+		t.Error("a state ahead of the log was taken")
+	}
+	if err := l.Renew(before.Generation+1, last-1); err != nil {
 		t.Fatal(err)
 	}
 	want := before
@@ -28,5 +31,23 @@ func TestARenewedLogNamesTheOtherStateAndKeepsItsEntries(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestALogThatWasCutNamesNoStateBelowItsMark(t *testing.T) {
+	t.Parallel()
+	l := bootstrapped(t, vfs.NewCrashableMem(), 5, Options{})
+	if err := l.Cut(3); err != nil {
+		t.Fatal(err)
+	}
+	before := l.Mark()
+	if err := l.Renew(before.Generation+1, before.Index-1); err == nil || l.Mark() != before {
+		t.Errorf("error %v, mark %+v: the next start would refuse it", err, l.Mark())
+	}
+	if err := l.Renew(before.Generation+1, before.Index); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }

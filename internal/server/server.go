@@ -111,7 +111,7 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 		case <-ctx.Done():
 		}
 	}()
-	if cfg.Gate(config.GateInitialCorruptCheck) && initialised {
+	if cfg.Gate(config.GateInitialCorruptCheck) && initialised && m.Trusted() == nil { // one that is to be rebuilt is known to differ
 		if err := m.InitialCheck(ctx); err != nil {
 			log.Error("checkInitialHashKV failed", "error", err)
 			return errors.Join(err, p.stop(), m.Stop(), closeListeners())
