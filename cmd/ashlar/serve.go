@@ -54,7 +54,8 @@ func serve(p process, program string, args []string) int {
 			return fail(err)
 		}
 	}
-	log, logFiles, err := logging.Open(logOptions(p, cfg))
+	var level slog.LevelVar
+	log, logFiles, err := logging.Open(logOptions(p, program, cfg, &level))
 	if err != nil {
 		return fail(err)
 	}
@@ -63,6 +64,7 @@ func serve(p process, program string, args []string) int {
 		log.LogAttrs(ctx, n.Level, n.Message, n.Attrs...)
 	}
 	defer handleSignals(log, stop)()
+	defer switchLevel(log, &level)()
 	if err := server.Run(ctx, cfg, log); err != nil {
 		log.Log(ctx, logging.LevelFatal, "member ended", "error", err)
 		return fail(err)
@@ -90,9 +92,9 @@ func banner(program string) string {
 	return version.Banner()
 }
 
-func logOptions(p process, cfg config.Config) logging.Options {
+func logOptions(p process, program string, cfg config.Config, level *slog.LevelVar) logging.Options {
 	o := logging.Options{Outputs: cfg.LogOutputs, Level: cfg.LogLevel, Console: cfg.LogFormat == "console",
-		Stdout: p.stdout, Stderr: p.stderr}
+		Switch: level, Identifier: program, Stdout: p.stdout, Stderr: p.stderr}
 	if r := cfg.LogRotation; r != nil {
 		o.Rotation = &logging.Rotation{MaxSize: r.MaxSize, MaxAge: r.MaxAge, MaxBackups: r.MaxBackups,
 			LocalTime: r.LocalTime, Compress: r.Compress}

@@ -9,12 +9,15 @@ import (
 
 const defaultRotation = `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`
 
+// journalOutput is the log output that is systemd's journal.
+const journalOutput = "systemd/journal"
+
 var loggingFlags = []Flag{
 	{Name: "logger", Group: Logging, Key: "logger", Default: "zap",
 		Usage: "Accepts etcd's only value, 'zap'; the log has its shape.",
 		bind:  func(c *Config) value { return text(&c.logger) }},
 	{Name: "log-outputs", Group: Logging, Key: "log-outputs", Default: "default",
-		Usage: "Where the log goes: 'stdout', 'stderr' or files, separated by commas; 'default' is stderr.",
+		Usage: "Where the log goes: 'stdout', 'stderr', 'systemd/journal' or files, separated by commas; 'default' is stderr.",
 		bind:  func(c *Config) value { return words(&c.LogOutputs) }},
 	{Name: "log-level", Group: Logging, Key: "log-level", Default: "info",
 		Usage: "Least level that is logged: debug, info, warn, error, panic or fatal.",
@@ -62,6 +65,10 @@ func (c *Config) checkLogging() error {
 	if len(c.LogOutputs) > 1 && slices.Contains(c.LogOutputs, "default") {
 		return errors.New(`multi logoutput for "default" is not supported yet`)
 	}
+	if len(c.LogOutputs) > 1 && slices.Contains(c.LogOutputs, journalOutput) {
+		return fmt.Errorf("running with systemd/journal but other '--log-outputs' values (%q) are configured with 'default'; "+
+			"override 'default' value with something else", slices.Sorted(slices.Values(c.LogOutputs)))
+	}
 	if !c.enableLogRotation {
 		return nil
 	}
@@ -71,7 +78,7 @@ func (c *Config) checkLogging() error {
 func (c *Config) checkRotation() error {
 	files := 0
 	for _, o := range c.LogOutputs {
-		if o != "default" && o != "stdout" && o != "stderr" {
+		if o != "default" && o != "stdout" && o != "stderr" && o != journalOutput {
 			files++
 		}
 	}

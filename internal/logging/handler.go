@@ -29,14 +29,14 @@ type Handler struct {
 // output is shared by all handlers derived from one. mu guards its other fields and is held for one Write.
 type output struct {
 	mu    sync.Mutex
-	w     io.Writer
+	sink  sink
 	attrs bytes.Buffer
 	line  bytes.Buffer
 }
 
 // NewHandler returns a handler that writes records of at least that level to w, one line and one Write each.
 func NewHandler(w io.Writer, level slog.Leveler, console bool) *Handler {
-	out := &output{w: w}
+	out := &output{sink: plain{w}}
 	everything := slog.Level(-1 << 20)
 	return &Handler{out: out, level: level, console: console,
 		attrs: slog.NewJSONHandler(&out.attrs, &slog.HandlerOptions{Level: everything, ReplaceAttr: onlyAttrs})}
@@ -97,8 +97,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	} else {
 		o.jsonLine(r, ts, attrs)
 	}
-	_, err := o.w.Write(o.line.Bytes())
-	return err
+	return o.sink.WriteLevel(r.Level, o.line.Bytes())
 }
 
 func (o *output) jsonLine(r slog.Record, ts string, attrs []byte) {

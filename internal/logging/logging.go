@@ -30,16 +30,20 @@ type Rotation struct {
 
 // Options say what log to open.
 type Options struct {
-	// Outputs are "stdout", "stderr", "default" (which is stderr) or paths of files, which are appended to.
+	// Outputs are "stdout", "stderr", "default" (which is stderr), "systemd/journal" or paths of files, which are appended to.
 	Outputs []string
 	// Level is debug, info, warn, error, dpanic, panic or fatal, in either case; see ParseLevel.
 	Level string
+	// Switch lets the level be changed while the log is in use; it is set to Level first. nil keeps the level as it is.
+	Switch *slog.LevelVar
 	// Console chooses the console format instead of JSON.
 	Console bool
 	// Rotation rotates the file among Outputs; nil lets it grow.
 	Rotation *Rotation
 	// Stdout and Stderr are what those names mean.
 	Stdout, Stderr io.Writer
+	// Journal is the socket of journald, empty for the system's, and Identifier the name of this program in the journal.
+	Journal, Identifier string
 }
 
 // LevelFatal is the level of the line that a program which cannot go on ends with.
@@ -71,27 +75,75 @@ func Open(o Options) (*slog.Logger, io.Closer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var writers []io.Writer
+	if o.Switch == nil {
+		o.Switch = new(slog.LevelVar)
+	}
+	o.Switch.Set(level)
+	var out sinks
 	var open files
 	for _, name := range o.Outputs {
-		switch name {
-		case "default", "stderr":
-			writers = append(writers, o.Stderr)
-		case "stdout":
-			writers = append(writers, o.Stdout)
-		default:
-			f, err := openFile(name, o.Rotation)
-			if err != nil {
-				return nil, nil, errors.Join(fmt.Errorf("opening log output %q: %w", name, err), open.Close())
-			}
-			writers, open = append(writers, f), append(open, f)
+		s, closer, err := openSink(name, &o)
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("opening log output %q: %w", name, err), open.Close())
+		}
+		if out = append(out, s); closer != nil {
+			open = append(open, closer)
 		}
 	}
-	out := writers[0]
-	if len(writers) > 1 {
-		out = io.MultiWriter(writers...)
+	h := NewHandler(io.Discard, o.Switch, o.Console)
+	h.out.sink = out
+	return slog.New(h), open, nil
+}
+
+// openSink opens one output; what is not to be closed has no closer.
+func openSink(name string, o *Options) (sink, io.Closer, error) {
+	switch name {
+	case "default", "stderr":
+		return plain{o.Stderr}, nil, nil
+	case "stdout":
+		return plain{o.Stdout}, nil, nil
+	case JournalOutput:
+		path := o.Journal
+		if path == "" {
+			path = journalSocket
+		}
+		j, err := openJournal(path, o.Identifier)
+		if err != nil {
+			return nil, nil, err
+		}
+		return j, j, nil
 	}
-	return slog.New(NewHandler(out, level, o.Console)), open, nil
+	f, err := openFile(name, o.Rotation)
+	if err != nil {
+		return nil, nil, err
+	}
+	return plain{f}, f, nil
+}
+
+// sink takes lines with their level.
+type sink interface {
+	WriteLevel(level slog.Level, line []byte) error
+}
+
+// plain is a sink that does not want to know the level.
+type plain struct{ w io.Writer }
+
+func (p plain) WriteLevel(_ slog.Level, line []byte) error {
+	_, err := p.w.Write(line)
+	return err
+}
+
+// sinks are several; one that fails does not keep the line from the others.
+type sinks []sink
+
+func (ss sinks) WriteLevel(level slog.Level, line []byte) error {
+	var errs []error
+	for _, s := range ss {
+		if err := s.WriteLevel(level, line); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func openFile(name string, r *Rotation) (io.WriteCloser, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -100,6 +101,94 @@ func TestOpenWritesToEveryOutput(t *testing.T) {
 	text, err := os.ReadFile(file)
 	if err != nil || strings.Count(string(text), "shown") != 2 {
 		t.Errorf("file: got %q, %v; want both logs appended", text, err)
+	}
+}
+
+// TestTheJournalTakesLinesWithTheirLevel reads what journald would: a datagram of fields for each line.
+func TestTheJournalTakesLinesWithTheirLevel(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	at := &net.UnixAddr{Name: path, Net: "unixgram"}
+	daemon, err := net.ListenUnixgram("unixgram", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, closer, err := Open(Options{Outputs: []string{JournalOutput}, Level: "info", Console: true, Journal: path, Identifier: "etcd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		t.Helper()
+		buf := make([]byte, 64<<10)
+		n, err := daemon.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+	log.Warn("one")
+	if got := read(); !strings.HasPrefix(got, "PRIORITY=4\nSYSLOG_IDENTIFIER=etcd\nMESSAGE=") || !strings.HasSuffix(got, "\tone\n") {
+		t.Errorf("got %q", got)
+	}
+	if err := errors.Join(daemon.Close(), os.RemoveAll(path)); err != nil { // journald is restarted
+		t.Fatal(err)
+	}
+	log.Error("lost")
+	if daemon, err = net.ListenUnixgram("unixgram", at); err != nil {
+		t.Fatal(err)
+	}
+	log.Log(t.Context(), LevelFatal, strings.Repeat("x", 2*journalLineMax))
+	if got := read(); !strings.HasPrefix(got, "PRIORITY=2\n") || len(got) > journalLineMax+100 {
+		t.Errorf("got %d bytes: %.80q", len(got), got)
+	}
+	if err := errors.Join(daemon.Close(), closer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = Open(Options{Outputs: []string{JournalOutput}, Level: "info", Journal: path + "?"})
+	if err == nil || !strings.Contains(err.Error(), "can't find journal") {
+		t.Errorf("without a journal: %v", err)
+	}
+}
+
+func TestAFieldWithALineFeedHasItsLength(t *testing.T) {
+	t.Parallel()
+	if got := string(appendField(nil, "A", "b\nc")); got != "A\n\x03\x00\x00\x00\x00\x00\x00\x00b\nc\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestTheLevelChangesWhileTheLogIsInUse(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	var level slog.LevelVar
+	log, _, err := Open(Options{Outputs: []string{"stderr"}, Level: "warn", Switch: &level, Stderr: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := log.With("part", "a")
+	part.Info("hidden")
+	level.Set(slog.LevelDebug)
+	part.Debug("shown")
+	if got := out.String(); strings.Contains(got, "hidden") || !strings.Contains(got, "shown") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// failing is an output that takes nothing.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+func TestAnOutputThatFailsKeepsNoLineFromTheOthers(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log, _, err := Open(Options{Outputs: []string{"stderr", "stdout"}, Level: "info", Stderr: failing{}, Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("shown")
+	if !strings.Contains(out.String(), "shown") {
+		t.Errorf("got %q", out.String())
 	}
 }
 
