@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -65,7 +66,11 @@ func serve(p process, program string, args []string) int {
 	}
 	defer handleSignals(log, stop)()
 	defer switchLevel(log, &level)()
-	if err := server.Run(ctx, cfg, log); err != nil {
+	n := newNotifier(p.environ, os.Getpid(), log)
+	stopping := sync.OnceFunc(n.stopping)
+	defer stopping()
+	defer context.AfterFunc(ctx, stopping)()
+	if err := server.RunIn(ctx, cfg, log, server.Host{Started: n.started, Serving: n.serving}); err != nil {
 		log.Log(ctx, logging.LevelFatal, "member ended", "error", err)
 		return fail(err)
 	}
@@ -92,14 +97,8 @@ func banner(program string) string {
 	return version.Banner()
 }
 
-func logOptions(p process, program string, cfg config.Config, level *slog.LevelVar) logging.Options {
-	o := logging.Options{Outputs: cfg.LogOutputs, Level: cfg.LogLevel, Console: cfg.LogFormat == "console",
-		Switch: level, Identifier: program, Stdout: p.stdout, Stderr: p.stderr}
-	if r := cfg.LogRotation; r != nil {
-		o.Rotation = &logging.Rotation{MaxSize: r.MaxSize, MaxAge: r.MaxAge, MaxBackups: r.MaxBackups,
-			LocalTime: r.LocalTime, Compress: r.Compress}
-	}
-	return o
+func logOptions(p process, cfg config.Config) logging.Options {
+	return server.LogOptions(&cfg, p.stdout, p.stderr)
 }
 
 // handleSignals calls stop at the first SIGINT or SIGTERM and ends the process at the second one, whatever
