@@ -190,7 +190,7 @@ func (d *demo) runMember(ctx context.Context, i int, p process) error {
 	if err != nil {
 		return err
 	}
-	log, files, err := logging.Open(logOptions(p, cfg))
+	log, files, err := logging.Open(server.LogOptions(&cfg, p.stdout, p.stderr))
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -67,9 +66,8 @@ func serve(p process, program string, args []string) int {
 	defer handleSignals(log, stop)()
 	defer switchLevel(log, &level)()
 	n := newNotifier(p.environ, os.Getpid(), log)
-	stopping := sync.OnceFunc(n.stopping)
-	defer stopping()
-	defer context.AfterFunc(ctx, stopping)()
+	defer n.stopping()
+	defer context.AfterFunc(ctx, n.stopping)()
 	if err := server.RunIn(ctx, cfg, log, server.Host{Started: n.started, Serving: n.serving}); err != nil {
 		log.Log(ctx, logging.LevelFatal, "member ended", "error", err)
 		return fail(err)
@@ -97,8 +95,10 @@ func banner(program string) string {
 	return version.Banner()
 }
 
-func logOptions(p process, cfg config.Config) logging.Options {
-	return server.LogOptions(&cfg, p.stdout, p.stderr)
+func logOptions(p process, program string, cfg config.Config, level *slog.LevelVar) logging.Options {
+	o := server.LogOptions(&cfg, p.stdout, p.stderr)
+	o.Switch, o.Identifier = level, program
+	return o
 }
 
 // handleSignals calls stop at the first SIGINT or SIGTERM and ends the process at the second one, whatever

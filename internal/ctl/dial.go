@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -10,6 +9,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/ashlar-kv/ashlar/internal/discovery"
 )
 
 // clientSpec returns what the settings say about the client.
@@ -89,28 +90,18 @@ func (s *session) clientLog() *zap.Logger {
 // discover returns the endpoints that the SRV records of a domain name. Records of plain HTTP are left out unless
 // insecure is set.
 func discover(domain, name string, insecure bool) ([]string, error) {
-	suffix := ""
-	if name != "" {
-		suffix = "-" + name
+	found, err := discovery.Clients(context.Background(), net.DefaultResolver, domain, name)
+	if err != nil {
+		return nil, err
 	}
 	var endpoints []string
-	var failures []error
-	for _, kind := range []struct{ service, scheme string }{{"etcd-client-ssl", "https"}, {"etcd-client", "http"}} {
-		if kind.scheme == "http" && !insecure {
-			continue
-		}
-		_, records, err := net.LookupSRV(kind.service+suffix, "tcp", domain)
-		if err != nil {
-			failures = append(failures, err)
-			continue
-		}
-		for _, r := range records {
-			host := net.JoinHostPort(strings.TrimSuffix(r.Target, "."), fmt.Sprint(r.Port))
-			endpoints = append(endpoints, kind.scheme+"://"+host)
+	for _, e := range found {
+		if e.Secure() || insecure {
+			endpoints = append(endpoints, e.URL)
 		}
 	}
 	if len(endpoints) == 0 {
-		return nil, fmt.Errorf("no endpoints found for %s: %w", domain, errors.Join(failures...))
+		return nil, fmt.Errorf("no endpoints found for %s", domain)
 	}
 	return endpoints, nil
 }

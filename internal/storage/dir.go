@@ -199,10 +199,10 @@ func ClearRoot(fs FS, dataDir string) error {
 	return SyncDir(fs, root)
 }
 
-// Exists tells whether there is a file or directory of that name.
+// Exists tells whether there is a file or directory of that name. Below a file there is none.
 func Exists(fs FS, name string) (bool, error) {
 	_, err := fs.Stat(name)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return false, nil
 	}
 	if err != nil {
