@@ -24,6 +24,7 @@
 //     one that the key had at the revision before, whatever the same revision did to it meanwhile; the put that creates
 //     a key has none, and neither has an event at or below the compact revision that is read from history.
 //  8. Filters are exact: nothing else comes.
+//  9. Announced: the message that a watcher was created comes before all that is of it.
 //
 // What was queued for a watcher before Stream.Cancel may still come, but nothing after the message that it was canceled.
 //

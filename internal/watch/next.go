@@ -76,7 +76,8 @@ func (s *Stream) poll() (m *Message, work bool, err error) {
 		}
 		s.fly(0)
 		switch {
-		case !s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && !s.isBehind()):
+		case s.ready.created > 0, // what the chunk holds may be for the one that was created
+			!s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && !s.isBehind()):
 			m = s.fromQueue(&s.ready)
 			s.chunkTurn = true
 		case !s.chunk.empty():

@@ -402,3 +402,38 @@ func TestMarksThatNobodyReadsAreBounded(t *testing.T) {
 		t.Errorf("%d messages waited, the last of revision %d", marks, last)
 	}
 }
+
+// TestAWatcherIsAnnouncedBeforeItsEvents: history is read between the messages that wait before that one.
+func TestAWatcherIsAnnouncedBeforeItsEvents(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{RingBytes: 1})
+	l.write(put("k", "1"))
+	l.write(put("k", "2"))
+	l.settled()
+	s := l.hub.NewStream()
+	for range 10 {
+		s.Create(Spec{ID: 1, Key: []byte("other")})
+		s.Cancel(1)
+	}
+	s.Create(Spec{ID: 2, Key: []byte("k"), Start: 2})
+	created, events := false, 0
+	for {
+		m, err := s.Poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m == nil {
+			break
+		}
+		if m.WatchID != 2 {
+			continue
+		}
+		if created = created || m.Created; !created {
+			t.Errorf("told of revision %d before it was created", m.Revision)
+		}
+		events += len(m.Events)
+	}
+	if events != 2 {
+		t.Errorf("%d events came, want 2", events)
+	}
+}

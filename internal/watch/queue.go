@@ -11,6 +11,7 @@ type queue struct {
 	entries  []entry
 	head     int
 	messages int // entries that are messages
+	created  int // of these, those that tell that a watcher was created
 }
 
 func (q *queue) empty() bool { return q.head == len(q.entries) }
@@ -20,7 +21,13 @@ func (q *queue) push(e entry) {
 	if e.m != nil {
 		q.messages++
 	}
+	if e.announces() {
+		q.created++
+	}
 }
+
+// announces tells whether the entry is the message that a watcher was created.
+func (e entry) announces() bool { return e.m != nil && e.m.Created }
 
 // last returns the message at the end, nil if it is none.
 func (q *queue) last() *Message {
@@ -35,6 +42,9 @@ func (q *queue) peek() entry { return q.entries[q.head] }
 func (q *queue) pop() {
 	if q.entries[q.head].m != nil {
 		q.messages--
+	}
+	if q.entries[q.head].announces() {
+		q.created--
 	}
 	q.entries[q.head] = entry{}
 	q.head++
