@@ -407,10 +407,13 @@ func TestMarksThatNobodyReadsAreBounded(t *testing.T) {
 func TestAWatcherIsAnnouncedBeforeItsEvents(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, Options{RingBytes: 1})
-	l.write(put("k", "1"))
-	l.write(put("k", "2"))
+	const revisions = 3 * chunkRecordsMin
+	for i := range revisions {
+		l.write(put("k", fmt.Sprint(i)))
+	}
 	l.settled()
 	s := l.hub.NewStream()
+	s.records = chunkRecordsMin // so that the first chunk is not the last one
 	for range 10 {
 		s.Create(Spec{ID: 1, Key: []byte("other")})
 		s.Cancel(1)
@@ -433,7 +436,7 @@ func TestAWatcherIsAnnouncedBeforeItsEvents(t *testing.T) {
 		}
 		events += len(m.Events)
 	}
-	if events != 2 {
-		t.Errorf("%d events came, want 2", events)
+	if events != revisions {
+		t.Errorf("%d events came, want %d", events, revisions)
 	}
 }
