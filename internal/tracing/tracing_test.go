@@ -53,7 +53,7 @@ func (r *receiver) Export(_ context.Context, q *collector.ExportTraceServiceRequ
 }
 
 // collect serves a collector at an address.
-func collect(t *testing.T, address string) *receiver {
+func collect(t testing.TB, address string) *receiver {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -65,7 +65,7 @@ func collect(t *testing.T, address string) *receiver {
 	return r
 }
 
-func serve(t *testing.T, s *grpc.Server, l net.Listener) {
+func serve(t testing.TB, s *grpc.Server, l net.Listener) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
@@ -77,19 +77,27 @@ func serve(t *testing.T, s *grpc.Server, l net.Listener) {
 	})
 }
 
-// traced opens tracing to an address and a server whose calls are traced; calls have two phases.
-func traced(t *testing.T, o Options) (*Tracing, grpc_health_v1.HealthClient) {
+// traced opens tracing and a server whose calls it traces.
+func traced(t testing.TB, o Options) (*Tracing, grpc_health_v1.HealthClient) {
 	t.Helper()
 	tr, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tr, called(t, tr)
+}
+
+// called serves health checks whose calls are traced by tr, each with two phases.
+func called(t testing.TB, tr *Tracing) grpc_health_v1.HealthClient {
+	t.Helper()
 	phases := grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		start := time.Now()
 		p := measure.StartPhases(start, measure.Checking)
 		p.At(measure.Applying, start.Add(time.Millisecond))
 		p.At(measure.Answering, start.Add(3*time.Millisecond))
-		tr.Phases(ctx, p)
+		if tr != nil {
+			tr.Phases(ctx, p)
+		}
 		return next(ctx, req)
 	})
 	s := grpc.NewServer(append(tr.ServerOptions(), phases)...)
@@ -104,10 +112,10 @@ func traced(t *testing.T, o Options) (*Tracing, grpc_health_v1.HealthClient) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return tr, grpc_health_v1.NewHealthClient(conn)
+	return grpc_health_v1.NewHealthClient(conn)
 }
 
-func check(t *testing.T, c grpc_health_v1.HealthClient, traceparent string) {
+func check(t testing.TB, c grpc_health_v1.HealthClient, traceparent string) {
 	t.Helper()
 	ctx := t.Context()
 	if traceparent != "" {
@@ -118,12 +126,31 @@ func check(t *testing.T, c grpc_health_v1.HealthClient, traceparent string) {
 	}
 }
 
-func closed(t *testing.T, tr *Tracing) {
+func closed(t testing.TB, tr *Tracing) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := tr.Close(ctx); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// BenchmarkACall is a call that does nothing: what is left between the cases is the cost of tracing.
+func BenchmarkACall(b *testing.B) {
+	calls := func(b *testing.B, c grpc_health_v1.HealthClient) {
+		b.ReportAllocs()
+		for b.Loop() {
+			check(b, c, "")
+		}
+	}
+	b.Run("untraced", func(b *testing.B) { calls(b, called(b, nil)) })
+	for name, rate := range map[string]int{"none": 0, "all": million} {
+		b.Run("sampled="+name, func(b *testing.B) {
+			tr, c := traced(b, Options{Address: collect(b, "127.0.0.1:0").address, Service: "etcd", PerMillion: rate,
+				Logger: slog.New(slog.DiscardHandler)})
+			calls(b, c)
+			closed(b, tr)
+		})
 	}
 }
 
