@@ -1,0 +1,256 @@
+package kube
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"sigs.k8s.io/yaml"
+)
+
+// ErrNotKubernetes is returned for a value that Kubernetes did not write, or wrote encrypted.
+var ErrNotKubernetes = errors.New("not a value of Kubernetes")
+
+var (
+	magic     = []byte("k8s\x00")
+	encrypted = []byte("k8s:enc:")
+)
+
+// valueBytesMax is the largest value that is decoded; a store of Kubernetes has none as large.
+const valueBytesMax = 16 << 20
+
+// YAML returns a value that the API server stored, as YAML: protobuf in its envelope, or JSON. It is safe for any bytes.
+func YAML(value []byte) (string, error) {
+	switch {
+	case len(value) > valueBytesMax:
+		return "", fmt.Errorf("%w: %d bytes are too many", ErrNotKubernetes, len(value))
+	case bytes.HasPrefix(value, encrypted):
+		return "", fmt.Errorf("%w that can be read: it is encrypted at rest", ErrNotKubernetes)
+	case bytes.HasPrefix(value, magic):
+		return envelope(value[len(magic):])
+	case len(value) > 0 && value[0] == '{' && json.Valid(value):
+		text, err := yaml.JSONToYAML(value)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", ErrNotKubernetes, err)
+		}
+		return string(text), nil
+	}
+	return "", ErrNotKubernetes
+}
+
+// envelope reads a runtime.Unknown.
+func envelope(b []byte) (string, error) {
+	fields, err := split(b)
+	if err != nil {
+		return "", fmt.Errorf("%w: the envelope: %w", ErrNotKubernetes, err)
+	}
+	var apiVersion, kindName, encoding, content string
+	var body []byte
+	for _, f := range fields {
+		if f.kind != protowire.BytesType {
+			continue
+		}
+		switch f.number {
+		case unknownTypeMeta:
+			types, err := split(f.bytes)
+			if err != nil {
+				return "", fmt.Errorf("%w: the type: %w", ErrNotKubernetes, err)
+			}
+			for _, t := range types {
+				switch t.number {
+				case 1:
+					apiVersion = string(t.bytes)
+				case 2:
+					kindName = string(t.bytes)
+				}
+			}
+		case unknownRaw:
+			body = f.bytes
+		case unknownContentEncoding:
+			encoding = string(f.bytes)
+		case unknownContentType:
+			content = string(f.bytes)
+		}
+	}
+	head := node{{"apiVersion", apiVersion}, {"kind", kindName}}
+	if encoding != "" || content != "" { // not protobuf: whatever it is, it is shown as it is
+		head = append(head, entry{"contentEncoding", encoding}, entry{"contentType", content}, entry{"raw", opaque(body)})
+		return render(head), nil
+	}
+	known, ok := bodies[apiVersion+" "+kindName]
+	if !ok {
+		known = anyObject
+	}
+	object, err := decode(body, known, 0)
+	if err != nil {
+		return "", fmt.Errorf("%w: the object: %w", ErrNotKubernetes, err)
+	}
+	return render(append(head, object...)), nil
+}
+
+// node is a message in the order of its fields; its values are string, int64, uint64, bool, node or list.
+type node []entry
+
+type entry struct {
+	name  string
+	value any
+}
+
+type list []any
+
+// put adds a value. A second one of the same name makes a list of both.
+func (n *node) put(name string, value any, many bool) {
+	for i := range *n {
+		if (*n)[i].name != name {
+			continue
+		}
+		if l, ok := (*n)[i].value.(list); ok {
+			(*n)[i].value = append(l, value)
+		} else {
+			(*n)[i].value = list{(*n)[i].value, value}
+		}
+		return
+	}
+	if many {
+		value = list{value}
+	}
+	*n = append(*n, entry{name, value})
+}
+
+// opaque shows bytes that have no better form.
+func opaque(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+func decode(b []byte, s schema, depth int) (node, error) {
+	fields, err := split(b)
+	if err != nil {
+		return nil, err
+	}
+	if depth > nestingMax {
+		return nil, fmt.Errorf("%w: messages nest deeper than %d", errNotMessage, nestingMax)
+	}
+	out := node{}
+	for _, f := range fields {
+		spec, known := s[f.number]
+		if !known {
+			spec = field{name: fmt.Sprintf("field%d", f.number)}
+		}
+		if spec.kind == pairs || spec.kind == binaries {
+			if out.putPair(spec, f.bytes) {
+				continue
+			}
+		}
+		out.put(spec.name, spec.read(f, depth), spec.many)
+	}
+	return out, nil
+}
+
+// putPair adds an entry of a map. ok is false when it is none.
+func (n *node) putPair(spec field, b []byte) (ok bool) {
+	fields, err := split(b)
+	if err != nil {
+		return false
+	}
+	var key, value []byte
+	for _, f := range fields {
+		switch f.number {
+		case 1:
+			key = f.bytes
+		case 2:
+			value = f.bytes
+		default:
+			return false
+		}
+	}
+	text := string(value)
+	if spec.kind == binaries || !isText(value) {
+		text = opaque(value)
+	}
+	for i := range *n {
+		if in, ok := (*n)[i].value.(node); ok && (*n)[i].name == spec.name {
+			(*n)[i].value = in.set(string(key), text)
+			return true
+		}
+	}
+	*n = append(*n, entry{spec.name, node{{string(key), text}}})
+	return true
+}
+
+// set replaces or adds an entry, as the last one counts in a map.
+func (n node) set(key, value string) node {
+	for i := range n {
+		if n[i].name == key {
+			n[i].value = value
+			return n
+		}
+	}
+	return append(n, entry{key, value})
+}
+
+// read returns the value of a field. Bytes that are not what the schema says are shown for what they look like.
+func (s field) read(f wireField, depth int) any {
+	if f.kind != protowire.BytesType {
+		switch {
+		case s.kind == boolean && f.value <= 1:
+			return f.value == 1
+		case f.kind == protowire.VarintType:
+			return int64(f.value)
+		}
+		return f.value
+	}
+	switch s.kind {
+	case text:
+		if isText(f.bytes) {
+			return string(f.bytes)
+		}
+	case message:
+		if n, err := decode(f.bytes, s.schema, depth+1); err == nil {
+			return n
+		}
+	case moment:
+		if t, ok := timestamp(f.bytes); ok {
+			return t
+		}
+	case document:
+		if fields, err := split(f.bytes); err == nil && len(fields) == 1 && isText(fields[0].bytes) {
+			return string(fields[0].bytes)
+		}
+	case guess:
+		if looksLikeMessage(f.bytes) {
+			if n, err := decode(f.bytes, nil, depth+1); err == nil {
+				return n
+			}
+		}
+		if isText(f.bytes) {
+			return string(f.bytes)
+		}
+	}
+	return opaque(f.bytes)
+}
+
+// timestamp reads seconds and nanoseconds since 1970.
+func timestamp(b []byte) (string, bool) {
+	fields, err := split(b)
+	if err != nil {
+		return "", false
+	}
+	var seconds, nanos int64
+	for _, f := range fields {
+		switch {
+		case f.number == 1 && f.kind == protowire.VarintType:
+			seconds = int64(f.value)
+		case f.number == 2 && f.kind == protowire.VarintType:
+			nanos = int64(f.value)
+		default:
+			return "", false
+		}
+	}
+	const lastSecond = 253402300799 // of the year 9999
+	if seconds < -lastSecond || seconds > lastSecond || nanos < 0 || nanos > 999999999 {
+		return "", false
+	}
+	return time.Unix(seconds, nanos).UTC().Format(time.RFC3339Nano), true
+}

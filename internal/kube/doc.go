@@ -1,0 +1,14 @@
+// Package kube shows what Kubernetes stores as YAML, without the libraries of Kubernetes.
+//
+// A value that the API server writes in protobuf is an envelope: the four bytes "k8s\0" and a message of the type
+// runtime.Unknown, which names the version and kind of the object and holds its encoding. The envelope tells types
+// by name and nothing of their fields: protobuf has only numbers for them. So this package knows by hand the schemas that matter
+// most (ObjectMeta for all kinds, the bodies of some small kinds; schema.go is the one table) and shows the
+// rest by field number, as `field3`. What is not in a schema is guessed from the bytes: a nested message, a text, or
+// bytes in base64. Nothing is left out, and what a newer version of a kind adds appears by number.
+//
+// # Rules
+//
+//  1. Nothing read is trusted: nesting is bounded, and no length is believed before it is checked. Any value gives text or an error.
+//  2. The output is YAML that parses to one document. Fields come in the order of the encoding; repeated fields are lists.
+package kube
