@@ -14,21 +14,21 @@ import (
 
 func (s *session) authCommand() *cobra.Command {
 	return s.group("auth <enable or disable>", "Enable or disable authentication",
-		s.authSubcommand("enable", "Enables authentication", func(ctx context.Context, c *clientv3.Client) error {
+		s.authSubcommand("enable", "Enables authentication", "", func(ctx context.Context, c *clientv3.Client) error {
 			if err := enableAuth(ctx, c); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(s.Stdout, "Authentication Enabled")
 			return err
 		}),
-		s.authSubcommand("disable", "Disables authentication", func(ctx context.Context, c *clientv3.Client) error {
+		s.authSubcommand("disable", "Disables authentication", "Whoever reaches the cluster will read and write everything.", func(ctx context.Context, c *clientv3.Client) error {
 			if _, err := c.AuthDisable(ctx); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(s.Stdout, "Authentication Disabled")
 			return err
 		}),
-		s.authSubcommand("status", "Returns authentication status", func(ctx context.Context, c *clientv3.Client) error {
+		s.authSubcommand("status", "Returns authentication status", "", func(ctx context.Context, c *clientv3.Client) error {
 			r, err := c.AuthStatus(ctx)
 			if err != nil {
 				return err
@@ -58,11 +58,17 @@ func enableAuth(ctx context.Context, c *clientv3.Client) error {
 	return err
 }
 
-func (s *session) authSubcommand(use, short string, request func(context.Context, *clientv3.Client) error) *cobra.Command {
+// authSubcommand returns a command without arguments; a question, where there is one, is confirmed first.
+func (s *session) authSubcommand(use, short, question string, request func(context.Context, *clientv3.Client) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short,
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			if len(args) != 0 {
 				return badArguments("auth %s command does not accept any arguments", use)
+			}
+			if question != "" {
+				if err := s.confirm(question); err != nil {
+					return err
+				}
 			}
 			return s.ask(ctx, request)
 		})}

@@ -24,8 +24,13 @@ type Process struct {
 func Run(ctx context.Context, p Process) int {
 	s := newSession(p)
 	defer s.close()
+	return s.execute(ctx)
+}
+
+// execute runs the command that the arguments name, and returns the exit status.
+func (s *session) execute(ctx context.Context) int {
 	root := s.tree()
-	root.SetArgs(p.Args)
+	root.SetArgs(s.Args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return s.end(cmd, err)
 }

@@ -39,6 +39,12 @@ func (f *delFlags) operation(args []string) (clientv3.Op, error) {
 	return clientv3.OpDelete(args[0], options...), nil
 }
 
+// everything tells whether no key is left out.
+func (f *delFlags) everything(args []string) bool {
+	first := args[0] == "" || args[0] == "\x00"
+	return args[0] == "" && f.prefix || first && (f.fromKey || len(args) > 1 && args[1] == "\x00")
+}
+
 // regret is how long del waits before it deletes a range that might be two keys meant singly.
 const regret = 2 * time.Second
 
@@ -54,6 +60,11 @@ func (s *session) del(ctx context.Context, f *delFlags, args []string) error {
 	op, err := f.operation(args)
 	if err != nil {
 		return err
+	}
+	if f.everything(args) {
+		if err := s.confirm("This deletes every key of the cluster."); err != nil {
+			return err
+		}
 	}
 	c, err := s.connect()
 	if err != nil {

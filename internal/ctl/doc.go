@@ -2,7 +2,8 @@
 //
 // It speaks the public API through go.etcd.io/etcd/client/v3, to Ashlar and to etcd alike, and knows nothing of a
 // member's inside. Scripts depend on what it prints, so for every command that etcdctl has, the output to a pipe,
-// the exit status and the order of checks are etcdctl's, to the byte.
+// the exit status and the order of checks are etcdctl's, to the byte. What etcdctl has not (own.go) is there only as
+// `ashlar ctl`, never under the name etcdctl.
 //
 // # Words
 //
@@ -25,7 +26,10 @@
 //  2. Replies go to standard output, everything else (warnings, logs, usage after a mistake) to standard error.
 //  3. A format that is not known fails before anything is sent; one that only this reply lacks fails after, as in
 //     etcdctl.
-//  4. Every request has the time limit of --command-timeout, also those that etcdctl lets hang.
+//  4. On a terminal a command may be kinder (terminal.go): colours, tables, progress, a question before what cannot be
+//     undone. A pipe never gets any of it.
+//  5. An own command reads a range by scan, a page at a time as of one revision: memory does not grow with the store.
+//  6. Every request has the time limit of --command-timeout, also those that etcdctl lets hang.
 //
 // A session is used by one goroutine; commands that start others say so.
 package ctl

@@ -108,6 +108,9 @@ func (s *session) memberRemoveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := s.confirm(fmt.Sprintf("This removes member %x for good: it can only come back as a new one.", id)); err != nil {
+				return err
+			}
 			return s.ask(ctx, func(ctx context.Context, c *clientv3.Client) error {
 				r, err := c.MemberRemove(ctx, id)
 				if err != nil {

@@ -36,7 +36,13 @@ func (s *session) tree() *cobra.Command {
 		}
 		root.AddCommand(commands...)
 	}
-	add("keys", s.getCommand(), s.putCommand(), s.delCommand(), s.txnCommand(), s.watchCommand(),
+	get := s.getCommand()
+	if s.Program != etcdctl {
+		get = s.ownGetCommand()
+		root.AddGroup(&cobra.Group{ID: "own", Title: "Beyond etcdctl:"})
+		add("own", s.ownCommands()...)
+	}
+	add("keys", get, s.putCommand(), s.delCommand(), s.txnCommand(), s.watchCommand(),
 		s.leaseCommand(), s.compactionCommand())
 	add("cluster", s.memberCommand(), s.endpointCommand(), s.alarmCommand(), s.defragCommand(), s.moveLeaderCommand(),
 		s.snapshotCommand(), s.downgradeCommand())

@@ -9,6 +9,8 @@
 //	exit 1                   and its exit status, when it is not 0
 //	# words                  for the reader
 //
+// Commands are called by the name etcdctl, in files own-*.txt by the name ashlar ctl. {dir} is an empty directory.
+//
 // Ids, terms, indexes, sizes, times and ports are replaced by names in braces. After a change that is meant, rewrite
 // the stories and read the difference:
 //

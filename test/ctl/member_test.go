@@ -56,12 +56,13 @@ type outcome struct {
 // run runs a command to its end, with that standard input.
 func (m member) run(t *testing.T, stdin string, args ...string) outcome {
 	t.Helper()
-	return m.runWith(t.Context(), nil, strings.NewReader(stdin), args...)
+	return m.runAs(t.Context(), "etcdctl", nil, strings.NewReader(stdin), args...)
 }
 
-func (m member) runWith(ctx context.Context, environ []string, stdin io.Reader, args ...string) outcome {
+// runAs runs a command of the program that is called by that name.
+func (m member) runAs(ctx context.Context, program string, environ []string, stdin io.Reader, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
-	status := ctl.Run(ctx, ctl.Process{Program: "etcdctl", Args: args, Stdin: stdin, Stdout: &stdout, Stderr: &stderr,
+	status := ctl.Run(ctx, ctl.Process{Program: program, Args: args, Stdin: stdin, Stdout: &stdout, Stderr: &stderr,
 		Environ: append([]string{"ETCDCTL_ENDPOINTS=" + m.endpoint, "PATH=/usr/bin:/bin"}, environ...)})
 	return outcome{status, stdout.String(), stderr.String()}
 }

@@ -26,7 +26,10 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &teller{t: t, member: startMember(t)}
+			s := &teller{t: t, member: startMember(t), program: "etcdctl", dir: t.TempDir()}
+			if strings.HasPrefix(filepath.Base(file), "own-") {
+				s.program = "ashlar ctl"
+			}
 			got := s.tell(string(want))
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -57,8 +60,11 @@ func compareLines(t *testing.T, file, got, want string) {
 type teller struct {
 	t      *testing.T
 	member member
-	lease  string
-	out    strings.Builder
+	// program is the name that commands are called by.
+	program string
+	dir     string
+	lease   string
+	out     strings.Builder
 }
 
 func (s *teller) tell(story string) string {
@@ -93,14 +99,14 @@ func (s *teller) tell(story string) string {
 
 func (s *teller) run(command, input string) {
 	var environ, args []string
-	for _, w := range splitWords(s.t, strings.ReplaceAll(command, "{lease}", s.lease)) {
+	for _, w := range splitWords(s.t, strings.NewReplacer("{lease}", s.lease, "{dir}", s.dir).Replace(command)) {
 		if len(args) == 0 && strings.HasPrefix(w, "ETCDCTL_") {
 			environ = append(environ, w)
 		} else {
 			args = append(args, w)
 		}
 	}
-	got := s.member.runWith(s.t.Context(), environ, strings.NewReader(input), args...)
+	got := s.member.runAs(s.t.Context(), s.program, environ, strings.NewReader(input), args...)
 	if m := granted.FindStringSubmatch(got.stdout); m != nil {
 		s.lease = m[1]
 	}
@@ -147,6 +153,7 @@ var hidden = []struct {
 }
 
 func (s *teller) hide(text string) string {
+	text = strings.ReplaceAll(text, s.dir, "{dir}")
 	for _, h := range hidden {
 		text = h.what.ReplaceAllString(text, h.name)
 	}
