@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+)
+
+// run carries out the lines of a report.
+type run struct {
+	programs []Program
+	lines    []Scenario // those of one group one after another
+	sizes    Sizes
+	certs    *certificates
+	dir      string // servers have theirs below it
+	ports    *ports
+	allowed  []int // cores; empty where they cannot be chosen
+	divided  cores
+	trace    []traceLine
+	progress io.Writer
+	begin    time.Time
+}
+
+// errBudget ends a run whose time is over.
+var errBudget = errors.New("the time of the run is over")
+
+// measure runs all lines, group by group. Lines for which no time is left have no servers.
+func (r *run) measure(ctx context.Context) []Line {
+	r.begin = time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, r.sizes.Budget, errBudget)
+	defer cancel()
+	out := make([]Line, len(r.lines))
+	for i := range out {
+		out[i] = newLine(&r.lines[i], nil, nil)
+	}
+	for from := 0; from < len(r.lines) && ctx.Err() == nil; {
+		to := from + 1
+		for to < len(r.lines) && r.lines[to].group() == r.lines[from].group() {
+			to++
+		}
+		r.group(ctx, from, to, out)
+		from = to
+	}
+	if ctx.Err() != nil {
+		r.say("ended early: %v", context.Cause(ctx))
+	}
+	return out
+}
+
+// stand is a server on which the lines of a group run, or why it could not be prepared for them.
+type stand struct {
+	*rig
+	failure error
+}
+
+// group runs the lines from:to, which share their servers.
+func (r *run) group(ctx context.Context, from, to int, out []Line) {
+	g := r.lines[from].group()
+	var where cores
+	if g.shape.Pinned && len(r.divided.client) > 0 {
+		where = r.divided
+		if err := stayOn(where.client); err != nil {
+			r.say("the client shares cores with the servers: %v", err)
+		}
+		defer func() {
+			if err := stayOn(r.allowed); err != nil {
+				r.say("the client does not get all cores back: %v", err)
+			}
+		}()
+	}
+	var stands []stand
+	defer func() {
+		for _, s := range stands {
+			if err := s.close(); err != nil {
+				r.say("ending %s: %v", s.program.Name, err)
+			}
+		}
+	}()
+	for i, p := range r.programs {
+		c, err := newCluster(p, g.shape, r.certs, filepath.Join(r.dir, fmt.Sprintf("%d-%s", from, p.Name)), r.ports, where.servers)
+		s := stand{&rig{cluster: c, sizes: r.sizes, keys: r.sizes.keys(g.loaded), trace: r.trace}, err}
+		stands = append(stands, s)
+		if err == nil {
+			r.say("%s, %s: starting, and loading %s keys", p.Name, g.shape, formatCount(float64(s.keys)))
+			stands[i].failure = s.prepare(ctx)
+		}
+	}
+	for i := from; i < to && ctx.Err() == nil; i++ {
+		out[i] = newLine(&r.lines[i], r.programs, r.line(ctx, i, stands))
+	}
+}
+
+// prepare starts the members and loads the keys.
+func (r *rig) prepare(ctx context.Context) error {
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	return r.load(ctx)
+}
+
+// line runs the rounds of a line, a turn of each server in each, and returns the turns by server. A round that the end of the run
+// has cut short does not count.
+func (r *run) line(ctx context.Context, i int, stands []stand) map[string][]Turn {
+	s := &r.lines[i]
+	turns := map[string][]Turn{}
+	rounds := r.sizes.Rounds
+	if s.Slow {
+		rounds = min(rounds, r.sizes.SlowMax)
+	}
+	begin := time.Now()
+	share := (r.sizes.Budget - time.Since(r.begin)) / time.Duration(len(r.lines)-i)
+	for n := range rounds {
+		// A line that has used its share of the time that is left ends, so that every line gets one round.
+		if n > 0 && time.Since(begin)*time.Duration(n+1)/time.Duration(n) > share {
+			break
+		}
+		round := make([]Turn, len(stands))
+		for k, st := range stands {
+			round[k] = st.turn(ctx, s, n)
+			if ctx.Err() != nil {
+				return turns
+			}
+			r.say("%d/%d  %s  round %d/%d  %-6s  %s", i+1, len(r.lines), s.title(), n+1, rounds, st.program.Name, round[k].brief())
+		}
+		for k, st := range stands {
+			turns[st.program.Name] = append(turns[st.program.Name], round[k])
+		}
+	}
+	return turns
+}
+
+// turn runs a scenario once.
+func (s *stand) turn(ctx context.Context, scenario *Scenario, round int) Turn {
+	if s.failure != nil {
+		return failedTurn(s.failure)
+	}
+	s.round = round
+	return scenario.run(ctx, s.rig)
+}
+
+// say tells how far the run is.
+func (r *run) say(format string, args ...any) {
+	fmt.Fprintf(r.progress, "%s  %s\n", formatClock(time.Since(r.begin)), fmt.Sprintf(format, args...))
+}

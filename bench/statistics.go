@@ -1,0 +1,60 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// percentile is the smallest value that at least the share p of all is not above. The values are sorted; none give 0.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	n := int(math.Ceil(p*float64(len(sorted)))) - 1
+	return sorted[min(max(n, 0), len(sorted)-1)]
+}
+
+// median is that of values in any order; the lower one of two. None give 0.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	return s[(len(s)-1)/2]
+}
+
+// Spread is a ratio over the rounds.
+type Spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+	Rounds int     `json:"rounds"`
+}
+
+// spreadOf divides what two servers have measured, round by round, and says false when no round has both or one of them is 0.
+func spreadOf(ours, theirs []Turn, m Metric) (Spread, bool) {
+	var ratios []float64
+	for i := range min(len(ours), len(theirs)) {
+		a, hasA := ours[i].Metrics[m]
+		b, hasB := theirs[i].Metrics[m]
+		if hasA && hasB && a > 0 && b > 0 {
+			ratios = append(ratios, a/b)
+		}
+	}
+	if len(ratios) == 0 {
+		return Spread{}, false
+	}
+	return Spread{median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios)}, true
+}
+
+// medianOf is the median of a metric over the turns; false when no turn has it.
+func medianOf(turns []Turn, m Metric) (float64, bool) {
+	var values []float64
+	for _, t := range turns {
+		if v, ok := t.Metrics[m]; ok {
+			values = append(values, v)
+		}
+	}
+	return median(values), len(values) > 0
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// turnWith is a turn that has one metric.
+func turnWith(m Metric, v float64) Turn {
+	return Turn{Operations: 1, Metrics: map[Metric]float64{m: v}}
+}
+
+func TestPercentile(t *testing.T) {
+	t.Parallel()
+	thousand := make([]time.Duration, 1000)
+	for i := range thousand {
+		thousand[i] = time.Duration(i + 1)
+	}
+	for _, c := range []struct {
+		name   string
+		values []time.Duration
+		p      float64
+		want   time.Duration
+	}{
+		{"no values have no percentile", nil, 0.99, 0},
+		{"one value is every percentile", []time.Duration{7}, 0.001, 7},
+		{"half of a thousand are not above the median", thousand, 0.5, 500},
+		{"ten of a thousand are above the 99th", thousand, 0.99, 990},
+		{"one of a thousand is above the 99.9th", thousand, 0.999, 999},
+		{"the whole is the largest", thousand, 1, 1000},
+		{"nothing is the smallest", thousand, 0, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if got := percentile(c.values, c.p); got != c.want {
+				t.Errorf("percentile %g is %d, not %d", c.p, got, c.want)
+			}
+		})
+	}
+}
+
+func TestMedianIsTheLowerOfTwo(t *testing.T) {
+	t.Parallel()
+	values := []float64{4, 1, 3, 2}
+	if got := median(values); got != 2 {
+		t.Errorf("the median is %g, not 2", got)
+	}
+	if values[0] != 4 {
+		t.Error("the values were sorted in place")
+	}
+}
+
+func TestSpreadPairsTheTurnsOfARound(t *testing.T) {
+	t.Parallel()
+	ours := []Turn{turnWith(CPU, 1), turnWith(CPU, 2), turnWith(CPU, 9)}
+	theirs := []Turn{turnWith(CPU, 2), turnWith(CPU, 8), turnWith(CPU, 3)}
+	got, ok := spreadOf(ours, theirs, CPU)
+	if want := (Spread{Median: 0.5, Min: 0.25, Max: 3, Rounds: 3}); !ok || got != want {
+		t.Errorf("the spread is %+v, %t, not %+v", got, ok, want)
+	}
+	if _, ok := spreadOf(ours, theirs, Peak); ok {
+		t.Error("a metric that nobody measured has a spread")
+	}
+	if got, ok := spreadOf(ours, []Turn{turnWith(CPU, 0), turnWith(CPU, 4)}, CPU); !ok || got.Rounds != 1 || got.Median != 0.5 {
+		t.Errorf("a round in which a server measured nothing counts: %+v, %t", got, ok)
+	}
+}
+
+func TestATallyBecomesMetrics(t *testing.T) {
+	t.Parallel()
+	var a, b tally
+	for i := range 100 {
+		a.note(time.Duration(100-i)*time.Millisecond, nil)
+	}
+	b.elapsed = 2 * time.Second
+	b.add(a)
+	got := b.turn()
+	for m, want := range map[Metric]float64{Rate: 50, P50: 0.05, P99: 0.099, P999: 0.1} {
+		if got.Metrics[m] != want {
+			t.Errorf("%s is %g, not %g", m, got.Metrics[m], want)
+		}
+	}
+	if got.failed() || got.Operations != 100 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestATallyWithoutOperationsHasFailed(t *testing.T) {
+	t.Parallel()
+	for name, note := range map[string]func(*tally){
+		"nothing was done":    func(*tally) {},
+		"everything failed":   func(t *tally) { t.note(time.Second, errors.New("broken")) },
+		"one of many failed":  func(t *tally) { t.note(1, nil); t.note(1, errors.New("broken")); t.note(1, nil) },
+		"an unknown key came": func(t *tally) { t.note(1, fmt.Errorf("no key: %w", errNotYet)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c tally
+			note(&c)
+			if got := c.turn(); !got.failed() || got.Error == "" || got.Absent {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestAnUnknownRequestIsAbsent(t *testing.T) {
+	t.Parallel()
+	turn := failedTurn(fmt.Errorf("streaming: %w", status.Error(codes.Unimplemented, "unknown method RangeStream")))
+	s := served("etcd34", []Turn{turn})
+	if !s.Absent || s.Failed != "" || s.measured() {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestClosedLoopDoesEachOperationOnce(t *testing.T) {
+	t.Parallel()
+	const clients, n = 8, 1000
+	done := make([]int, n)
+	got := closedLoop(t.Context(), clients, n, time.Hour, operationFunc(func(client, i int) error {
+		done[i]++ // each belongs to one client
+		return nil
+	}))
+	if got.operations != n || got.errors != 0 || len(got.latencies) != n {
+		t.Errorf("%d operations, %d errors, %d latencies", got.operations, got.errors, len(got.latencies))
+	}
+	for i, times := range done {
+		if times != 1 {
+			t.Fatalf("operation %d was done %d times", i, times)
+		}
+	}
+}
+
+func TestClosedLoopGivesUp(t *testing.T) {
+	t.Parallel()
+	got := closedLoop(t.Context(), 2, 1000, time.Hour, operationFunc(func(int, int) error { return errNotYet }))
+	if got.operations != 0 || got.errors != 2*clientErrorsMax || !errors.Is(got.first, errNotYet) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestOpenLoopStartsOperationsWhileOthersAreUnderWay(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	stop, started, release := make(chan struct{}), make(chan int, 100000), make(chan struct{})
+	go func() {
+		for range n {
+			<-started
+		}
+		close(release) // none has ended before
+		close(stop)
+	}()
+	got := openLoop(t.Context(), 1000, stop, operationFunc(func(_, i int) error {
+		started <- i
+		<-release
+		return nil
+	}))
+	if got.operations < n || got.errors != 0 {
+		t.Errorf("%d operations, %d errors: %v", got.operations, got.errors, got.first)
+	}
+}
