@@ -2,7 +2,7 @@
 //
 // `ashlar` and `ashlar server` run a member, `ashlar demo` several for trying things out; `ashlar version` prints the
 // version. Called under the name etcd (a link) it is the server with etcd's defaults. `ashlar ctl`, and the name
-// etcdctl, is the client; `ashlar util`, and the name etcdutl, is the offline tool.
+// etcdctl, is the client; `ashlar util`, and the name etcdutl, is the offline tool. `ashlar gateway` stands in front of a cluster.
 //
 // This package only picks what to run and turns its outcome into an exit status: 0 after a graceful stop, 2 for
 // a command line that cannot be read, 1 for every other failure, 128 and its number for a second signal; the client

@@ -36,6 +36,8 @@ func TestTheProgramPicksByNameAndFirstArgument(t *testing.T) {
 		"the client under its name":       {[]string{"etcdctl", "version"}, 0, "etcdctl version: 3.7.1\nAPI version: 3.7\n", ""},
 		"the client's completion":         {[]string{"ashlar", "__complete", "ctl", "lease", "gr"}, 0, "grant\tCreates a lease\n:4\n", "Completion ended"},
 		"the offline tool under its name": {[]string{"etcdutl", "version"}, 0, "etcdutl version: 3.7.1\nAPI version: 3.7\n", ""},
+		"the gateway":                     {[]string{"etcd", "gateway", "start", "--endpoints=x"}, 1, "", "etcd: error parsing endpoint \"x\"\n"},
+		"the gateway's help":              {[]string{"ashlar", "gateway"}, 0, "gateway related command\n\nUsage:\n  ashlar gateway", ""},
 		"the proxy":                       {[]string{"etcd", "grpc-proxy", "start"}, 1, "", "etcd grpc-proxy is not built yet\n"},
 		"an unknown flag of etcd":         {[]string{"etcd", "--bogus"}, 2, "", "flag provided but not defined: -bogus\nUsage:\n"},
 		"an unknown flag of ours":         {[]string{"ashlar", "--bogus"}, 2, "", "ashlar: flag provided but not defined: -bogus; see ashlar --help\n"},

@@ -20,7 +20,7 @@ type notifier struct {
 	socket   string        // empty: nobody wants to know
 	watchdog time.Duration // after which a process that says nothing is ended; 0 is never
 	log      *slog.Logger
-	member   atomic.Pointer[member.Member] // nil until one runs
+	member   atomic.Pointer[member.Member] // nil until one runs, and in a process that runs none
 
 	mu    sync.Mutex
 	ready bool // it was told that clients are served
@@ -58,7 +58,8 @@ func newNotifier(environ []string, pid int, log *slog.Logger) *notifier {
 // started takes the member whose life is told of.
 func (n *notifier) started(m *member.Member) { n.member.Store(m) }
 
-// serving says that clients are served, the first time that it is called, and begins to answer the watchdog.
+// serving says that clients are served, the first time that it is called, and begins to answer the watchdog: in the name of the
+// member that was started, or of the process alone.
 func (n *notifier) serving(*member.Member) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,7 +106,10 @@ func (n *notifier) answerWatchdog() {
 func (n *notifier) answerOnce(within time.Duration) {
 	ctx, cancel := context.WithTimeout(n.ctx, within)
 	defer cancel()
-	err := n.member.Load().Alive(ctx)
+	var err error
+	if m := n.member.Load(); m != nil {
+		err = m.Alive(ctx)
+	}
 	switch {
 	case err == nil:
 		n.send("WATCHDOG=1")

@@ -24,7 +24,10 @@ func serve(p process, program string, args []string) int {
 		fmt.Fprintf(p.stderr, "%s: %s\n", program, oneLine(err))
 		return 1
 	}
-	if len(args) > 0 && (args[0] == "gateway" || args[0] == "grpc-proxy") {
+	if isProxy(args) {
+		return runProxy(p, program, args)
+	}
+	if len(args) > 0 && args[0] == "grpc-proxy" {
 		return notBuilt(p, program+" "+args[0])
 	}
 	cfg, err := config.Parse(program, args, p.environ)
