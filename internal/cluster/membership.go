@@ -173,6 +173,20 @@ func (m *Membership) CheckAdd(x Member, learnersMax int) error {
 	return nil
 }
 
+// CheckLearners returns ErrTooManyLearners if more members than most are learners, as a member asks that starts with another limit than
+// the learners were added with.
+func CheckLearners(members []Member, most int) error {
+	for i := range members {
+		if members[i].IsLearner {
+			most--
+		}
+	}
+	if most < 0 {
+		return ErrTooManyLearners
+	}
+	return nil
+}
+
 // CheckPromote says whether a learner may be made a voter: ErrIDRemoved, ErrIDNotFound,
 // ErrNotLearner.
 func (m *Membership) CheckPromote(id ID) error {

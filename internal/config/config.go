@@ -192,6 +192,7 @@ type Config struct {
 	tlsMaxVersion     string
 
 	compactionRetention string
+	discoveryFallback   string
 }
 
 // LogRotation says when a log file is closed and the next one begun. Its JSON is the value of
@@ -221,6 +222,9 @@ type Notice struct {
 
 // quotaDefault is etcd's backend quota when none is given.
 const quotaDefault = 2 << 30
+
+// Joins tells whether the member joins a cluster that is there already, at its first start.
+func (c *Config) Joins() bool { return c.InitialClusterState == stateExisting }
 
 // Quota returns the backend quota in bytes: QuotaBackendBytes with 0 replaced by the default of 2 GiB.
 // A value below 0 means that there is no quota.

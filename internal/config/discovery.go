@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -33,10 +34,11 @@ func (d *Discovery) Wanted() bool { return d.SRV != "" || len(d.Endpoints) > 0 }
 
 var (
 	errDiscoveryConflict = errors.New(`multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)
+	errDiscoveryProxy    = errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
 	errDiscoveryHalf     = errors.New("both --discovery-token and --discovery-endpoints must be set")
 )
 
-// checkDiscovery refuses more than one way to find the members. REQUIRES: InitialCluster is what was given.
+// checkDiscovery refuses what no member can begin with, and more than one way to find the members. REQUIRES: InitialCluster is what was given.
 func (c *Config) checkDiscovery() error {
 	c.Discovery.Endpoints = slices.DeleteFunc(c.Discovery.Endpoints, func(e string) bool { return e == "" })
 	ways := 0
@@ -46,6 +48,10 @@ func (c *Config) checkDiscovery() error {
 		}
 	}
 	switch {
+	case c.discoveryFallback == fallbackProxy:
+		return errDiscoveryProxy
+	case c.InitialClusterState != stateNew && c.InitialClusterState != stateExisting: // only a file can hold it
+		return fmt.Errorf("unexpected clusterState %q", c.InitialClusterState)
 	case ways > 1:
 		return errDiscoveryConflict
 	case (c.Discovery.Token == "") != (len(c.Discovery.Endpoints) == 0):

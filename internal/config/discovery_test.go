@@ -18,7 +18,7 @@ func TestDiscoveryIsTheOnlyWayToFindTheMembers(t *testing.T) {
 		"records and a registry":     {[]string{"--discovery-srv=x", "--discovery-token=t", "--discovery-endpoints=e"}, errDiscoveryConflict.Error()},
 		"a token without a registry": {[]string{"--discovery-token=t"}, errDiscoveryHalf.Error()},
 		"a registry without a token": {[]string{"--discovery-endpoints=e"}, errDiscoveryHalf.Error()},
-		"another fallback than exit": {[]string{"--discovery-fallback=proxy"}, "invalid value"},
+		"another fallback than exit": {[]string{"--discovery-fallback=restart"}, "invalid value"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -109,7 +109,7 @@ func parseGates(s string) (gateSet, error) {
 		}
 		on, err := strconv.ParseBool(val)
 		if err != nil {
-			return nil, fmt.Errorf("invalid value of %s: %s, err: %w", name, val, err)
+			return nil, fmt.Errorf("invalid value of %s=%s, err: %w", name, val, err)
 		}
 		if _, known := gateDefaults[name]; !known {
 			return nil, fmt.Errorf("unrecognized feature gate: %s", name)

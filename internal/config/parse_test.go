@@ -116,6 +116,12 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 			want: `invalid value "Bogus" for flag -feature-gates: missing bool value for Bogus`},
 		"an unknown log level": {args: []string{"--log-level=bogus"}, status: usage,
 			want: `invalid value "bogus" for flag -log-level: unrecognized level: "bogus"`},
+		"a feature gate that is neither": {args: []string{"--feature-gates=PriorityRequest=x"}, status: usage,
+			want: `invalid value "PriorityRequest=x" for flag -feature-gates: invalid value of PriorityRequest=x, err: strconv.ParseBool: parsing "x": invalid syntax`},
+		"another way out of discovery": {args: []string{"--discovery-fallback=proxy"}, status: other,
+			want: `v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`},
+		"a heartbeat longer than any time": {args: []string{"--heartbeat-interval=99999999999"}, status: other,
+			want: "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[99999999999ms]"},
 		"a word that is no flag": {args: []string{"extra-argument"}, status: other, want: `"extra-argument" is not a valid flag`},
 		"a short election timeout": {args: []string{"--election-timeout=10"}, status: other,
 			want: "--election-timeout[10ms] should be at least as 5 times as --heartbeat-interval[100ms]"},
@@ -188,6 +194,7 @@ func TestBadFilesAreRefusedByKey(t *testing.T) {
 		"a bad URL":           {"listen-peer-urls: bogus\n", "listen-peer-urls: URL scheme must be http"},
 		"a section as a text": {"socket-options: x\n", "socket-options: want sections"},
 		"half of discovery":   {"discovery-config: {token: x}\n", "both --discovery-token and --discovery-endpoints must be set"},
+		"an unknown state":    {"initial-cluster-state: bogus\n", `unexpected clusterState "bogus"`},
 		"an unknown gate":     {"feature-gates: Foo=true\n", "feature-gates: unrecognized feature gate: Foo"},
 	}
 	for name, c := range cases {

@@ -2,6 +2,12 @@ package config
 
 import "time"
 
+// The values of --initial-cluster-state and --discovery-fallback.
+const (
+	stateNew, stateExisting     = "new", "existing"
+	fallbackExit, fallbackProxy = "exit", "proxy"
+)
+
 const (
 	defaultPeerURL   = "http://localhost:2380"
 	defaultClientURL = "http://localhost:2379"
@@ -14,10 +20,10 @@ var clusteringFlags = []Flag{
 	{Name: "initial-cluster", Group: Clustering, Key: "initial-cluster",
 		Usage: "Members at bootstrap, NAME=URL separated by commas; empty means this member alone.",
 		bind:  func(c *Config) value { return text(&c.InitialCluster) }},
-	{Name: "initial-cluster-state", Group: Clustering, Key: "initial-cluster-state", Default: "new",
+	{Name: "initial-cluster-state", Group: Clustering, Key: "initial-cluster-state", Default: stateNew,
 		Usage: "'new' to bootstrap a cluster, 'existing' to join one. Ignored once the member is initialised.",
 		bind: func(c *Config) value {
-			return choice(&c.InitialClusterState, invalidValue, "new", "existing")
+			return orAnything(choice(&c.InitialClusterState, invalidValue, stateNew, stateExisting))
 		}},
 	{Name: "initial-cluster-token", Group: Clustering, Key: "initial-cluster-token", Default: "etcd-cluster",
 		Usage: "Token that keeps clusters made from equal addresses apart.",
@@ -41,7 +47,7 @@ var clusteringFlags = []Flag{
 		Usage:  "Phase of the removal of etcd's v2 store.",
 		Status: Accepted, Note: noV2,
 		bind: spare(func(p *string) value {
-			return choice(p, invalidNamed, "write-only", "write-only-skip-check", "write-only-drop-data", "gone")
+			return orAnything(choice(p, invalidNamed, "write-only", "write-only-skip-check", "write-only-drop-data", "gone"))
 		})},
 }
 
@@ -75,9 +81,9 @@ var discoveryFlags = []Flag{
 		"User at the discovery service."),
 	ofDiscovery("discovery-password", discoveryClient+"auth.password", "", text, func(d *Discovery) *string { return &d.Password },
 		"Password of that user."),
-	{Name: "discovery-fallback", Group: Clustering, Default: "exit",
+	{Name: "discovery-fallback", Group: Clustering, Default: fallbackExit,
 		Usage: "What happens when discovery fails; only 'exit'.",
-		bind:  spare(func(p *string) value { return choice(p, invalidValue, "exit") })},
+		bind:  func(c *Config) value { return choice(&c.discoveryFallback, invalidValue, fallbackExit, fallbackProxy) }},
 	ofDiscovery("discovery-srv", "discovery-srv", "", text, func(d *Discovery) *string { return &d.SRV },
 		"DNS domain whose SRV records name the members."),
 	ofDiscovery("discovery-srv-name", "discovery-srv-name", "", text, func(d *Discovery) *string { return &d.SRVName },

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,17 +156,28 @@ func milliseconds(p *time.Duration) value {
 	return setting[time.Duration]{p: p,
 		format: func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) },
 		file: func(raw json.RawMessage) (time.Duration, error) {
-			n, err := fromJSON[uint32]("a whole number of milliseconds")(raw)
-			return time.Duration(n) * time.Millisecond, err
+			n, err := fromJSON[uint64]("a whole number of milliseconds")(raw)
+			return atMost(n), err
 		},
 		parse: func(s string) (time.Duration, error) {
-			n, err := strconv.ParseUint(s, 0, 32)
-			return time.Duration(n) * time.Millisecond, plain(err)
+			n, err := strconv.ParseUint(s, 0, 64)
+			return atMost(n), plain(err)
 		}}
 }
 
+// atMost is a number of milliseconds, or the longest duration there is.
+func atMost(n uint64) time.Duration {
+	return time.Duration(min(n, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
+}
+
+// urls is a list of addresses. An empty text leaves it as it is, as in etcd.
 func urls(p *URLs) value {
-	return setting[URLs]{p: p, parse: ParseURLs, format: URLs.String}
+	return setting[URLs]{p: p, format: URLs.String, parse: func(s string) (URLs, error) {
+		if s == "" {
+			return *p, nil
+		}
+		return ParseURLs(s)
+	}}
 }
 
 // words is a list separated by commas; the file may also hold a YAML list.
@@ -194,13 +206,25 @@ func words(p *[]string) value {
 }
 
 // choice is a text that must be one of a few; describe makes the error for another one.
-func choice(p *string, describe func(string) error, allowed ...string) value {
+func choice(p *string, describe func(string) error, allowed ...string) setting[string] {
 	return setting[string]{p: p, format: func(s string) string { return s }, parse: func(s string) (string, error) {
 		if !slices.Contains(allowed, s) {
 			return "", describe(s)
 		}
 		return s, nil
 	}}
+}
+
+// orAnything lets the file hold any text for s; an empty one leaves it as it is. Validate has the last word.
+func orAnything(s setting[string]) value {
+	s.file = func(raw json.RawMessage) (string, error) {
+		v, err := fromJSON[string]("a text")(raw)
+		if v == "" {
+			v = *s.p
+		}
+		return v, err
+	}
+	return s
 }
 
 // origins is a list of URLs, or * for any.

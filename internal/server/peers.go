@@ -117,7 +117,7 @@ func (p *peers) bootstrap(ctx context.Context, cfg *config.Config, ic cluster.In
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
-	if cfg.InitialClusterState == "existing" {
+	if cfg.Joins() {
 		clusterID, others, err := p.askMembers(ctx, urls)
 		if err != nil {
 			return nil, nil, fmt.Errorf("cannot fetch cluster info from peer urls: "+

@@ -220,6 +220,9 @@ func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Lo
 		if join, remotes, err = p.bootstrap(ctx, cfg, initial); err != nil {
 			return nil, nil, err
 		}
+		if err := cluster.CheckLearners(remotes, cfg.MaxLearners); err != nil {
+			return nil, nil, err
+		}
 	}
 	mc := memberConfig(cfg, log, p, failed, initial, join)
 	mc.FS = fs
@@ -229,7 +232,13 @@ func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Lo
 		}
 	}
 	m, err := member.Open(mc)
-	return m, remotes, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cluster.CheckLearners(m.Members().Members(), cfg.MaxLearners); err != nil {
+		return nil, nil, errors.Join(err, m.Stop())
+	}
+	return m, remotes, nil
 }
 
 func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error, initial cluster.InitialCluster, join *member.Joining) member.Config {
