@@ -116,7 +116,8 @@ type patient struct {
 	*pb.Member
 	endpoint string // the client address that answered, or the first
 	status   *pb.StatusResponse
-	err      error // why there is no status
+	err      error    // why there is no status
+	silent   []string // further client addresses that do not answer
 	metrics  *scraped
 	asked    time.Time // when the metrics were asked for
 }
@@ -232,13 +233,19 @@ func (s *session) askCluster(ctx context.Context, c *clientv3.Client, x *examina
 	return nil
 }
 
-// ask asks one member for its status, at the first of its client addresses that answers, and for its metrics.
+// ask asks one member for its status at all of its client addresses, and for its metrics where one answers.
 func (x *examination) ask(ctx context.Context, m *patient) {
 	m.err = errors.New("it tells no client address")
 	for _, u := range m.GetClientURLs() {
-		if m.status, m.err = x.statusAt(ctx, u); m.err == nil {
-			m.endpoint = u
-			break
+		status, err := x.statusAt(ctx, u)
+		switch {
+		case err != nil:
+			m.silent = append(m.silent, u)
+			if m.status == nil {
+				m.err = err
+			}
+		case m.status == nil:
+			m.status, m.err, m.endpoint = status, nil, u
 		}
 	}
 	if m.status == nil {

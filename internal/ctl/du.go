@@ -80,16 +80,17 @@ func (s *session) du(ctx context.Context, f *duFlags, prefix string) error {
 
 // usageLine is the sum of a prefix.
 type usageLine struct {
-	Prefix string `json:"-"`
-	Name   []byte `json:"prefix"` // base64
-	Keys   int64  `json:"keys"`
-	Bytes  int64  `json:"bytes"`
+	Prefix      string
+	Keys, Bytes int64
 }
 
 func (s *session) printUsage(f *duFlags, l usageLine) error {
 	if s.settings.format == "json" {
-		l.Name = []byte(l.Prefix)
-		return json.NewEncoder(s.Stdout).Encode(l)
+		return json.NewEncoder(s.Stdout).Encode(struct {
+			Prefix []byte `json:"prefix"` // base64
+			Keys   int64  `json:"keys"`
+			Bytes  int64  `json:"bytes"`
+		}{[]byte(l.Prefix), l.Keys, l.Bytes})
 	}
 	size := fmt.Sprint(l.Bytes)
 	if f.human || isTerminal(s.Stdout) {

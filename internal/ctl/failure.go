@@ -56,6 +56,8 @@ func silent(status int) error { return &failure{status: status} }
 // wrongUse marks an error of a command line that the flag library found.
 func wrongUse(err error) error { return &failure{status: statusError, err: err, usage: true} }
 
+func (s *session) errorWord() string { return s.paintOn(s.Stderr).red("Error:") }
+
 // end prints what is to be said about err and returns the exit status. cmd is the command that failed.
 func (s *session) end(cmd *cobra.Command, err error) int {
 	if err == nil {
@@ -63,11 +65,11 @@ func (s *session) end(cmd *cobra.Command, err error) int {
 	}
 	var f *failure
 	if !errors.As(err, &f) { // the library's own: no such command
-		fmt.Fprintf(s.Stderr, "Error: %v\nRun '%s --help' for usage.\n", err, cmd.CommandPath())
+		fmt.Fprintf(s.Stderr, "%s %v\nRun '%s --help' for usage.\n", s.errorWord(), err, cmd.CommandPath())
 		return statusError
 	}
 	if f.err != nil {
-		fmt.Fprintln(s.Stderr, "Error:", f.err)
+		fmt.Fprintln(s.Stderr, s.errorWord(), f.err)
 	}
 	if f.usage {
 		fmt.Fprintln(s.Stderr, cmd.UsageString())

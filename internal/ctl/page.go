@@ -14,13 +14,14 @@ import (
 // page is where a reply is printed.
 type page struct {
 	io.Writer
-	hex bool // keys, values and some ids in hexadecimal
+	hex   bool  // keys, values and some ids in hexadecimal
+	paint paint // colours, on a terminal
 }
 
 // buffered runs write with few writes behind it, and returns the first error of the stream.
 func (p *page) buffered(write func(*page)) error {
 	b := bufio.NewWriterSize(p.Writer, 64<<10)
-	write(&page{Writer: b, hex: p.hex})
+	write(&page{Writer: b, hex: p.hex, paint: p.paint})
 	return b.Flush()
 }
 
@@ -83,7 +84,7 @@ func (p *page) text(b []byte) string {
 
 // keyValue prints a key and its value, a line each.
 func (p *page) keyValue(kv *mvccpb.KeyValue) {
-	p.line(p.text(kv.GetKey()))
+	p.line(p.paint.cyan(p.text(kv.GetKey())))
 	p.line(p.text(kv.GetValue()))
 }
 

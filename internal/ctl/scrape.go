@@ -182,6 +182,9 @@ func (m *scraped) by(name, label string) map[string]float64 {
 // quantile returns the upper bound of the bucket of a histogram below which part of its values are, in its unit; ok is
 // false when there are fewer than least values. It is +Inf when the last bucket is needed.
 func (m *scraped) quantile(name string, part, least float64) (bound float64, ok bool) {
+	if m == nil {
+		return 0, false
+	}
 	buckets := m.samples[name+"_bucket"]
 	if len(buckets) == 0 {
 		return 0, false

@@ -20,6 +20,7 @@ type session struct {
 	settings settings
 	log      *slog.Logger
 	printer  printer
+	freeForm bool             // nobody asked for a form: a terminal gets the one that is read best
 	client   *clientv3.Client // nil until connect
 	input    *bufio.Reader    // standard input: all of a session reads from here, so that nothing is lost in between
 	printing sync.Mutex       // held while a reply is printed: interactive watches print at once
@@ -89,7 +90,11 @@ func (s *session) ask(ctx context.Context, request func(context.Context, *client
 func (s *session) print(r reply) error {
 	s.printing.Lock()
 	defer s.printing.Unlock()
-	return s.printer.print(&page{Writer: s.Stdout, hex: s.settings.hex}, r)
+	form := s.printer
+	if r.table != nil && s.freeForm && isTerminal(s.Stdout) {
+		form = printers["table"]
+	}
+	return form.print(&page{Writer: s.Stdout, hex: s.settings.hex, paint: s.paint()}, r)
 }
 
 // action is what a command does after its arguments were split from its flags.

@@ -81,6 +81,7 @@ func (s *session) readEnvironment(cmd *cobra.Command) error {
 	if s.settings.debug {
 		s.log = slog.New(logging.NewHandler(s.Stderr, slog.LevelDebug, false))
 	}
+	s.freeForm = !cmd.Flags().Changed("write-out") && s.lookup(variableOf("write-out")) == ""
 	known := map[string]bool{variablePrefix + "API": true, variablePrefix + "WATCH_KEY": true, variablePrefix + "WATCH_RANGE_END": true}
 	var err error
 	cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) {

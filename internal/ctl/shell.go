@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,10 +26,14 @@ func (s *session) shellCommand() *cobra.Command {
 		if len(args) > 0 {
 			return badArguments("shell needs no argument")
 		}
-		if _, err := s.connect(); err != nil {
+		client, err := s.connect()
+		if err != nil {
 			return err
 		}
 		h := &shell{s: s, globals: s.givenGlobals(c.InheritedFlags())}
+		if s.settings.user != "" && s.settings.password == "" { // it may have been asked for, once is enough
+			h.globals = append(h.unsaid([]string{"--user"}), "--user="+client.Username, "--password="+client.Password)
+		}
 		if isTerminal(s.Stdin) && isTerminal(s.Stdout) {
 			return h.terminal(ctx)
 		}
@@ -136,7 +141,8 @@ func (h *shell) unsaid(args []string) []string {
 		name, _, _ := strings.Cut(g, "=")
 		said := false
 		for _, a := range args {
-			said = said || a == name || strings.HasPrefix(a, name+"=")
+			said = said || a == name || strings.HasPrefix(a, name+"=") ||
+				name == "--password" && (a == "--user" || strings.HasPrefix(a, "--user=")) // it is the other user's
 		}
 		if !said {
 			out = append(out, g)
@@ -166,10 +172,17 @@ func (h *shell) terminal(ctx context.Context) error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("reading a line: %w", err)
-		case h.run(ctx, line):
+		case h.runTyped(ctx, line):
 			return nil
 		}
 	}
+}
+
+// runTyped runs a line that Ctrl-C ends, and not the shell.
+func (h *shell) runTyped(ctx context.Context, line string) (done bool) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	return h.run(ctx, line)
 }
 
 // typedLine reads one line in raw mode. Ctrl-C and Ctrl-D on an empty line end the input.

@@ -82,7 +82,9 @@ func (s *session) saveSnapshot(ctx context.Context, name string) (version string
 	}
 	defer r.Snapshot.Close()
 	check := newTrailingSum(f)
-	if _, err := io.Copy(check, r.Snapshot); err != nil {
+	bar := s.startProgress(byteSize, 0)
+	defer bar.end()
+	if _, err := io.Copy(io.MultiWriter(check, bar), r.Snapshot); err != nil {
 		return "", fmt.Errorf("could not write snapshot: %w", err)
 	}
 	if err := check.verify(); err != nil {

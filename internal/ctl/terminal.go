@@ -21,9 +21,12 @@ func isTerminal(stream any) bool {
 // paint colours text, or leaves it alone.
 type paint bool
 
-// paint tells whether standard output takes colours: it is a terminal, and neither NO_COLOR nor TERM=dumb refuses them.
-func (s *session) paint() paint {
-	return paint(isTerminal(s.Stdout) && s.lookup("NO_COLOR") == "" && s.lookup("TERM") != "dumb")
+// paint tells whether standard output takes colours.
+func (s *session) paint() paint { return s.paintOn(s.Stdout) }
+
+// paintOn tells whether a stream takes colours: it is a terminal, and neither NO_COLOR nor TERM=dumb refuses them.
+func (s *session) paintOn(stream any) paint {
+	return paint(isTerminal(stream) && s.lookup("NO_COLOR") == "" && s.lookup("TERM") != "dumb")
 }
 
 func (p paint) with(code, text string) string {

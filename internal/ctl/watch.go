@@ -207,11 +207,19 @@ func (s *session) startWatch(ctx context.Context, client *clientv3.Client, line 
 	return nil
 }
 
+// eventType spells what happened to a key.
+func (p *page) eventType(e *clientv3.Event) string {
+	if e.GetType() == mvccpb.Event_DELETE {
+		return p.paint.red(e.GetType().String())
+	}
+	return p.paint.green(e.GetType().String())
+}
+
 func watchReply(r *clientv3.WatchResponse) reply {
 	return reply{json: r,
 		simple: func(p *page) {
 			for _, e := range r.Events {
-				p.line(e.GetType())
+				p.line(p.eventType(e))
 				if e.GetPrevKv() != nil {
 					p.keyValue(e.GetPrevKv())
 				}
