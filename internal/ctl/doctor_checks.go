@@ -12,7 +12,7 @@ import (
 
 // doctorMetrics are the metrics that doctor reads.
 var doctorMetrics = nameSet("etcd_disk_wal_fsync_duration_seconds_bucket", "etcd_debugging_mvcc_current_revision",
-	"etcd_debugging_mvcc_compact_revision")
+	"etcd_debugging_mvcc_compact_revision", "ashlar_state_untrusted")
 
 // What is too much.
 const (
@@ -117,6 +117,10 @@ func (x *examination) checkLag() {
 		newest = max(newest, m.status.GetRaftAppliedIndex())
 	}
 	for _, m := range x.members {
+		if v, _ := m.metrics.one("ashlar_state_untrusted"); v > 0 {
+			x.find(warning, m.name(), "its state was found to differ from the majority's, and it rebuilds it",
+				"wait until it has; then look why: its disk and memory may be bad, see docs/reliability.md")
+		}
 		if m.status == nil || m.GetIsLearner() { // checkLearners judges those
 			continue
 		}

@@ -22,13 +22,13 @@ func wellCluster() *examination {
 	return &examination{members: []*patient{wellMember(1, "one"), wellMember(2, "two"), wellMember(3, "three")}, auth: true, authTold: true}
 }
 
-func (m *patient) tells(t *testing.T, metrics string) {
+func (p *patient) tells(t *testing.T, metrics string) {
 	t.Helper()
 	found, err := parseMetrics(strings.NewReader(metrics), doctorMetrics)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.metrics.samples = found
+	p.metrics.samples = found
 }
 
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
@@ -91,6 +91,8 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"neither TLS nor users": {func(_ *testing.T, x *examination) {
 			x.members[0].ClientURLs, x.auth = []string{"http://10.0.0.1:2379"}, false
 		}, []string{"serious one: anyone who reaches http://10.0.0.1:2379 reads and writes everything"}},
+		"a member rebuilds itself": {func(t *testing.T, x *examination) { x.members[1].tells(t, "ashlar_state_untrusted 1\n") },
+			[]string{"warning two: its state was found to differ"}},
 		"nobody compacts": {func(t *testing.T, x *examination) {
 			x.members[0].tells(t, "etcd_debugging_mvcc_current_revision 1.5e+06\netcd_debugging_mvcc_compact_revision -1\n")
 			x.members[1].tells(t, "etcd_debugging_mvcc_current_revision 1.5e+06\netcd_debugging_mvcc_compact_revision 1e+06\n")

@@ -2,6 +2,8 @@ package ctl
 
 import (
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -85,5 +87,28 @@ func TestAddressesOfPages(t *testing.T) {
 		if got := (&scraper{secure: c.secure}).url(c.endpoint, "/metrics"); got != c.want {
 			t.Errorf("got %s, want %s", got, c.want)
 		}
+	}
+}
+
+func TestTheCertificateOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	c := &scraper{client: &http.Client{Transport: &http.Transport{}}}
+	state, err := c.serverCertificates(t.Context(), secure.URL)
+	if err != nil || !state.PeerCertificates[0].Equal(secure.Certificate()) {
+		t.Errorf("got %v", err)
+	}
+	open := httptest.NewServer(http.NotFoundHandler())
+	defer open.Close()
+	if state, err := c.serverCertificates(t.Context(), open.URL); state != nil || err != nil {
+		t.Errorf("got %v, %v where there is no TLS", state, err)
+	}
+	address := strings.Replace(open.URL, "http:", "https:", 1)
+	if _, err := c.serverCertificates(t.Context(), address); err == nil {
+		t.Error("a member without TLS shows a certificate")
+	}
+	if _, err := c.scrape(t.Context(), open.URL, nil); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("got %v", err)
 	}
 }

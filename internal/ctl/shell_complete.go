@@ -56,6 +56,9 @@ func (h *shell) candidates(ctx context.Context, words []string, word string) []s
 	if len(words) > 0 && keyed[words[0]] && !strings.HasPrefix(word, "-") {
 		return h.keys(ctx, word)
 	}
+	if _, _, err := newSession(h.s.Process).tree().Find(words); err != nil {
+		return nil // the library would complain to the process's standard error
+	}
 	var found []string
 	if len(words) == 0 {
 		if strings.HasPrefix("exit", word) {

@@ -59,6 +59,12 @@ func (m member) run(t *testing.T, stdin string, args ...string) outcome {
 	return m.runAs(t.Context(), "etcdctl", nil, strings.NewReader(stdin), args...)
 }
 
+// own runs a command of ashlar ctl to its end, also one that etcdctl has not.
+func (m member) own(t *testing.T, stdin string, args ...string) outcome {
+	t.Helper()
+	return m.runAs(t.Context(), "ashlar ctl", nil, strings.NewReader(stdin), args...)
+}
+
 // runAs runs a command of the program that is called by that name.
 func (m member) runAs(ctx context.Context, program string, environ []string, stdin io.Reader, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
@@ -100,7 +106,7 @@ func (c *command) wait(t *testing.T) {
 	t.Helper()
 	select {
 	case <-c.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(process.Patience):
 		t.Error("the command does not end")
 	}
 }
@@ -135,7 +141,13 @@ func (g *growing) String() string {
 // waitFor waits until what stands in the text.
 func (g *growing) waitFor(t *testing.T, what string) {
 	t.Helper()
-	alarm := time.AfterFunc(20*time.Second, func() {
+	g.waitForAfter(t, 0, what)
+}
+
+// waitForAfter waits until what stands in the text after its first bytes.
+func (g *growing) waitForAfter(t *testing.T, after int, what string) {
+	t.Helper()
+	alarm := time.AfterFunc(process.Patience, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.late = true
@@ -144,9 +156,9 @@ func (g *growing) waitFor(t *testing.T, what string) {
 	defer alarm.Stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for !strings.Contains(g.text.String(), what) {
+	for !strings.Contains(g.text.String()[after:], what) {
 		if g.late {
-			t.Fatalf("%q did not come; there is %q", what, g.text.String())
+			t.Fatalf("%q did not come; there is %q", what, g.text.String()[after:])
 		}
 		g.more.Wait()
 	}
