@@ -48,7 +48,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	only := f.String("only", "", "run the lines whose name matches a regular expression")
 	list := f.Bool("list", false, "print the names of all lines and end")
 	rounds := f.Int("rounds", 0, "how many turns each server gets in a line (default 5; quick 3)")
-	budget := f.Duration("budget", 0, "when the run ends at the latest, building aside (default 3h; quick 4m30s)")
+	budget := f.Duration("budget", 0, "when the run ends at the latest, building aside (default 3h; quick 4m25s)")
 	scale := f.Float64("scale", 1, "multiply the amounts of work")
 	ours := f.String("ashlar", "", "the program of Ashlar (default: built from this repository)")
 	etcd := f.String("etcd", "", "the program of etcd (default: 3.7, built from its Go module)")

@@ -130,6 +130,18 @@ func TestWhatHasNoTimeIsNotRun(t *testing.T) {
 	}
 }
 
+func TestTheTimeLeftIsSharedAmongTheLinesLeft(t *testing.T) {
+	t.Parallel()
+	first, second := Scenario{Name: "a", Shape: one}, Scenario{Name: "b", Shape: three}
+	r, _ := fakeRun(t, time.Hour, first, first, second, second)
+	r.begin, r.prepared = time.Now(), []time.Duration{4 * time.Minute, 2 * time.Minute}
+	for i, want := range []time.Duration{57 * time.Minute / 4, 57 * time.Minute / 3, 30 * time.Minute, time.Hour} {
+		if got := r.share(i); got > want || got < want-time.Minute {
+			t.Errorf("line %d may take %v, not %v", i, got, want)
+		}
+	}
+}
+
 func TestServersInheritNoSettings(t *testing.T) {
 	t.Parallel()
 	got := serverEnvironment([]string{"PATH=/bin", "ETCD_NAME=x", "ASHLAR_NAME=x", "HOME=/"})

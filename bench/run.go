@@ -22,6 +22,7 @@ type run struct {
 	trace    []traceLine
 	progress io.Writer
 	begin    time.Time
+	prepared []time.Duration // how long each group took until its servers stood
 }
 
 // errBudget ends a run whose time is over.
@@ -71,6 +72,7 @@ func (r *run) group(ctx context.Context, from, to int, out []Line) {
 			}
 		}()
 	}
+	begin := time.Now()
 	var stands []stand
 	defer func() {
 		for _, s := range stands {
@@ -88,6 +90,7 @@ func (r *run) group(ctx context.Context, from, to int, out []Line) {
 			stands[i].failure = s.prepare(ctx)
 		}
 	}
+	r.prepared = append(r.prepared, time.Since(begin))
 	for i := from; i < to && ctx.Err() == nil; i++ {
 		out[i] = newLine(&r.lines[i], r.programs, r.line(ctx, i, stands))
 	}
@@ -111,9 +114,9 @@ func (r *run) line(ctx context.Context, i int, stands []stand) map[string][]Turn
 		rounds = min(rounds, r.sizes.SlowMax)
 	}
 	begin := time.Now()
-	share := (r.sizes.Budget - time.Since(r.begin)) / time.Duration(len(r.lines)-i)
+	share := r.share(i)
 	for n := range rounds {
-		// A line that has used its share of the time that is left ends, so that every line gets one round.
+		// Another round that would take more than the line's share is left out.
 		if n > 0 && time.Since(begin)*time.Duration(n+1)/time.Duration(n) > share {
 			break
 		}
@@ -130,6 +133,24 @@ func (r *run) line(ctx context.Context, i int, stands []stand) map[string][]Turn
 		}
 	}
 	return turns
+}
+
+// share is how long line i may take, so that every line gets one round: the same part of the time that is left for each, less what
+// it takes to start the servers of the groups that follow, as far as the groups before can tell.
+func (r *run) share(i int) time.Duration {
+	left := r.sizes.Budget - time.Since(r.begin)
+	groups := 0
+	for k := i + 1; k < len(r.lines); k++ {
+		if r.lines[k].group() != r.lines[k-1].group() {
+			groups++
+		}
+	}
+	var spent time.Duration
+	for _, d := range r.prepared {
+		spent += d
+	}
+	left -= spent / time.Duration(max(1, len(r.prepared))) * time.Duration(groups)
+	return left / time.Duration(len(r.lines)-i)
 }
 
 // turn runs a scenario once.
