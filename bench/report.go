@@ -11,6 +11,9 @@ import (
 // oursName is the server that the others are compared with.
 const oursName = "ours"
 
+// goalName is the server that the goals are about.
+const goalName = "etcd37"
+
 // Report is what a run has found: the content of report.json.
 type Report struct {
 	Started  time.Time `json:"started"`
@@ -29,6 +32,7 @@ type Line struct {
 	Scenario string   `json:"scenario"`
 	Shape    Shape    `json:"shape"`
 	Primary  Metric   `json:"primary"`
+	Goals    []Goal   `json:"goals,omitempty"`   // towards etcd 3.7
 	Servers  []Served `json:"servers,omitempty"` // none when the line was not run
 	Ratios   []Ratio  `json:"ratios,omitempty"`
 }
@@ -51,7 +55,7 @@ type Ratio struct {
 
 // newLine sums up the turns of a line; turns are by server and round.
 func newLine(s *Scenario, programs []Program, turns map[string][]Turn) Line {
-	l := Line{Scenario: s.Name, Shape: s.Shape, Primary: s.Primary}
+	l := Line{Scenario: s.Name, Shape: s.Shape, Primary: s.Primary, Goals: goalsOf(s)}
 	for _, p := range programs {
 		if len(turns[p.Name]) > 0 {
 			l.Servers = append(l.Servers, served(p.Name, turns[p.Name]))
@@ -138,11 +142,31 @@ func (r *Report) count() (ahead, behind, failed, notRun int) {
 	return ahead, behind, failed, notRun
 }
 
+// goals tells how many goals were reached, of those whose lines were measured.
+func (r *Report) goals() (reached, all int) {
+	for i := range r.Lines {
+		l := &r.Lines[i]
+		for k := range l.Ratios {
+			if l.Ratios[k].Against != goalName {
+				continue
+			}
+			for _, g := range l.Goals {
+				all++
+				if g.reached(l, &l.Ratios[k]) {
+					reached++
+				}
+			}
+		}
+	}
+	return reached, all
+}
+
 // summary is the count in words.
 func (r *Report) summary() string {
 	ahead, behind, failed, notRun := r.count()
-	return fmt.Sprintf("%d ahead, %d behind (by the first metric of a line), %d failed, %d not run, in %s",
-		ahead, behind, failed, notRun, formatClock(time.Duration(r.Seconds*float64(time.Second))))
+	reached, all := r.goals()
+	return fmt.Sprintf("%d ahead, %d behind (by the first metric of a line), %d failed, %d not run; %d of %d goals reached; in %s",
+		ahead, behind, failed, notRun, reached, all, formatClock(time.Duration(r.Seconds*float64(time.Second))))
 }
 
 // writeJSON writes the report for programs.

@@ -66,8 +66,28 @@ func (s *Served) remark() string {
 	return ""
 }
 
-// verdict is the ratio of the line's metric with its spread, and what is behind.
+// verdict is the ratio of the line's metric with its spread, what is behind, and what has become of the line's goals.
 func (l *Line) verdict(r *Ratio) string {
+	parts := []string{l.place(r)}
+	var also []string
+	for _, b := range r.Behind {
+		if b != l.Primary {
+			also = append(also, metricOf(b).title)
+		}
+	}
+	if len(also) > 0 {
+		parts = append(parts, "behind in "+strings.Join(also, ", "))
+	}
+	if r.Against == goalName {
+		for _, g := range l.Goals {
+			parts = append(parts, g.text(l, r))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// place says whether the line is ahead, by its metric.
+func (l *Line) place(r *Ratio) string {
 	m := metricOf(l.Primary)
 	s, ok := r.Metrics[l.Primary]
 	if !ok {
@@ -77,17 +97,7 @@ func (l *Line) verdict(r *Ratio) string {
 	if m.ahead(s.Median) {
 		word = "ahead"
 	}
-	text := fmt.Sprintf("%s %s (%s–%s of %d), %s", m.title, formatRatio(s.Median), formatRatio(s.Min), formatRatio(s.Max), s.Rounds, word)
-	var also []string
-	for _, b := range r.Behind {
-		if b != l.Primary {
-			also = append(also, metricOf(b).title)
-		}
-	}
-	if len(also) > 0 {
-		text += "; behind in " + strings.Join(also, ", ")
-	}
-	return text
+	return fmt.Sprintf("%s %s (%s–%s of %d), %s", m.title, formatRatio(s.Median), formatRatio(s.Min), formatRatio(s.Max), s.Rounds, word)
 }
 
 // row is one row of the table; cell gives the text of a metric.

@@ -58,8 +58,52 @@ func TestCountTellsFailedLinesFromThoseBehind(t *testing.T) {
 	if ahead != 1 || behind != 1 || failed != 1 || notRun != 1 {
 		t.Errorf("%d ahead, %d behind, %d failed, %d not run", ahead, behind, failed, notRun)
 	}
-	if got, want := sample().summary(), "1 ahead, 1 behind (by the first metric of a line), 1 failed, 1 not run, in 01:01"; got != want {
+	if got, want := sample().summary(), "1 ahead, 1 behind (by the first metric of a line), 1 failed, 1 not run; 0 of 0 goals reached; in 01:01"; got != want {
 		t.Errorf("the summary is %q, not %q", got, want)
+	}
+}
+
+func TestGoals(t *testing.T) {
+	t.Parallel()
+	programs := []Program{{Name: oursName}, {Name: goalName}, {Name: "etcd34"}}
+	for _, c := range []struct {
+		name, scenario string
+		shape          Shape
+		ours, theirs   map[Metric]float64
+		want           string
+		reached        int
+	}{
+		{"a ratio within its limit reaches the goal", "memory at rest", one, map[Metric]float64{Rest: 4}, map[Metric]float64{Rest: 8}, "goal at rest ≤ 0.50× reached", 1},
+		{"a ratio above it misses the goal", "memory at rest", one, map[Metric]float64{Rest: 5}, map[Metric]float64{Rest: 8}, "GOAL at rest ≤ 0.50× MISSED", 0},
+		{"of a rate more is better", "put 256 B, prebuilt frames", threeTLS, map[Metric]float64{Rate: 30}, map[Metric]float64{Rate: 10}, "goal ops/s ≥ 3.00× reached", 1},
+		{"ours alone is compared where the goal says so", "puts beside a snapshot", one, map[Metric]float64{Stretch: 2}, map[Metric]float64{Stretch: 9}, "GOAL stretch ≤ 1.50× MISSED", 0},
+		{"what was not measured is missed", "memory at rest", one, nil, map[Metric]float64{Rest: 8}, "was not measured; GOAL", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := Scenario{Name: c.scenario, Shape: c.shape, Primary: goalsOf(&Scenario{Name: c.scenario, Shape: c.shape})[0].Metric}
+			r := Report{Lines: []Line{newLine(&s, programs, map[string][]Turn{
+				oursName: {{Metrics: c.ours}}, goalName: {{Metrics: c.theirs}}, "etcd34": {{Metrics: c.theirs}}})}}
+			if text := r.table(); strings.Count(text, c.want) != 1 {
+				t.Errorf("the table does not have %q once:\n%s", c.want, text)
+			}
+			if reached, all := r.goals(); reached != c.reached || all != 1 {
+				t.Errorf("%d of %d goals were reached", reached, all)
+			}
+		})
+	}
+}
+
+// TestEveryGoalHasItsLine: a line that is renamed must not lose its goal.
+func TestEveryGoalHasItsLine(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, s := range scenarios() {
+		n += len(goalsOf(&s))
+	}
+	const want = 4 + 8 + 4 + 1 + 1 + 1 + 1 + 2 + 1 + 3 // in the order of goalsOf
+	if n != want {
+		t.Errorf("the lines have %d goals, not %d", n, want)
 	}
 }
 
