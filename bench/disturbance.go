@@ -66,7 +66,7 @@ func (r *rig) disturbed(ctx context.Context, again bool, disturb func(ctx contex
 }
 
 // disturbancePatience bounds a disturbance.
-const disturbancePatience = 5 * time.Minute
+const disturbancePatience = 15 * time.Minute
 
 // paced puts at the pace of the run while beside runs, and for one window at least.
 func (r *rig) paced(ctx context.Context, put operation, beside func(ctx context.Context) error) tally {

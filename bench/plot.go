@@ -97,7 +97,7 @@ func (b *bar) draw(out *strings.Builder, y float64, x func(v float64) float64) {
 		colour = behindColour
 	}
 	left, right := min(x(1), x(b.median)), max(x(1), x(b.median))
-	fmt.Fprintf(out, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", plotNames-60, y+plotRow*0.7, html.EscapeString(b.name))
+	fmt.Fprintf(out, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", plotNames-14, y+plotRow*0.7, html.EscapeString(b.name))
 	fmt.Fprintf(out, `<rect x="%.1f" y="%.1f" width="%.1f" height="%d" fill="%s"/>`+"\n", left, y+3, max(right-left, 1), plotRow-6, colour)
 	fmt.Fprintf(out, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="black"/>`+"\n", x(b.lo), y+plotRow/2, x(b.hi), y+plotRow/2)
 	fmt.Fprintf(out, `<text x="%.1f" y="%.1f">%s</text>`+"\n", max(x(b.hi), right)+5, y+plotRow*0.7, formatRatio(b.median))
