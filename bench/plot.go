@@ -56,7 +56,8 @@ func (r *Report) writePlot(w io.Writer, against string) error {
 	for _, b := range bars {
 		lo, hi = min(lo, b.lo), max(hi, b.hi)
 	}
-	lo, hi = math.Pow(2, math.Floor(math.Log2(lo))), math.Pow(2, math.Ceil(math.Log2(hi)))
+	step := tickStep(lo, hi)
+	lo, hi = math.Exp2(math.Floor(math.Log2(lo)/step)*step), math.Exp2(math.Ceil(math.Log2(hi)))
 	x := func(v float64) float64 {
 		return plotNames + (plotWidth-plotNames-60)*math.Log(v/lo)/math.Log(hi/lo)
 	}
@@ -66,7 +67,7 @@ func (r *Report) writePlot(w io.Writer, against string) error {
 	fmt.Fprintf(&out, `<rect width="%d" height="%d" fill="white"/>`+"\n", plotWidth, height)
 	fmt.Fprintf(&out, `<text x="10" y="20" font-size="15">How many times better ours is than %s, by each line's metric (%s)</text>`+"\n",
 		html.EscapeString(against), html.EscapeString(r.Sizes.Name))
-	for v := lo; v <= hi*1.001; v *= tickStep(lo, hi) {
+	for v := lo; v <= hi*1.001; v *= math.Exp2(step) {
 		colour := "#dddddd"
 		if v == 1 {
 			colour = "#444444"
@@ -84,10 +85,11 @@ func (r *Report) writePlot(w io.Writer, against string) error {
 	return nil
 }
 
-// tickStep is the factor between two lines of the scale, a power of two that leaves room for their numbers.
+// tickStep is how many doublings are between two lines of the scale, so that there is room for their numbers. The scale begins at a
+// multiple of it: one of the lines is that of 1.
 func tickStep(lo, hi float64) float64 {
 	const most = 11
-	return math.Pow(2, math.Max(1, math.Ceil(math.Log2(hi/lo)/most)))
+	return math.Max(1, math.Ceil(math.Log2(hi/lo)/most))
 }
 
 // draw draws a bar from 1 to its median, and a line over its spread.

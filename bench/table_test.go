@@ -139,6 +139,22 @@ func TestPlotIsWellFormed(t *testing.T) {
 	}
 }
 
+func TestPlotHasALineWhereBothAreAlike(t *testing.T) {
+	t.Parallel()
+	programs := []Program{{Name: oursName}, {Name: "etcd37"}}
+	s := Scenario{Name: "page", Shape: one, Primary: Rate}
+	for _, rate := range []float64{0.01, 0.3, 1, 5, 3000, 1e6} {
+		r := Report{Lines: []Line{newLine(&s, programs, map[string][]Turn{oursName: {turnWith(Rate, rate)}, "etcd37": {turnWith(Rate, 1)}})}}
+		var out bytes.Buffer
+		if err := r.writePlot(&out, "etcd37"); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), ">1×<"); n != 1 {
+			t.Errorf("at a ratio of %g there are %d lines of 1", rate, n)
+		}
+	}
+}
+
 func TestBarsShowHowManyTimesBetter(t *testing.T) {
 	t.Parallel()
 	bars := sample().bars("etcd37")
