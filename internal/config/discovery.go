@@ -30,7 +30,9 @@ type Discovery struct {
 }
 
 // Wanted tells whether the members are to be found by discovery.
-func (d *Discovery) Wanted() bool { return d.SRV != "" || len(d.Endpoints) > 0 }
+func (d *Discovery) Wanted() bool {
+	return d.SRV != "" || slices.ContainsFunc(d.Endpoints, func(e string) bool { return e != "" })
+}
 
 var (
 	errDiscoveryConflict = errors.New(`multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)

@@ -69,6 +69,7 @@ func (c *Config) checkLogging() error {
 		return fmt.Errorf("running with systemd/journal but other '--log-outputs' values (%q) are configured with 'default'; "+
 			"override 'default' value with something else", slices.Sorted(slices.Values(c.LogOutputs)))
 	}
+	c.LogRotation = nil
 	if !c.enableLogRotation {
 		return nil
 	}
