@@ -136,11 +136,12 @@ func setTLS(t *config.TLS, info *transport.TLSInfo, where string) error {
 			return fmt.Errorf("%s.%s has no meaning here; see the other fields of Config", where, x.name)
 		}
 	}
-	auto := t.Auto
+	//lint:ignore SA1019 programs still set the old fields, and a name that is not looked at would let everybody in
+	cn, hostname := names(info.AllowedCNs, info.AllowedCN), names(info.AllowedHostnames, info.AllowedHostname)
 	*t = config.TLS{
 		Cert: info.CertFile, Key: info.KeyFile, ClientCert: info.ClientCertFile, ClientKey: info.ClientKeyFile, CA: info.TrustedCAFile,
-		CRL: info.CRLFile, ClientCertAuth: info.ClientCertAuth, SkipClientSAN: info.SkipClientSANVerify, Auto: auto,
-		AllowedCN: names(info.AllowedCNs, info.AllowedCN), AllowedHostname: names(info.AllowedHostnames, info.AllowedHostname),
+		CRL: info.CRLFile, ClientCertAuth: info.ClientCertAuth, SkipClientSAN: info.SkipClientSANVerify, Auto: t.Auto,
+		AllowedCN: cn, AllowedHostname: hostname,
 	}
 	return nil
 }
