@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 const (
@@ -114,7 +115,9 @@ func (c *cluster) findLeader(ctx context.Context) error {
 // connect makes a client of one member.
 func (c *cluster) connect(member int) (*clientv3.Client, error) {
 	cfg := clientv3.Config{Endpoints: []string{c.members[member].client}, DialTimeout: startPatience, Logger: zap.NewNop(),
-		MaxCallRecvMsgSize: messageBytesMax, MaxCallSendMsgSize: 16 << 20}
+		MaxCallRecvMsgSize: messageBytesMax, MaxCallSendMsgSize: 16 << 20,
+		// For calls that go past the client, too.
+		DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax))}}
 	if c.shape.TLS {
 		cfg.Endpoints[0] = "https://" + cfg.Endpoints[0]
 		cfg.TLS = c.tls()

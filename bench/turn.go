@@ -117,7 +117,7 @@ func (t *tally) turn() Turn {
 type operation func(ctx context.Context, client, i int) error
 
 // operationPatience bounds one operation.
-const operationPatience = 30 * time.Second
+const operationPatience = time.Minute
 
 // clientErrorsMax is after how many errors a client gives up: the line has failed by then.
 const clientErrorsMax = 3

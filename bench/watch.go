@@ -173,7 +173,9 @@ func catchUpRun(ctx context.Context, r *rig) Turn {
 		return failedTurn(err)
 	}
 	return r.measure(ctx, r.sizes.Settle, func() (tally, error) {
-		return closedLoop(ctx, late, late, r.sizes.Most, func(ctx context.Context, client, _ int) error {
+		return closedLoop(ctx, late, late, r.sizes.Most, func(_ context.Context, client, _ int) error {
+			ctx, cancel := context.WithTimeout(ctx, startPatience) // there is much to read
+			defer cancel()
 			w, err := watchOn(ctx, clientOf(pool, client), prefix, true, g.Header.Revision+1, 1)
 			if err != nil {
 				return err
