@@ -18,6 +18,8 @@ import (
 
 const (
 	startPatience = 2 * time.Minute
+	// preparePatience bounds what is done before a turn: loading, granting, filling.
+	preparePatience = 20 * time.Minute
 	// quota is high enough for all that a group of lines writes.
 	quota = 16 << 30
 	// messageBytesMax lets one answer hold all keys.

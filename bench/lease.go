@@ -20,7 +20,7 @@ func (r *rig) grant(ctx context.Context, n int, ttl int64, prefix string) ([]cli
 		return nil, err
 	}
 	ids := make([]clientv3.LeaseID, n)
-	t := closedLoop(ctx, leaseClients, n, startPatience, func(ctx context.Context, client, i int) error {
+	t := closedLoop(ctx, leaseClients, n, preparePatience, func(ctx context.Context, client, i int) error {
 		c := clientOf(pool, client)
 		l, err := c.Grant(ctx, ttl)
 		if err != nil {
@@ -34,7 +34,7 @@ func (r *rig) grant(ctx context.Context, n int, ttl int64, prefix string) ([]cli
 		return err
 	})
 	if t.first == nil && t.operations != n {
-		t.first = fmt.Errorf("it took longer than %v", startPatience)
+		t.first = fmt.Errorf("it took longer than %v", preparePatience)
 	}
 	if t.first != nil {
 		return nil, fmt.Errorf("granting %d leases: %w", n, t.first)
@@ -92,7 +92,7 @@ func (r *rig) revoke(ctx context.Context, ids []clientv3.LeaseID) error {
 	if err != nil {
 		return err
 	}
-	t := closedLoop(ctx, leaseClients, len(ids), startPatience, func(ctx context.Context, client, i int) error {
+	t := closedLoop(ctx, leaseClients, len(ids), preparePatience, func(ctx context.Context, client, i int) error {
 		_, err := clientOf(pool, client).Revoke(ctx, ids[i])
 		return err
 	})
@@ -116,7 +116,7 @@ func expiryRun(ctx context.Context, r *rig) Turn {
 	}
 	var late time.Duration
 	turn := r.measure(ctx, 0, func() (tally, error) {
-		err := waitGone(ctx, pool[0], prefix, due.Add(startPatience))
+		err := waitGone(ctx, pool[0], prefix, due.Add(preparePatience))
 		late = time.Since(due)
 		return tally{operations: r.sizes.Leases, elapsed: max(late, time.Millisecond), first: err, errors: count(err)}, nil
 	})

@@ -203,12 +203,12 @@ const fillClients = 100
 // fillThrough puts n keys through some connections.
 func fillThrough(ctx context.Context, pool []*clientv3.Client, n int, key func(i int) string) error {
 	vs := values(valueBytes)
-	t := closedLoop(ctx, fillClients, n, startPatience, func(ctx context.Context, client, i int) error {
+	t := closedLoop(ctx, fillClients, n, preparePatience, func(ctx context.Context, client, i int) error {
 		_, err := clientOf(pool, client).Put(ctx, key(i), vs[i%len(vs)])
 		return err
 	})
 	if t.first == nil && t.operations != n {
-		t.first = fmt.Errorf("it took longer than %v", startPatience)
+		t.first = fmt.Errorf("it took longer than %v", preparePatience)
 	}
 	if t.first != nil {
 		return fmt.Errorf("preparing %d keys: %w", n, t.first)

@@ -78,7 +78,7 @@ func (r *rig) load(ctx context.Context) error {
 		return err
 	}
 	txns := (r.keys + loadTxn - 1) / loadTxn
-	t := closedLoop(ctx, clients, txns, startPatience*10, func(ctx context.Context, client, i int) error {
+	t := closedLoop(ctx, clients, txns, preparePatience, func(ctx context.Context, client, i int) error {
 		var ops []clientv3.Op
 		for k := i * loadTxn; k < min((i+1)*loadTxn, r.keys); k++ {
 			ops = append(ops, clientv3.OpPut(loadKey(k), string(value(k, valueBytes))))
@@ -90,7 +90,7 @@ func (r *rig) load(ctx context.Context) error {
 		return fmt.Errorf("loading %d keys into %s: %w", r.keys, r.program.Name, t.first)
 	}
 	if t.operations != txns {
-		return fmt.Errorf("loading %d keys into %s: it took longer than %v", r.keys, r.program.Name, startPatience*10)
+		return fmt.Errorf("loading %d keys into %s: it took longer than %v", r.keys, r.program.Name, preparePatience)
 	}
 	return nil
 }
