@@ -67,7 +67,8 @@ func alarmNames(alarms []cluster.Alarm) (names []string) {
 	return names
 }
 
-// alarmTexts returns the alarms as Status tells them: as etcd prints its messages.
+// alarmTexts returns the alarms as Status tells them: as etcd prints its messages, with the two blanks that its released
+// program has there; how many there are is left to each build of it.
 func alarmTexts(alarms []cluster.Alarm) []string {
 	var out []string
 	for _, a := range alarms {
@@ -75,7 +76,7 @@ func alarmTexts(alarms []cluster.Alarm) []string {
 			out = append(out, fmt.Sprintf("alarm:%s", a.Type))
 			continue
 		}
-		out = append(out, fmt.Sprintf("memberID:%d alarm:%s", uint64(a.Member), a.Type))
+		out = append(out, fmt.Sprintf("memberID:%d  alarm:%s", uint64(a.Member), a.Type))
 	}
 	return out
 }
