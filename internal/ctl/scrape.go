@@ -168,6 +168,17 @@ func (m *scraped) one(name string) (float64, bool) {
 	return m.samples[name][0].value, true
 }
 
+// sum returns the sum of a metric over its labels.
+func (m *scraped) sum(name string) (sum float64, ok bool) {
+	if m == nil {
+		return 0, false
+	}
+	for _, s := range m.samples[name] {
+		sum += s.value
+	}
+	return sum, len(m.samples[name]) > 0
+}
+
 // by sums the values of a metric by one of its labels.
 func (m *scraped) by(name, label string) map[string]float64 {
 	out := map[string]float64{}

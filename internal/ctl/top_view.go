@@ -54,8 +54,8 @@ func (w *topWatch) view(rows int, c paint) *topView {
 // rate returns how much a counter grew a second between two looks at an endpoint. A member that started anew
 // meanwhile has none.
 func (w *topWatch) rate(endpoint, name string) (float64, bool) {
-	now, ok := w.now[endpoint].one(name)
-	before, was := w.last[endpoint].one(name)
+	now, ok := w.now[endpoint].sum(name)
+	before, was := w.last[endpoint].sum(name)
 	if !ok || !was || now < before {
 		return 0, false
 	}

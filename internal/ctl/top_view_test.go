@@ -37,6 +37,10 @@ ashlar_request_prefix_bytes{prefix="/cold/"} 99000
 etcd_server_proposals_committed_total 7
 etcd_disk_wal_fsync_duration_seconds_sum 1
 etcd_disk_wal_fsync_duration_seconds_count 100
+etcd_server_apply_duration_seconds_sum{op="Put"} 0
+etcd_server_apply_duration_seconds_sum{op="Txn"} 1
+etcd_server_apply_duration_seconds_count{op="Put"} 0
+etcd_server_apply_duration_seconds_count{op="Txn"} 10
 etcd_debugging_lease_granted_total 1
 process_cpu_seconds_total 1
 `),
@@ -56,6 +60,10 @@ ashlar_request_prefix_bytes{prefix="/cold/"} 99000
 etcd_server_proposals_committed_total 27
 etcd_disk_wal_fsync_duration_seconds_sum 1.2
 etcd_disk_wal_fsync_duration_seconds_count 200
+etcd_server_apply_duration_seconds_sum{op="Put"} 0.002
+etcd_server_apply_duration_seconds_sum{op="Txn"} 1.002
+etcd_server_apply_duration_seconds_count{op="Put"} 1
+etcd_server_apply_duration_seconds_count{op="Txn"} 11
 etcd_server_is_leader 1
 etcd_server_has_leader 1
 etcd_debugging_lease_granted_total 5
@@ -73,7 +81,7 @@ process_resident_memory_bytes 100000000
 const wantView = `3 members, 2 answer
 
 MEMBER  ENDPOINT  ROLE         REQUESTS/S  COMMITS/S  PENDING  SYNC  APPLY  CPU  MEMORY  IN USE  QUOTA  REVISION  KEYS  WATCHERS  SLOW
-one     a:1       leader              260       10.0        -   2ms      -  25%  100 MB  500 MB    25%         -     -        12     1
+one     a:1       leader              260       10.0        -   2ms    2ms  25%  100 MB  500 MB    25%         -     -        12     1
 two     b:1       learner             0.0          -        -     -      -    -       -       -      -         -     -         -     -
 three   c:1       unreachable           -          -        -     -      -    -       -       -      -         -     -         -     -
 
