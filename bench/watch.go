@@ -17,7 +17,7 @@ func watchScenarios() []Scenario {
 		{Name: "watch, from the put to its event", Primary: P50, run: watchRun},
 		{Name: "fan-out of an event to many watchers", Primary: CPU, run: fanOutRun},
 		{Name: "late watchers catch up", Primary: Rate, Slow: true, run: catchUpRun},
-		{Name: "leases kept alive, 64 clients", Primary: CPU, run: keepAliveRun},
+		{Name: "leases kept alive, 64 clients", Primary: CPU, Slow: true, run: keepAliveRun},
 		{Name: "leases expire, each with a key", Primary: Took, Slow: true, run: expiryRun},
 		{Name: "Kubernetes day", Primary: CPU, Slow: true, run: kubernetesRun},
 	}
