@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
@@ -26,6 +27,7 @@ type comparison struct {
 	agreed    apply.Point // the last one that was compared with all voters
 	undecided int         // comparisons in a row that found a difference and no majority
 	told      bool        // that others differ
+	unsure    atomic.Bool // there is a difference, and no majority: this state may be wrong
 }
 
 // heard is what a voter says.
@@ -82,69 +84,95 @@ func (c *comparison) run() {
 	if m.others == nil || !m.waitReplayed(m.maintenance.ctx) {
 		return
 	}
-	ticker := m.cfg.Clock.NewTicker(comparisonEvery)
-	defer ticker.Stop()
 	for {
-		if c.step(m.maintenance.ctx) && m.rebuild.run() {
+		wait, over := c.turn(m.maintenance.ctx)
+		if over {
 			return
 		}
+		timer := m.cfg.Clock.NewTimer(wait)
 		select {
-		case <-ticker.C():
+		case <-timer.C():
 		case <-m.stop:
+			timer.Stop()
 			return
 		}
 	}
 }
 
-// step compares once, and returns whether the state must be rebuilt.
-func (c *comparison) step(ctx context.Context) (wrong bool) {
+// turn compares once, or takes the next step of a rebuild. It returns how long to wait before the next turn, and whether none
+// follows: the state is rebuilt.
+func (c *comparison) turn(ctx context.Context) (wait time.Duration, over bool) {
+	r := &c.m.rebuild
+	if !r.pending() { // or a snapshot has replaced the wrong state
+		c.m.durable.hold.Store(false)
+		c.step(ctx)
+	}
+	if !r.pending() {
+		return comparisonEvery, false
+	}
+	c.m.durable.hold.Store(true)
+	return r.step(ctx)
+}
+
+// CompareStep is a turn of the loop that compares this member's state with the others' and rebuilds it, for the simulator.
+func (m *Member) CompareStep() {
+	select {
+	case <-m.rebuild.built:
+	default:
+		m.comparison.turn(m.maintenance.ctx)
+	}
+}
+
+// step compares once.
+func (c *comparison) step(ctx context.Context) {
 	m := c.m
-	chain := m.gen.Load().chain
+	g := m.gen.Load()
+	chain := g.chain
 	newest := chain.Newest()
 	if newest == c.agreed && !m.rebuild.marked() {
-		return false // nothing was applied since
-	}
-	if m.rebuild.pending() {
-		return true // a start found the mark, and the state that it names
+		return // nothing was applied since
 	}
 	all := c.ask(ctx, newest.Index)
 	at, differ := c.difference(chain, all)
 	if !differ {
 		c.undecided, c.told = 0, false
+		c.unsure.Store(false)
 		c.settle(ctx, chain, all, newest)
-		return false
+		return
 	}
 	own, ok := chain.At(at)
 	if !ok {
-		return false // it was forgotten meanwhile
+		return // it was forgotten meanwhile
 	}
 	v := c.vote(own, c.ask(ctx, at))
 	switch {
 	case !v.differ || chain != m.Chain(): // or a snapshot has replaced the state meanwhile
-		return false
+		return
 	case v.wrong:
 		m.rebuild.distrust() // before a word is said about it
 		m.cfg.Logger.Error("this member's state differs from the majority's", "index", own.Index, "base", own.Base, "hash", own.Hash,
 			"majority", texts(v.majority))
-		return m.rebuild.begin()
+		m.rebuild.begin(g.number)
+		return
 	case v.right:
 		if !c.told {
 			m.cfg.Logger.Error("other members' states differ from the majority's, which has this member's", "index", own.Index,
 				"base", own.Base, "hash", own.Hash, "majority", texts(v.majority))
 		}
 		c.told, c.undecided = true, 0
-		return false
+		c.unsure.Store(false)
+		return
 	}
+	c.unsure.Store(true)
 	c.undecided++
 	if v.open && c.undecided < comparisonPatience || m.Alarms().Active(cluster.AlarmCorrupt) {
-		return false
+		return
 	}
 	m.cfg.Logger.Error("members' states differ, and no majority agrees: it is not known which ones are corrupt",
 		"index", own.Index, "base", own.Base, "hash", own.Hash)
-	if err := m.raiseCorrupt(ctx, 0); err != nil {
+	if err := m.beginCorrupt(0); err != nil { // it comes again while there is no alarm
 		m.cfg.Logger.Warn("cannot raise the alarm", "alarm", cluster.AlarmCorrupt.String(), "error", err)
 	}
-	return false
 }
 
 // ask asks all other voters for their points after an entry.

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/peer"
@@ -93,11 +95,23 @@ func (c *corruption) raise(id cluster.ID) {
 
 // raiseCorrupt raises the CORRUPT alarm for a member, 0 for none in particular.
 func (m *Member) raiseCorrupt(ctx context.Context, id cluster.ID) error {
-	return m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{
-		Alarm: &etcdserverpb.AlarmRequest{
-			MemberID: uint64(id), Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_CORRUPT,
-		},
-	})
+	return m.proposeInternal(ctx, &etcdserverpb.InternalRaftRequest{Alarm: corruptAlarm(id)})
+}
+
+// beginCorrupt is raiseCorrupt without the waiting: whether it came to pass is seen in the alarms.
+func (m *Member) beginCorrupt(id cluster.ID) error {
+	raw, err := proto.Marshal(corruptAlarm(id))
+	if err != nil {
+		return err
+	}
+	_, err = m.Begin(apply.CommandAlarm, raw)
+	return err
+}
+
+func corruptAlarm(id cluster.ID) *etcdserverpb.AlarmRequest {
+	return &etcdserverpb.AlarmRequest{
+		MemberID: uint64(id), Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_CORRUPT,
+	}
 }
 
 // InitialCheck compares the state as it was found on the disk with the other members', as the gate InitialCorruptCheck asks

@@ -118,7 +118,7 @@ func (l *lessor) step(at time.Time) (wait time.Duration, sooner <-chan struct{})
 	l.last = now
 	term, leads := l.m.node.Leads()
 	switch {
-	case !leads:
+	case !leads || l.m.Trusted() != nil: // what it knows of leases may be wrong, too
 		l.demote()
 		return lessorIdle, nil
 	case !l.primary(term):

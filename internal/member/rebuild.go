@@ -14,7 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -27,13 +26,16 @@ const (
 	// log has come as far as the state.
 	rebuildRetry = time.Second
 	rebuildWait  = 50 * time.Millisecond
-	// rebuildGiveWay is how often it looks whether a snapshot has come that it gave way to.
+	// rebuildGiveWay is how often it waits for a snapshot that it gave way to.
 	rebuildGiveWay = 200
 	// rebuildMark is the file that marks a member whose state is wrong.
 	rebuildMark = "REBUILD"
 	// rebuildMarkBytes bounds what is read of it.
 	rebuildMarkBytes = 64
 )
+
+// errUnsure says that nobody may get this state, since it may be wrong.
+var errUnsure = errors.New("the members' states differ, and it is not known whether this one is right")
 
 // errNoMajority says that no majority of voters has one state, so that nobody can be asked for it.
 var errNoMajority = errors.New("no majority of voters is known to have one state")
@@ -48,14 +50,17 @@ type rebuild struct {
 	wrong     atomic.Uint64 // the generation that the mark names, 0 without a mark
 	behind    atomic.Bool   // a snapshot was refused since the present try began
 
-	built chan struct{} // closed when the new generation is whole
-	next  uint64        // its number, and at the entry that it is at; written before built is closed
-	at    uint64
+	built   chan struct{} // closed when fresh is whole, and the log has come as far
+	doubted chan struct{} // capacity 1: the state was found to be wrong
+
+	// Of step alone, until built is closed.
+	fresh  *generation // fetched and closed, waiting for the log; nil when there is none
+	yields int         // how many steps a snapshot has yet that it gave way to
 }
 
 // init reads the mark. REQUIRES: the stores are open.
 func (r *rebuild) init(m *Member) error {
-	r.m, r.built = m, make(chan struct{})
+	r.m, r.built, r.doubted = m, make(chan struct{}), make(chan struct{}, 1)
 	f, err := m.cfg.FS.Open(r.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -88,20 +93,24 @@ func (r *rebuild) marked() bool { return r.wrong.Load() != 0 }
 // pending says whether the mark names the present state.
 func (r *rebuild) pending() bool { return r.marked() && r.wrong.Load() == r.m.gen.Load().number }
 
-// begin ends the trust in this state. It returns false when the member ends because it cannot note that.
-func (r *rebuild) begin() bool {
+// begin ends the trust in the state of that number. The member ends when it cannot note that.
+func (r *rebuild) begin(number uint64) {
 	r.distrust()
-	number := r.m.gen.Load().number
 	if err := r.mark(number); err != nil {
 		r.m.fatal(fmt.Errorf("mark the state as wrong: %w", err))
-		return false
+		return
 	}
 	r.wrong.Store(number)
-	return true
 }
 
 // distrust ends what is answered from the state.
-func (r *rebuild) distrust() { r.untrusted.Store(true) }
+func (r *rebuild) distrust() {
+	r.untrusted.Store(true)
+	select {
+	case r.doubted <- struct{}{}:
+	default:
+	}
+}
 
 // mark writes the mark, durable.
 func (r *rebuild) mark(number uint64) error {
@@ -136,46 +145,62 @@ func (r *rebuild) done() {
 	m.cfg.Logger.Info("this member's state agrees with the majority's again")
 }
 
-// run rebuilds the state in a new directory. It returns true when that is whole, which Stop makes the log name, or the member
-// stops; false when a snapshot has replaced the wrong state meanwhile.
-func (r *rebuild) run() (ended bool) {
-	m, ctx := r.m, r.m.maintenance.ctx
-	m.durable.hold.Store(true)
-	for r.pending() {
-		m.HandOver(ctx)
+// step does what a rebuild can do without waiting. It returns how long to wait before the next step, and whether none follows: a whole
+// state waits, which Stop makes the log name. REQUIRES: pending.
+func (r *rebuild) step(ctx context.Context) (wait time.Duration, whole bool) {
+	if r.fresh == nil {
+		if r.yields > 0 { // a snapshot that was refused comes again: it replaces the wrong state as well
+			r.yields--
+			return rebuildWait, false
+		}
 		r.behind.Store(false)
-		number, at, err := r.build(ctx)
-		if err == nil {
-			r.next, r.at = number, at
-			close(r.built)
-			return true
+		fresh, err := r.build(ctx)
+		if err != nil {
+			return r.again(ctx, err)
 		}
-		if ctx.Err() != nil {
-			return true
-		}
-		m.cfg.Logger.Warn("cannot rebuild the state yet", "error", err)
-		if !r.pause(rebuildRetry) {
-			return true
-		}
-		// A snapshot that was refused comes again: it replaces the wrong state as well.
-		for n := 0; errors.Is(err, errBehind) && n < rebuildGiveWay && r.pending(); n++ {
-			if !r.pause(rebuildWait) {
-				return true
-			}
-		}
+		r.fresh = fresh
 	}
-	m.durable.hold.Store(false)
-	return false
+	ready, err := r.fits(r.fresh)
+	switch {
+	case err != nil:
+		err = errors.Join(err, r.discard(r.fresh.number))
+		r.fresh = nil
+		return r.again(ctx, err)
+	case !ready:
+		return rebuildWait, false
+	}
+	close(r.built)
+	return 0, true
 }
 
-func (r *rebuild) pause(d time.Duration) bool {
-	timer := r.m.cfg.Clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C():
-		return true
-	case <-r.m.stop:
-		return false
+// again says when to begin again after a try has failed.
+func (r *rebuild) again(ctx context.Context, err error) (wait time.Duration, whole bool) {
+	if errors.Is(err, errBehind) {
+		r.yields = rebuildGiveWay
+	}
+	if ctx.Err() == nil {
+		r.m.cfg.Logger.Warn("cannot rebuild the state yet", "error", err)
+	}
+	return rebuildRetry, false
+}
+
+// yield gives leadership away whenever this member has it although its state is wrong, until the member stops.
+func (r *rebuild) yield() {
+	m := r.m
+	ticker := m.cfg.Clock.NewTicker(comparisonEvery)
+	defer ticker.Stop()
+	for {
+		changed := m.node.LeaderChanged()
+		if m.Trusted() != nil {
+			m.HandOver(m.maintenance.ctx)
+		}
+		select {
+		case <-changed:
+		case <-r.doubted:
+		case <-ticker.C():
+		case <-m.stop:
+			return
+		}
 	}
 }
 
@@ -190,13 +215,13 @@ func (r *rebuild) noticing(receive func(*raftpb.Message, io.Reader) error) func(
 	}
 }
 
-// build fetches the state of a member of the majority into a new generation, and waits until this member's log holds the entry
-// that it has applied.
-func (r *rebuild) build(ctx context.Context) (number, at uint64, err error) {
+// build fetches the state of a member of the majority into a new generation, which is closed again, and takes the place of an
+// incoming snapshot, unless it fails.
+func (r *rebuild) build(ctx context.Context) (fresh *generation, err error) {
 	m := r.m
 	old, err := m.incoming.begin()
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -205,91 +230,64 @@ func (r *rebuild) build(ctx context.Context) (number, at uint64, err error) {
 	}()
 	if old != nil {
 		if err := errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number)); err != nil {
-			return 0, 0, err
+			return nil, err
 		}
 	}
 	source, err := m.comparison.source(ctx)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	m.cfg.Logger.Info("rebuilding the state", "from", source.id.String())
 	state, err := m.others.State(ctx, source.urls, m.cfg.Clock)
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask member %s for its state: %w", source.id, err)
+		return nil, fmt.Errorf("ask member %s for its state: %w", source.id, err)
 	}
-	number = m.log.Mark().Generation + 1
-	g, err := m.buildGeneration(number, func(db *storage.DB) error { return snapshot.Build(db, state) })
-	if err = errors.Join(err, state.Close()); g != nil {
-		err = errors.Join(err, g.db.Flush(), g.close())
-	}
-	if err == nil {
-		err = r.await(ctx, g)
+	number := m.log.Mark().Generation + 1
+	fresh, err = m.buildGeneration(number, func(db *storage.DB) error { return snapshot.Build(db, state) })
+	if err = errors.Join(err, state.Close()); fresh != nil {
+		err = errors.Join(err, fresh.db.Flush(), fresh.close())
 	}
 	if err != nil {
-		return 0, 0, errors.Join(fmt.Errorf("rebuild from member %s: %w", source.id, err),
+		return nil, errors.Join(fmt.Errorf("rebuild from member %s: %w", source.id, err),
 			storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, number))
 	}
-	at, _ = g.store.Applied()
-	return number, at, nil
+	return fresh, nil
 }
 
-// await waits until this member has applied the entry that g is at, and checks that the log can go on from there.
-func (r *rebuild) await(ctx context.Context, g *generation) error {
+// discard removes a generation that build made, and gives its place back.
+func (r *rebuild) discard(number uint64) error {
+	err := storage.RemoveGeneration(r.m.cfg.FS, r.m.cfg.DataDir, number)
+	r.m.incoming.built(nil, 0)
+	return err
+}
+
+// fits says whether this member has applied the entry that g is at, so that the log can go on from there. An error says that it
+// never will.
+func (r *rebuild) fits(g *generation) (ready bool, err error) {
 	m := r.m
 	index, term := g.store.Applied()
-	for m.node.Applied() < index {
+	if m.node.Applied() < index {
 		if r.behind.Load() {
-			return errBehind
+			err = errBehind
 		}
-		if !r.pause(rebuildWait) {
-			return ErrStopped
-		}
+		return false, err
 	}
 	if mark := m.log.Mark().Index; index < mark {
-		return fmt.Errorf("the state is at entry %d, and the log begins behind %d", index, mark)
+		return false, fmt.Errorf("the state is at entry %d, and the log begins behind %d", index, mark)
 	}
 	own, err := m.log.Term(index)
 	if err == nil && own != term {
 		err = fmt.Errorf("the state is at entry %d of term %d, in the log it is of term %d", index, term, own)
 	}
-	return errors.Join(err, ctx.Err())
-}
-
-// source returns a voter that the state can be had from: one of a majority that has one hash, the leader if it is of it.
-func (c *comparison) source(ctx context.Context) (heard, error) {
-	all := c.ask(ctx, ^uint64(0))
-	var index uint64
-	for i := range all {
-		if p := all[i].chain.Point; all[i].comparable() && p != nil && (index == 0 || p.Index < index) {
-			index = p.Index
-		}
-	}
-	groups := map[peer.Point][]heard{}
-	for _, x := range c.ask(ctx, index) {
-		if p := x.chain.Point; x.comparable() && p != nil && p.Index == index {
-			groups[*p] = append(groups[*p], x)
-		}
-	}
-	quorum := len(c.m.Members().Voters())/2 + 1
-	for _, group := range groups {
-		if len(group) < quorum {
-			continue
-		}
-		for _, x := range group {
-			if uint64(x.id) == c.m.node.Leader() {
-				return x, nil
-			}
-		}
-		return group[0], nil
-	}
-	return heard{}, errNoMajority
+	return err == nil, err
 }
 
 // adopt makes the log name the rebuilt state, if there is one. REQUIRES: the loops have ended.
 func (r *rebuild) adopt() error {
 	select {
 	case <-r.built:
-		return r.m.log.Renew(r.next, r.at)
+		at, _ := r.fresh.store.Applied()
+		return r.m.log.Renew(r.fresh.number, at)
 	default:
 		return nil
 	}
@@ -303,43 +301,14 @@ func (m *Member) Trusted() error {
 	return nil
 }
 
+// givable returns nil while other members may get this state. One that may be wrong would make two of one, and of the two
+// perhaps a majority.
+func (m *Member) givable() error {
+	if m.comparison.unsure.Load() {
+		return errUnsure
+	}
+	return m.Trusted()
+}
+
 // Rebuilt is closed when a whole state waits to replace the wrong one: the member is to be stopped and opened anew.
 func (m *Member) Rebuilt() <-chan struct{} { return m.rebuild.built }
-
-// answerState opens the state for a member that rebuilds its own.
-func (m *Member) answerState() (state io.ReadCloser, err error) {
-	if err := m.Trusted(); err != nil {
-		return nil, err
-	}
-	select {
-	case m.states <- struct{}{}:
-	default:
-		return nil, ErrSnapshotBusy
-	}
-	err = m.held(func(g *generation) error {
-		r, err := snapshot.NewReader(g.db)
-		if err != nil {
-			return err
-		}
-		if err := g.store.Hold(); err != nil {
-			return errors.Join(err, r.Close())
-		}
-		state = &sentState{r, func() { g.store.Release(); <-m.states }}
-		return nil
-	})
-	if err != nil {
-		<-m.states
-	}
-	return state, err
-}
-
-// sentState is a state on its way to a member that rebuilds its own.
-type sentState struct {
-	*snapshot.Reader
-	release func()
-}
-
-func (s *sentState) Close() error {
-	defer s.release()
-	return s.Reader.Close()
-}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
@@ -27,7 +26,10 @@ func TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn(t *testing.T) {
 		left[step] = disk.CrashClone(vfs.CrashCloneCfg{})
 		left[step+", nothing is lost"] = copyOf(disk)
 	}
-	if m.Trusted() != nil || !m.rebuild.begin() || !errors.Is(m.Trusted(), ErrUntrusted) {
+	if m.Trusted() != nil {
+		t.Fatal(m.Trusted())
+	}
+	if m.rebuild.begin(1); !errors.Is(m.Trusted(), ErrUntrusted) || !m.rebuild.pending() {
 		t.Fatalf("trusted: %v", m.Trusted())
 	}
 	cut("marked")
@@ -41,15 +43,16 @@ func TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut("written")
-	if err := errors.Join(g.db.Flush(), g.close(), m.rebuild.await(t.Context(), g)); err != nil {
+	if err := errors.Join(g.db.Flush(), g.close()); err != nil {
 		t.Fatal(err)
 	}
 	cut("built")
 	put(t, m, "after", "v") // the log goes on meanwhile
 	cut("gone on")
-	m.rebuild.next = 2
-	m.rebuild.at, _ = g.store.Applied()
-	close(m.rebuild.built)
+	m.rebuild.fresh = g
+	if _, whole := m.rebuild.step(t.Context()); !whole {
+		t.Fatal("the log has all that the state has, and it is not taken")
+	}
 	chain := m.Chain().Newest()
 	stop(t, m)
 	cut("adopted")
@@ -150,8 +153,9 @@ func TestARebuildGivesWayToASnapshot(t *testing.T) {
 	m := start(t, configOf(t, vfs.NewCrashableMem(), alone))
 	defer stop(t, m)
 	put(t, ahead, "a", "v")
-	waited := make(chan error)
-	go func() { waited <- m.rebuild.await(t.Context(), ahead.gen.Load()) }()
+	if ready, err := m.rebuild.fits(ahead.gen.Load()); ready || err != nil {
+		t.Fatalf("a state that is ahead of the log: ready %v, error %v", ready, err)
+	}
 	if old, err := m.incoming.begin(); err != nil || old != nil { // as a rebuild does
 		t.Fatal(old, err)
 	}
@@ -162,13 +166,12 @@ func TestARebuildGivesWayToASnapshot(t *testing.T) {
 	if err := m.Answers().ReceiveSnapshot(snap, strings.NewReader("")); !errors.Is(err, ErrSnapshotBusy) {
 		t.Fatalf("a snapshot beside a rebuild: %v", err)
 	}
-	select {
-	case err := <-waited:
-		if !errors.Is(err, errBehind) {
-			t.Errorf("the rebuild ends with %v", err)
-		}
-	case <-time.After(time.Minute):
-		t.Error("the rebuild waits on")
+	_, err := m.rebuild.fits(ahead.gen.Load())
+	if !errors.Is(err, errBehind) {
+		t.Fatalf("the rebuild goes on: %v", err)
+	}
+	if m.rebuild.again(t.Context(), err); m.rebuild.yields == 0 {
+		t.Error("it begins again before the snapshot can come")
 	}
 	m.incoming.built(nil, 0)
 }

@@ -194,7 +194,7 @@ func (m *Member) openToSend(g *generation) (io.ReadCloser, *raftpb.ConfState, er
 	if m.cfg.SendSnapshot == nil {
 		return nil, nil, errors.New("no transport")
 	}
-	if err := m.Trusted(); err != nil {
+	if err := m.givable(); err != nil {
 		return nil, nil, err
 	}
 	conf, err := g.confState()

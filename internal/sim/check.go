@@ -17,6 +17,7 @@ func (w *World) check() {
 		if h.failed != nil {
 			w.fail("member %d ended itself: %v", h.n, h.failed)
 		}
+		w.checkFault(h)
 		w.checkOrder(h)
 	}
 }
@@ -26,7 +27,7 @@ func (w *World) checkOrder(h *host) {
 	applied := h.m.Node().Applied()
 	for ; h.checked < applied; h.checked++ {
 		if p, ok := h.m.Chain().At(h.checked + 1); ok {
-			w.history.chained(w, h.n, p)
+			w.history.chained(w, h, p)
 		}
 		es, err := h.m.Log().Entries(h.checked+1, h.checked+2, 1<<20)
 		if errors.Is(err, raftlog.ErrCompacted) {
@@ -43,7 +44,7 @@ func (w *World) checkOrder(h *host) {
 // revisions, and with each other.
 func (w *World) CheckStates() {
 	for _, h := range w.hosts {
-		if h.m == nil || !h.readable() {
+		if h.m == nil || !h.readable() || !h.sound() {
 			continue
 		}
 		newest := w.openView(h, 0)

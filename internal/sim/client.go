@@ -39,12 +39,16 @@ func (w *World) stepRequest() {
 		return
 	}
 	if w.rng.Intn(3) == 0 {
-		if h.readable() {
+		if h.readable() && h.m.Trusted() == nil { // or it refuses to read
 			w.clients = append(w.clients, &request{h: h, read: h.m.Node().BeginRead(), floor: w.history.acknowledged})
 		}
 		return
 	}
-	wr := w.randomWrite()
+	w.ask(h, w.randomWrite())
+}
+
+// ask has a client ask for a write.
+func (w *World) ask(h *host, wr *write) {
 	raw, err := proto.Marshal(wr.message)
 	if err != nil {
 		w.t.Fatal(err)
@@ -133,6 +137,7 @@ func (w *World) answer(r *request) bool {
 	if r.pending != nil {
 		res, ok := r.pending.Poll()
 		switch {
+		case ok && r.h.m.Trusted() != nil: // what it says does not count, and is not said
 		case ok && r.change:
 			w.changed(r, res)
 		case ok:
@@ -146,7 +151,7 @@ func (w *World) answer(r *request) bool {
 	default:
 		return false
 	}
-	if r.read.Err() == nil {
+	if r.read.Err() == nil && r.h.m.Trusted() == nil {
 		w.readAll(r)
 	}
 	return true
@@ -160,6 +165,7 @@ func (w *World) written(r *request, res apply.Result) {
 		errors.Is(res.Err, lease.ErrNotFound),
 		errors.Is(res.Err, consensus.ErrDropped), errors.Is(res.Err, consensus.ErrTooManyRequests),
 		errors.Is(res.Err, member.ErrTimeout):
+	case errors.Is(res.Err, apply.ErrCorrupt) && w.faults.on:
 	default:
 		w.fail("member %d answers a write with %v", r.h.n, res.Err)
 	}
@@ -177,7 +183,9 @@ func (w *World) readAll(r *request) {
 		w.fail("member %d: a linearizable read saw revision %d, but %d was acknowledged before it began",
 			r.h.n, rev, r.floor)
 	}
-	w.compareView(r.h, v, rev)
+	if r.h.fault.generation == 0 { // or nobody knows yet
+		w.compareView(r.h, v, rev)
+	}
 }
 
 // forget drops the clients of a member that is gone: they never learn what became

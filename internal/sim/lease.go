@@ -87,9 +87,10 @@ type renewal struct {
 }
 
 func (w *World) stepRenew() {
-	h := w.pick(func(h *host) bool { return running(h) && h.readable() && h.m.Node().IsLeader() })
+	serves := func(h *host) bool { return running(h) && h.readable() && h.m.Trusted() == nil }
+	h := w.pick(func(h *host) bool { return serves(h) && h.m.Node().IsLeader() })
 	if h == nil || w.rng.Intn(8) == 0 {
-		h = w.pick(func(h *host) bool { return running(h) && h.readable() })
+		h = w.pick(serves)
 	}
 	id := w.someLease()
 	if h == nil || id == 0 || len(w.renewals) >= leasesMax {
@@ -105,6 +106,7 @@ func (w *World) renewed(x renewal) bool {
 	switch {
 	case wait != nil:
 		return w.rng.Intn(400) == 0 // its client gives up
+	case x.h.m.Trusted() != nil: // it does not say so
 	case err == nil:
 		w.terms.renewed++
 		w.terms.until[x.id] = w.clock.Now().Add(seconds(ttl))

@@ -18,6 +18,7 @@ type model struct {
 	leases     map[int64]modelLease
 	revision   int64
 	compacted  int64
+	corrupt    map[uint64]bool  // whose alarm is raised
 	revisionAt map[uint64]int64 // entry to the revision after it
 }
 
@@ -40,7 +41,7 @@ type modelLease struct {
 func newModel() model {
 	return model{
 		versions: map[string][]modelVersion{}, leases: map[int64]modelLease{},
-		revision: 1, revisionAt: map[uint64]int64{},
+		corrupt: map[uint64]bool{}, revision: 1, revisionAt: map[uint64]int64{},
 	}
 }
 
@@ -165,6 +166,9 @@ func (m *model) apply(w *World, data []byte) {
 	next := m.revision + 1
 	changed := false
 	switch {
+	case r.Alarm != nil:
+		m.alarm(r.Alarm)
+	case len(m.corrupt) > 0: // refuses all that follows
 	case r.Put != nil:
 		changed = m.put(next, r.Put)
 	case r.DeleteRange != nil:
@@ -190,6 +194,16 @@ func (m *model) apply(w *World, data []byte) {
 	}
 	if changed {
 		m.revision = next
+	}
+}
+
+// alarm knows CORRUPT alone.
+func (m *model) alarm(r *etcdserverpb.AlarmRequest) {
+	switch r.Action {
+	case etcdserverpb.AlarmRequest_ACTIVATE:
+		m.corrupt[r.MemberID] = true
+	case etcdserverpb.AlarmRequest_DEACTIVATE:
+		delete(m.corrupt, r.MemberID)
 	}
 }
 

@@ -7,6 +7,10 @@ import (
 	"io"
 	"math/rand"
 	randv2 "math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing/iotest"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -23,6 +27,8 @@ type network struct {
 	byID  map[uint64]*host
 	queue []packet
 	cut   map[[2]int]bool // from, to: lost
+
+	breaks bool // the next state that a member asks another one for comes in part
 
 	received  int // snapshots that arrived
 	databases int // those of them that were files of etcd
@@ -67,6 +73,16 @@ func (n *network) send(from *host, ms []*message) {
 func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
 	if n.w.etcdFiles && n.w.rng.Intn(2) == 0 {
 		n.sendDatabase(from, m, state)
+		return
+	}
+	if from.m.Trusted() != nil {
+		n.w.fail("member %d sends its state, which it knows to be wrong", from.n)
+	}
+	if from.fault.generation != 0 {
+		if err := state.Close(); err != nil {
+			n.w.fail("member %d: close its own snapshot: %v", from.n, err)
+		}
+		from.m.Node().ReportSnapshot(m.GetTo(), false)
 		return
 	}
 	b, err := io.ReadAll(state)
@@ -142,9 +158,9 @@ func (n *network) deliver() {
 	if n.w.rng.Intn(4) == 0 {
 		state = state[:n.w.rng.Intn(len(state))] // the connection broke
 	}
-	receive, body := p.to.m.ReceiveSnapshot, io.Reader(bytes.NewReader(state))
+	receive, body := p.to.m.Answers().ReceiveSnapshot, io.Reader(bytes.NewReader(state))
 	if p.database {
-		receive = p.to.m.ReceiveDatabase
+		receive = p.to.m.Answers().ReceiveDatabase
 		n.databases++
 		if len(state) < len(p.state) { // a file tells nothing of its length, the request that carries it does
 			body = io.MultiReader(body, iotest.ErrReader(io.ErrUnexpectedEOF))
@@ -186,6 +202,32 @@ func (n *network) isolate(h *host, in, out bool) {
 			n.cut[[2]int{h.n, o.n}] = true
 		}
 	}
+}
+
+// apart says whether two hosts cannot both hear each other.
+func (n *network) apart(a, b *host) bool { return n.cut[[2]int{a.n, b.n}] || n.cut[[2]int{b.n, a.n}] }
+
+// at returns the host that a member's addresses lead to, nil when there is none.
+func (n *network) at(urls []string) *host {
+	for id, x := range n.w.history.members.now {
+		if slices.Equal(x.PeerURLs, urls) {
+			return n.byID[uint64(id)]
+		}
+	}
+	return nil
+}
+
+// answered has a host answer another one's request. A state may come in part.
+func (n *network) answered(to *host, req *http.Request) *http.Response {
+	w := httptest.NewRecorder()
+	to.web.ServeHTTP(w, req)
+	resp := w.Result()
+	if resp.ContentLength = -1; n.breaks && strings.HasSuffix(req.URL.Path, "/state") {
+		b := w.Body.Bytes()
+		part := io.MultiReader(bytes.NewReader(b[:len(b)*n.w.rng.Intn(100)/100]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		resp.Body = io.NopCloser(part)
+	}
+	return resp
 }
 
 // randV2 makes a generator of the kind that Pebble's filesystem takes.

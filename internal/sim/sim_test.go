@@ -32,14 +32,21 @@ func TestSeeds(t *testing.T) {
 			if seed%4 == 0 {
 				members = 1 // raft has shortcuts for a sole voter
 			}
+			steps := *stepsFlag
+			if seed%16 == 15 {
+				members, steps = 5, 2*steps // five share them
+			}
 			w := New(t, seed, members)
 			w.etcdFiles = seed%16 == 11
 			for _, h := range w.hosts {
 				h.start()
 			}
 			t.Cleanup(func() { w.stopAll() })
+			if members == 5 {
+				w.Settle() // it may take them long to agree on their first leader
+			}
 			for range 4 {
-				w.Run(*stepsFlag / 4)
+				w.Run(steps / 4)
 				w.CheckStates()
 			}
 			w.Settle()
@@ -63,6 +70,9 @@ func TestSeeds(t *testing.T) {
 			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received, %d as files of etcd, %d leases renewed and %d expired, "+
 				"%d events, %d members joined", w.history.applied, w.history.model.revision, w.history.model.compacted,
 				w.network.received, w.network.databases, w.terms.renewed, w.terms.expired, w.events(), w.growth.joined)
+			if w.faults.on {
+				t.Logf("%+v", w.faults)
+			}
 			if w.history.model.revision < 3 {
 				t.Errorf("only %d revisions were written: the run shows nothing", w.history.model.revision)
 			}

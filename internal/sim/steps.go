@@ -32,6 +32,10 @@ var steps = []step{
 	{"watch", 20, (*World).stepWatch},
 	{"listen", 150, (*World).stepListen},
 	{"reconfigure", 8, (*World).stepReconfigure},
+	{"fault", 8, (*World).stepFault},
+	{"compare", 60, (*World).stepCompare},
+	{"take a rebuilt state", 30, (*World).stepRenewal},
+	{"lower the alarm", 4, (*World).stepOperator},
 }
 
 var stepWeights = func() (sum int) {
@@ -196,6 +200,7 @@ func (w *World) Settle() {
 			w.stepTick()
 		}
 		w.round()
+		w.mend(round)
 		if round%10 == 9 && w.settled() {
 			return
 		}
@@ -226,12 +231,15 @@ func (w *World) settled() bool {
 		if h.dismissed {
 			continue
 		}
+		if h.m == nil {
+			return false
+		}
 		n := h.m.Node()
 		if n.Leader() == 0 || n.Applied() != w.history.applied || n.Applied() < n.Committed() {
 			return false
 		}
 	}
-	return len(w.clients) == 0 && len(w.renewals) == 0
+	return len(w.clients) == 0 && len(w.renewals) == 0 && w.mended()
 }
 
 func (w *World) describe() (s string) {
@@ -240,8 +248,8 @@ func (w *World) describe() (s string) {
 			continue
 		}
 		n := h.m.Node()
-		s += fmt.Sprintf("\n  member %d: leader %x term %d committed %d applied %d, waiting %d",
-			h.n, n.Leader(), n.Term(), n.Committed(), n.Applied(), len(w.clients))
+		s += fmt.Sprintf("\n  member %d (%x): leader %x term %d committed %d applied %d, log from %d, waiting %d, fault %+v, trusted %t",
+			h.n, h.hostID, n.Leader(), n.Term(), n.Committed(), n.Applied(), h.m.Log().FirstIndex(), len(w.clients), h.fault, h.m.Trusted() == nil)
 	}
 	return s
 }

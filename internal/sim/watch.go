@@ -38,7 +38,7 @@ type watcher struct {
 
 // stepWatch opens a stream: of a new client, of one that lost its own, or of one that moves on.
 func (w *World) stepWatch() {
-	h := w.pick(func(h *host) bool { return running(h) && h.readable() })
+	h := w.pick(func(h *host) bool { return running(h) && h.readable() && h.sound() })
 	if h == nil {
 		return
 	}

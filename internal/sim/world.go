@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -39,6 +40,7 @@ type World struct {
 	ghosts, urls int  // ids and URLs given to such members so far
 	founders     int
 	growth       growth
+	faults       faults
 	etcdFiles    bool // some snapshots go as etcd's database files
 	history      history
 	trace        []string // the newest steps, for a failure's report
@@ -58,6 +60,9 @@ type host struct {
 	failed    error // from Config.Fatal
 	dismissed bool  // it was removed from the cluster
 	power     powerCut
+	fault     fault
+	opened    uint64       // the generation of the state at its last start
+	web       http.Handler // what it answers others over HTTP, in a world with faults
 
 	checked uint64 // entries up to here were compared with the history
 }
@@ -84,6 +89,8 @@ func New(t testing.TB, seed int64, n int) *World {
 		}
 	case 0, 3:
 		w.growth.joins, w.growth.leaves = 2, 1
+	case 7:
+		w.faults.on = true
 	}
 	for i := range n {
 		w.hosts = append(w.hosts, &host{w: w, n: i, fs: vfs.NewCrashableMem()})
@@ -134,6 +141,10 @@ func (h *host) start() {
 	h.m = m
 	h.hostID = m.ID()
 	h.w.network.up(h.hostID, h)
+	h.opened = m.Log().Mark().Generation
+	if h.w.faults.on {
+		h.serveOthers()
+	}
 }
 
 // token is the cluster's.
@@ -155,7 +166,7 @@ func (h *host) dataDir() string {
 
 // config describes the member on a disk.
 func (h *host) config(disk vfs.FS) member.Config {
-	return member.Config{
+	cfg := member.Config{
 		Name: fmt.Sprintf("m%d", h.n), DataDir: h.dataDir(), FS: disk,
 		InitialCluster: h.w.initialCluster(), Token: token, Joining: h.joining,
 		ClientURLs:   []string{fmt.Sprintf("http://10.0.0.%d:2379", h.n+1)},
@@ -169,6 +180,10 @@ func (h *host) config(disk vfs.FS) member.Config {
 		SendSnapshot:       func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
 		Fatal:              func(err error) { h.failed = err },
 	}
+	if h.w.faults.on {
+		cfg.HTTP = questions{h}
+	}
+	return cfg
 }
 
 // stop ends the member as kill -9 does (lost = 0: what was written is still there)
