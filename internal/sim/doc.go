@@ -6,7 +6,8 @@
 // one turn of one of its loops, delivers, delays, drops or reorders a message, lets a
 // client ask something, keep a lease alive or read what it watches, changes the membership, transfers leadership, stops a member (as
 // kill -9 or as a power cut that loses what was not synced, in both databases at one instant), pauses or cuts one off, flushes,
-// compacts, cuts the log, so that snapshots are needed. In some worlds members join with empty disks, as voters or as learners that
+// compacts, cuts the log, so that snapshots are needed. In some worlds, of three members or of five, a disk changes a value by itself
+// now and then. In some worlds members join with empty disks, as voters or as learners that
 // are promoted, and leave; in some half of the snapshots go as database files of etcd; some lose all members but one for good in the
 // end, which goes on alone (--force-new-cluster).
 //
@@ -26,7 +27,10 @@
 //  7. a lease ends by itself only once the full time since its last answered renewal has passed, and under a quorum; all
 //     end in time once the cluster is whole; their keys are gone with them, everywhere;
 //  8. a member that was removed learns it, or is never heard of again; the others go on;
-//  9. what is in the log of the last member that is left is the truth from then on, over all restarts.
+//  9. a member whose disk lied is found by one comparison once a write has met the lie and all others have told, and never is one
+//     accused that is right; from then on nothing that it answers counts, it sends its state to nobody, and it is rebuilt or
+//     gets a snapshot, over crashes at any write. What it answers before is not checked. The others are right all the time;
+//  10. what is in the log of the last member that is left is the truth from then on, over all restarts.
 //
 // In worlds without growth, members that come in addition to the first never start: they only count.
 //

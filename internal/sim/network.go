@@ -225,7 +225,7 @@ func (n *network) answered(to *host, req *http.Request) *http.Response {
 	if resp.ContentLength = -1; n.breaks && strings.HasSuffix(req.URL.Path, "/state") {
 		b := w.Body.Bytes()
 		part := io.MultiReader(bytes.NewReader(b[:len(b)*n.w.rng.Intn(100)/100]), iotest.ErrReader(io.ErrUnexpectedEOF))
-		resp.Body = io.NopCloser(part)
+		resp.Body, n.breaks = io.NopCloser(part), false
 	}
 	return resp
 }
