@@ -331,3 +331,12 @@ func (q questions) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return n.answered(to, req), nil
 }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -39,15 +39,6 @@ func (w *World) begin(cmd apply.Command, m proto.Message) *member.Pending {
 	return p
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // TestARemovedMemberEndsAndStaysAway ends the member in order. One that is killed may have forgotten, since the commit index is
 // not synced: then it is alone, and the others do not speak to it.
 func TestARemovedMemberEndsAndStaysAway(t *testing.T) {
