@@ -121,6 +121,19 @@ func TestAServerThatDoesNotStartFailsItsLines(t *testing.T) {
 	}
 }
 
+func TestAServerWithoutADirectoryFailsItsLines(t *testing.T) {
+	t.Parallel()
+	r, progress := fakeRun(t, time.Minute, Scenario{Name: "never", Shape: one, Primary: CPU, Slow: true})
+	r.dir = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(r.dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := r.measure(t.Context())
+	if len(lines) != 1 || !lines[0].failed() || !strings.Contains(lines[0].Servers[0].Failed, "directory") {
+		t.Errorf("%+v\n%s", lines, progress)
+	}
+}
+
 func TestWhatHasNoTimeIsNotRun(t *testing.T) {
 	t.Parallel()
 	r, progress := fakeRun(t, time.Nanosecond, Scenario{Name: "never", Shape: one, Primary: CPU})

@@ -83,6 +83,9 @@ func (r *run) group(ctx context.Context, from, to int, out []Line) {
 	}()
 	for i, p := range r.programs {
 		c, err := newCluster(p, g.shape, r.certs, filepath.Join(r.dir, fmt.Sprintf("%d-%s", from, p.Name)), r.ports, where.servers)
+		if err != nil {
+			c = &cluster{program: p} // without members
+		}
 		s := stand{&rig{cluster: c, sizes: r.sizes, keys: r.sizes.keys(g.loaded), trace: r.trace}, err}
 		stands = append(stands, s)
 		if err == nil {
