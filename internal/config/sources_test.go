@@ -121,7 +121,7 @@ func TestEverySettingComesFromEverySource(t *testing.T) {
 		rows[label] = true
 		s, ok := samples[label]
 		if !ok {
-			t.Errorf("%s has no sample: give it one, and a proof that it does what it says (internal/server/flags_test.go)", f.label())
+			t.Errorf("%s has no sample: give it one, and a proof that it does what it says (internal/server/flags_linux_test.go)", f.label())
 			continue
 		}
 		if label == "config-file" || label == "version" {

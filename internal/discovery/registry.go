@@ -54,15 +54,7 @@ type Registry struct {
 // OpenRegistry returns the registry that the settings name. It reads the files of certificates and logs in where there is a
 // user. The caller closes it.
 func OpenRegistry(d *config.Discovery, c clock.Clock, log *slog.Logger) (*Registry, error) {
-	spec := clientv3.ConfigSpec{Endpoints: d.Endpoints, DialTimeout: d.DialTimeout, RequestTimeout: d.RequestTimeout,
-		KeepAliveTime: d.KeepAliveTime, KeepAliveTimeout: d.KeepAliveTimeout,
-		MaxCallSendMsgSize: d.MaxRequestBytes, MaxCallRecvMsgSize: d.MaxRecvBytes,
-		Secure: &clientv3.SecureConfig{Cert: d.Cert, Key: d.Key, Cacert: d.CA, ServerName: d.ServerName,
-			InsecureTransport: d.Insecure, InsecureSkipVerify: d.SkipVerify}}
-	if d.User != "" || d.Password != "" || d.AuthToken != "" {
-		spec.Auth = &clientv3.AuthConfig{Username: d.User, Password: d.Password, Token: d.AuthToken}
-	}
-	cfg, err := clientv3.NewClientConfig(&spec, zap.NewNop())
+	cfg, err := clientv3.NewClientConfig(ClientSpec(d), zap.NewNop())
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +64,19 @@ func OpenRegistry(d *config.Discovery, c clock.Clock, log *slog.Logger) (*Regist
 		return nil, fmt.Errorf("connect to the discovery service: %w", err)
 	}
 	return &Registry{client: client, token: d.Token, timeout: d.RequestTimeout, clock: c, log: log.With("part", "discovery")}, nil
+}
+
+// ClientSpec says how the registry is spoken to.
+func ClientSpec(d *config.Discovery) *clientv3.ConfigSpec {
+	spec := &clientv3.ConfigSpec{Endpoints: d.Endpoints, DialTimeout: d.DialTimeout, RequestTimeout: d.RequestTimeout,
+		KeepAliveTime: d.KeepAliveTime, KeepAliveTimeout: d.KeepAliveTimeout,
+		MaxCallSendMsgSize: d.MaxRequestBytes, MaxCallRecvMsgSize: d.MaxRecvBytes,
+		Secure: &clientv3.SecureConfig{Cert: d.Cert, Key: d.Key, Cacert: d.CA, ServerName: d.ServerName,
+			InsecureTransport: d.Insecure, InsecureSkipVerify: d.SkipVerify}}
+	if d.User != "" || d.Password != "" || d.AuthToken != "" {
+		spec.Auth = &clientv3.AuthConfig{Username: d.User, Password: d.Password, Token: d.AuthToken}
+	}
+	return spec
 }
 
 // Close ends the connections to the discovery service.

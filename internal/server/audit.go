@@ -14,10 +14,14 @@ func openAudit(cfg *config.Config, log *slog.Logger) (*audit.Log, error) {
 	if cfg.AuditLog.File == "" {
 		return nil, nil
 	}
-	return audit.Open(audit.Options{
+	return audit.Open(auditOptions(cfg, log))
+}
+
+func auditOptions(cfg *config.Config, log *slog.Logger) audit.Options {
+	return audit.Options{
 		Path: cfg.AuditLog.File, MaxBytes: int64(cfg.AuditLog.MaxSize) << 20, Kept: int(cfg.AuditLog.MaxBackups),
 		Clock: clock.Real(), Logger: log,
-	})
+	}
 }
 
 // auditing says what goes into an audit log; nil without one.

@@ -53,12 +53,18 @@ func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
 		DisableCompression: true,
 	}}
 	p.questions = p.http.Clone()
-	p.transport = peer.New(peer.Config{
-		HTTP: p.http, PeerURLs: cfg.AdvertisePeerURLs.Strings(), Clock: clock.Real(),
-		ReadTimeout: cfg.RaftReadTimeout, WriteTimeout: cfg.RaftWriteTimeout,
-		Logger: log.With("part", "peer"), Removed: removed,
-	})
+	o := transportConfig(cfg, log)
+	o.HTTP, o.Removed = p.http, removed
+	p.transport = peer.New(o)
 	return p
+}
+
+// transportConfig is what cfg says of the transport.
+func transportConfig(cfg *config.Config, log *slog.Logger) peer.Config {
+	return peer.Config{
+		PeerURLs: cfg.AdvertisePeerURLs.Strings(), Clock: clock.Real(),
+		ReadTimeout: cfg.RaftReadTimeout, WriteTimeout: cfg.RaftWriteTimeout, Logger: log.With("part", "peer"),
+	}
 }
 
 // dialTLS says how addresses with https are dialed. REQUIRES: nothing was dialed yet.
