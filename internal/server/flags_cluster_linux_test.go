@@ -94,11 +94,11 @@ var discoveryProofs = map[string]proof{
 			t.Errorf("got %v", err)
 		}
 	},
-	"discovery-dial-timeout":       ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.DialTimeout }, 9*time.Second),
-	"discovery-request-timeout":    ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.RequestTimeout }, 9*time.Second),
-	"discovery-keepalive-time":     ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.KeepAliveTime }, 9*time.Second),
-	"discovery-keepalive-timeout":  ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.KeepAliveTimeout }, 9*time.Second),
-	"discovery-insecure-transport": ofSpec("false", func(s *clientv3.ConfigSpec) any { return s.Secure.InsecureTransport }, false),
+	"discovery-dial-timeout":             ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.DialTimeout }, 9*time.Second),
+	"discovery-request-timeout":          ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.RequestTimeout }, 9*time.Second),
+	"discovery-keepalive-time":           ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.KeepAliveTime }, 9*time.Second),
+	"discovery-keepalive-timeout":        ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.KeepAliveTimeout }, 9*time.Second),
+	"discovery-insecure-transport":       ofSpec("false", func(s *clientv3.ConfigSpec) any { return s.Secure.InsecureTransport }, false),
 	"discovery-insecure-skip-tls-verify": ofSpec("true", func(s *clientv3.ConfigSpec) any { return s.Secure.InsecureSkipVerify }, true),
 	"discovery-cert":                     ofSpec("x", func(s *clientv3.ConfigSpec) any { return s.Secure.Cert }, "x"),
 	"discovery-key":                      ofSpec("x", func(s *clientv3.ConfigSpec) any { return s.Secure.Key }, "x"),

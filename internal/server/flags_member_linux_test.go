@@ -155,8 +155,8 @@ func ofTransport(text string, get func(peer.Config) any, want any) proof {
 
 // tickProofs are of settings whose effect takes its time.
 var tickProofs = map[string]proof{
-	"heartbeat-interval": ofMember("50", func(c *member.Config) any { return [2]any{c.TickInterval, c.ElectionTicks} }, [2]any{50 * time.Millisecond, 20}),
-	"election-timeout":   ofMember("3000", func(c *member.Config) any { return [2]any{c.ElectionTicks, c.RequestTimeout} }, [2]any{30, 11 * time.Second}),
+	"heartbeat-interval":            ofMember("50", func(c *member.Config) any { return [2]any{c.TickInterval, c.ElectionTicks} }, [2]any{50 * time.Millisecond, 20}),
+	"election-timeout":              ofMember("3000", func(c *member.Config) any { return [2]any{c.ElectionTicks, c.RequestTimeout} }, [2]any{30, 11 * time.Second}),
 	"initial-election-tick-advance": ofMember("false", func(c *member.Config) any { return c.ElectionTickAdvance }, false),
 	"pre-vote":                      ofMember("false", func(c *member.Config) any { return c.PreVote }, false),
 	"strict-reconfig-check":         ofMember("false", func(c *member.Config) any { return c.StrictReconfigCheck }, false),

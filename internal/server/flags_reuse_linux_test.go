@@ -21,7 +21,9 @@ func provesReuseAddress(t *testing.T, _ *flagLab, name string) {
 	}
 	var set int
 	var failed error
-	err = conn.Control(func(fd uintptr) { set, failed = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR) })
+	err = conn.Control(func(fd uintptr) {
+		set, failed = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR)
+	})
 	if err != nil || failed != nil || set == 0 {
 		t.Errorf("the option is %d: %v, %v", set, err, failed)
 	}

@@ -219,7 +219,9 @@ var tlsProofs = map[string]proof{
 	}),
 	// Of clients the names are verified never, as in etcd: the setting is there for files of both sides to look alike.
 	"client-transport-security.skip-client-san-verification": inFile("skip-client-san-verification: false",
-		func(t *testing.T, k *keyring, address string) { admits(t, address, k.shows(t, &k.named), k.shows(t, nil)) }),
+		func(t *testing.T, k *keyring, address string) {
+			admits(t, address, k.shows(t, &k.named), k.shows(t, nil))
+		}),
 }
 
 // checked: the gateway's own certificate must be sound, although nobody is shown it.
