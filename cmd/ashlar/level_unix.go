@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -24,8 +25,8 @@ func switchLevel(log *slog.Logger, level *slog.LevelVar) (release func()) {
 					level.Set(slog.LevelDebug)
 					log.Info("logging everything; SIGUSR2 ends it")
 				} else {
-					log.Info("logging as at the start")
 					level.Set(before)
+					log.Log(context.Background(), max(before, slog.LevelInfo), "logging as at the start") // whatever it was
 				}
 			case <-done:
 				return
