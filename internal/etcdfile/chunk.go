@@ -15,8 +15,8 @@ import (
 
 // Bounds of what is read at a time, unless a test has others.
 const (
-	chunkRecordsMax = 64 << 10
-	chunkBytesMax   = 32 << 20
+	chunkRecordsMax = 32 << 10
+	chunkBytesMax   = 8 << 20
 )
 
 // errFull is returned when the values of a chunk are more than it may hold.
@@ -38,13 +38,14 @@ type chunk struct {
 	values  []byte
 	order   []int // the changes in order of their keys
 	seek    []byte
+	fit     int           // how many changes are likely to fit
 	next    mvcc.Revision // where history goes on
 	more    bool
 }
 
 // versions gives the bucket key to put, in order of revision.
 func (c *Content) versions(ctx context.Context, put sink) error {
-	k := &chunk{c: c, more: true}
+	k := &chunk{c: c, more: true, fit: c.recordsMax}
 	var name, value []byte
 	for k.more {
 		if err := k.collect(); err != nil {
@@ -109,9 +110,11 @@ func (k *chunk) collect() error {
 // load fetches the values of the changes from one on, and says of how many: fewer than there are when the values would
 // be too large.
 func (k *chunk) load(from int) (n int, err error) {
-	for n = len(k.changes) - from; ; n = max(1, n/2) {
+	for n = min(k.fit, len(k.changes)-from); ; n = max(1, n/2) {
 		err := k.fetch(from, n)
 		if err == nil {
+			// As many as fill three quarters if the next are like these: what is too much is fetched again.
+			k.fit = max(1, min(k.c.recordsMax, n*(k.c.bytesMax/4*3)/max(1, len(k.values))))
 			return n, nil
 		}
 		if !errors.Is(err, errFull) {
