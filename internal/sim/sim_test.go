@@ -41,7 +41,10 @@ func TestSeeds(t *testing.T) {
 			for _, h := range w.hosts {
 				h.start()
 			}
-			t.Cleanup(func() { w.stopAll() })
+			t.Cleanup(func() {
+				w.stopAll()
+				*w = World{} // the testing package remembers this function, and with it the world, until all seeds are run
+			})
 			if members == 5 {
 				w.Settle() // it may take them long to agree on their first leader
 			}
