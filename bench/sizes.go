@@ -30,7 +30,7 @@ type Sizes struct {
 
 var (
 	fullSizes = Sizes{Name: "full", Keys: 1_000_000, One: 10_000, Many: 100_000, Most: 30 * time.Second, Settle: 10 * time.Second,
-		Watchers: 10_000, Events: 100, Behind: 200_000, Leases: 100_000, Window: 5 * time.Second, Pace: 500, Nodes: 5000,
+		Watchers: 10_000, Events: 100, Behind: 100_000, Leases: 100_000, Window: 5 * time.Second, Pace: 500, Nodes: 5000,
 		Copies: 50, Rounds: 5, Budget: 3 * time.Hour, SlowMax: 3}
 	quickSizes = Sizes{Name: "quick", Keys: 100_000, One: 500, Many: 6000, Most: time.Second, Settle: 200 * time.Millisecond,
 		Watchers: 2000, Events: 20, Behind: 10_000, Leases: 2000, Window: 500 * time.Millisecond, Pace: 500, Nodes: 100,

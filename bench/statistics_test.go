@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,6 +143,17 @@ func TestClosedLoopGivesUp(t *testing.T) {
 	got := closedLoop(t.Context(), 2, 1000, time.Hour, operationFunc(func(int, int) error { return errNotYet }))
 	if got.operations != 0 || got.errors != 2*clientErrorsMax || !errors.Is(got.first, errNotYet) {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestAnOperationEndsWithItsPatience(t *testing.T) {
+	t.Parallel()
+	err := within(t.Context(), time.Nanosecond, func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err == nil || !strings.Contains(err.Error(), "no answer within 1ns") {
+		t.Errorf("the error is %v", err)
 	}
 }
 

@@ -124,6 +124,11 @@ const clientErrorsMax = 3
 
 // closedLoop has clients do n operations in all, each client one after another, for at most the time given.
 func closedLoop(ctx context.Context, clients, n int, most time.Duration, do operation) tally {
+	return patientLoop(ctx, operationPatience, clients, n, most, do)
+}
+
+// patientLoop is closedLoop with another bound of one operation.
+func patientLoop(ctx context.Context, patience time.Duration, clients, n int, most time.Duration, do operation) tally {
 	var next atomic.Int64
 	counts := make([]tally, clients)
 	var running sync.WaitGroup
@@ -136,7 +141,7 @@ func closedLoop(ctx context.Context, clients, n int, most time.Duration, do oper
 					return
 				}
 				at := time.Now()
-				err := bounded(ctx, func(ctx context.Context) error { return do(ctx, c, i) })
+				err := within(ctx, patience, func(ctx context.Context) error { return do(ctx, c, i) })
 				counts[c].note(time.Since(at), err)
 			}
 		})
@@ -151,7 +156,12 @@ func closedLoop(ctx context.Context, clients, n int, most time.Duration, do oper
 
 // bounded carries out one operation within its patience.
 func bounded(ctx context.Context, do func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, operationPatience, fmt.Errorf("no answer within %v", operationPatience))
+	return within(ctx, operationPatience, do)
+}
+
+// within carries out an operation within a bound.
+func within(ctx context.Context, patience time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
 	defer cancel()
 	err := do(ctx)
 	if err != nil && ctx.Err() != nil {

@@ -157,6 +157,9 @@ func (r *rig) tellAll(ctx context.Context, c *clientv3.Client, all []*watching, 
 	return errors.Join(append(errs, err)...)
 }
 
+// catchUpPatience bounds how long a late watcher may take for all that it has missed.
+const catchUpPatience = 5 * time.Minute
+
 // catchUpRun has ten watchers, on a stream each, start some revisions ago. Each event is an operation.
 func catchUpRun(ctx context.Context, r *rig) Turn {
 	const late = 10
@@ -173,9 +176,7 @@ func catchUpRun(ctx context.Context, r *rig) Turn {
 		return failedTurn(err)
 	}
 	return r.measure(ctx, r.sizes.Settle, func() (tally, error) {
-		return closedLoop(ctx, late, late, r.sizes.Most, func(_ context.Context, client, _ int) error {
-			ctx, cancel := context.WithTimeout(ctx, startPatience) // there is much to read
-			defer cancel()
+		return patientLoop(ctx, catchUpPatience, late, late, r.sizes.Most, func(ctx context.Context, client, _ int) error {
 			w, err := watchOn(ctx, clientOf(pool, client), prefix, true, g.Header.Revision+1, 1)
 			if err != nil {
 				return err
