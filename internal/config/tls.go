@@ -68,27 +68,44 @@ func (c *Config) parseTLS() (err error) {
 		&c.PeerTLS.AllowedCN, &c.PeerTLS.AllowedHostname} {
 		*list = slices.DeleteFunc(slices.Clone(*list), func(s string) bool { return s == "" })
 	}
-	if c.TLSMinVersion, err = tlsVersion(c.tlsMinVersion); err != nil {
+	spoken, err := ParseTLS(c.tlsMinVersion, c.tlsMaxVersion, c.cipherSuites)
+	if err != nil {
 		return err
 	}
-	if c.TLSMaxVersion, err = tlsVersion(c.tlsMaxVersion); err != nil {
-		return err
+	c.TLSMinVersion, c.TLSMaxVersion, c.CipherSuites = spoken.Min, spoken.Max, spoken.Suites
+	return c.checkSecure()
+}
+
+// TLSVersions is what may be spoken with TLS.
+type TLSVersions struct {
+	// Min and Max are versions; 0 leaves them to the library.
+	Min, Max uint16
+	// Suites may be used below TLS 1.3; none is Go's choice.
+	Suites []uint16
+}
+
+// ParseTLS reads versions, TLS1.2 or TLS1.3 or empty, and names of cipher suites. The texts of errors are etcd's.
+func ParseTLS(lowest, highest string, suites []string) (v TLSVersions, err error) {
+	if v.Min, err = tlsVersion(lowest); err != nil {
+		return v, err
+	}
+	if v.Max, err = tlsVersion(highest); err != nil {
+		return v, err
 	}
 	switch {
-	case c.TLSMaxVersion != 0 && c.TLSMinVersion > c.TLSMaxVersion:
-		return fmt.Errorf("min version (%s) is greater than max version (%s)", c.tlsMinVersion, c.tlsMaxVersion)
-	case c.TLSMinVersion == tls.VersionTLS13 && len(c.cipherSuites) > 0:
-		return errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
+	case v.Max != 0 && v.Min > v.Max:
+		return v, fmt.Errorf("min version (%s) is greater than max version (%s)", lowest, highest)
+	case v.Min == tls.VersionTLS13 && len(suites) > 0:
+		return v, errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
 	}
-	c.CipherSuites = nil
-	for _, name := range c.cipherSuites {
+	for _, name := range suites {
 		id, ok := cipherSuite(name)
 		if !ok {
-			return fmt.Errorf("unexpected TLS cipher suite %q", name)
+			return v, fmt.Errorf("unexpected TLS cipher suite %q", name)
 		}
-		c.CipherSuites = append(c.CipherSuites, id)
+		v.Suites = append(v.Suites, id)
 	}
-	return c.checkSecure()
+	return v, nil
 }
 
 // checkSecure refuses addresses with TLS for which there can be no certificate.
