@@ -2,7 +2,8 @@
 //
 // `ashlar` and `ashlar server` run a member, `ashlar demo` several for trying things out; `ashlar version` prints the
 // version. Called under the name etcd (a link) it is the server with etcd's defaults. `ashlar ctl`, and the name
-// etcdctl, is the client; `ashlar util`, and the name etcdutl, is the offline tool. `ashlar gateway` stands in front of a cluster.
+// etcdctl, is the client; `ashlar util`, and the name etcdutl, is the offline tool. `ashlar gateway` and
+// `ashlar grpc-proxy` stand in front of a cluster.
 //
 // This package only picks what to run and turns its outcome into an exit status: 0 after a graceful stop, 2 for
 // a command line that cannot be read, 1 for every other failure, 128 and its number for a second signal; the client
@@ -81,9 +82,4 @@ func client(p process, program string, args []string) int {
 // offline runs a command of the offline tool. A signal ends it at once: what it writes is complete or is refused later.
 func offline(p process, program string, args []string) int {
 	return util.Run(context.Background(), util.Process{Program: program, Args: args, Stdout: p.stdout, Stderr: p.stderr})
-}
-
-func notBuilt(p process, what string) int {
-	fmt.Fprintf(p.stderr, "%s is not built yet\n", what)
-	return 1
 }

@@ -38,7 +38,7 @@ func TestTheProgramPicksByNameAndFirstArgument(t *testing.T) {
 		"the offline tool under its name": {[]string{"etcdutl", "version"}, 0, "etcdutl version: 3.7.1\nAPI version: 3.7\n", ""},
 		"the gateway":                     {[]string{"etcd", "gateway", "start", "--endpoints=x"}, 1, "", "etcd: error parsing endpoint \"x\"\n"},
 		"the gateway's help":              {[]string{"ashlar", "gateway"}, 0, "gateway related command\n\nUsage:\n  ashlar gateway", ""},
-		"the proxy":                       {[]string{"etcd", "grpc-proxy", "start"}, 1, "", "etcd grpc-proxy is not built yet\n"},
+		"the proxy":                       {[]string{"etcd", "grpc-proxy", "start", "--resolver-prefix=x"}, 1, "", "etcd: invalid resolver-ttl 0\n"},
 		"an unknown flag of etcd":         {[]string{"etcd", "--bogus"}, 2, "", "flag provided but not defined: -bogus\nUsage:\n"},
 		"an unknown flag of ours":         {[]string{"ashlar", "--bogus"}, 2, "", "ashlar: flag provided but not defined: -bogus; see ashlar --help\n"},
 		"an unknown word":                 {[]string{"ashlar", "serve"}, 1, "", "ashlar: \"serve\" is not a valid flag\n"},

@@ -9,7 +9,9 @@ import (
 )
 
 // isProxy tells whether the arguments ask for what stands in front of a cluster.
-func isProxy(args []string) bool { return len(args) > 0 && args[0] == "gateway" }
+func isProxy(args []string) bool {
+	return len(args) > 0 && (args[0] == "gateway" || args[0] == "grpc-proxy")
+}
 
 // runProxy serves clients in front of a cluster until it is told to stop, and returns the exit status.
 func runProxy(p process, program string, args []string) int {

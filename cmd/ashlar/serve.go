@@ -27,9 +27,6 @@ func serve(p process, program string, args []string) int {
 	if isProxy(args) {
 		return runProxy(p, program, args)
 	}
-	if len(args) > 0 && args[0] == "grpc-proxy" {
-		return notBuilt(p, program+" "+args[0])
-	}
 	cfg, err := config.Parse(program, args, p.environ)
 	var usage *config.UsageError
 	switch {

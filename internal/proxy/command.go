@@ -20,7 +20,7 @@ import (
 type Process struct {
 	// Program is what help calls the program, such as "etcd".
 	Program string
-	// Args begin with "gateway".
+	// Args begin with "gateway" or "grpc-proxy".
 	Args []string
 	// Stdout takes help, Stderr the log and errors.
 	Stdout, Stderr io.Writer
@@ -35,7 +35,7 @@ type Process struct {
 func Run(ctx context.Context, p Process) int {
 	root := &cobra.Command{Use: p.Program, SilenceErrors: true, SilenceUsage: true}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(p.gatewayCommand())
+	root.AddCommand(p.gatewayCommand(), p.proxyCommand())
 	root.SetArgs(p.Args)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)

@@ -2,21 +2,16 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
-	"github.com/ashlar-kv/ashlar/internal/discovery"
-	"github.com/ashlar-kv/ashlar/internal/tlsconf"
 )
 
 // retryDelayZero is what --retry-delay=0 stands for, as in etcd.
@@ -24,27 +19,24 @@ const retryDelayZero = 5 * time.Minute
 
 // gatewaySettings are the flags of `gateway start`.
 type gatewaySettings struct {
-	listen       string
-	endpoints    []string
-	srv, srvName string
-	insecure     bool
-	ca           string
-	retryDelay   time.Duration
-	resolver     discovery.Resolver
+	listen     string
+	endpoints  []string
+	found      discovered
+	retryDelay time.Duration
 }
 
 func (p Process) gatewayCommand() *cobra.Command {
-	g := &gatewaySettings{resolver: p.resolver()}
+	g := &gatewaySettings{found: discovered{resolver: p.resolver()}}
 	start := &cobra.Command{
 		Use: "start", Short: "start the gateway", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.runGateway(cmd.Context(), g) },
 	}
 	f := start.Flags()
 	f.StringVar(&g.listen, "listen-addr", "127.0.0.1:23790", "listen address")
-	f.StringVar(&g.srv, "discovery-srv", "", "DNS domain whose SRV records name the endpoints")
-	f.StringVar(&g.srvName, "discovery-srv-name", "", "service name to ask SRV records for")
-	f.BoolVar(&g.insecure, "insecure-discovery", false, "accept insecure SRV records")
-	f.StringVar(&g.ca, "trusted-ca-file", "", "authorities that the endpoints found by --discovery-srv are verified with")
+	f.StringVar(&g.found.domain, "discovery-srv", "", "DNS domain whose SRV records name the endpoints")
+	f.StringVar(&g.found.name, "discovery-srv-name", "", "service name to ask SRV records for")
+	f.BoolVar(&g.found.insecure, "insecure-discovery", false, "accept insecure SRV records")
+	f.StringVar(&g.found.ca, "trusted-ca-file", "", "authorities that the endpoints found by --discovery-srv are verified with")
 	f.StringSliceVar(&g.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "endpoints of the cluster")
 	f.DurationVar(&g.retryDelay, "retry-delay", time.Minute, "time after which an endpoint that failed is tried again")
 	group := &cobra.Command{Use: "gateway", Short: "gateway related command"}
@@ -82,18 +74,10 @@ func (p Process) runGateway(ctx context.Context, g *gatewaySettings) error {
 
 // targets returns the endpoints that DNS names, or else those of the flag.
 func (g *gatewaySettings) targets(ctx context.Context, log *slog.Logger) ([]Target, error) {
-	if g.srv != "" {
-		found, err := discover(ctx, g.resolver, g.srv, g.srvName, g.insecure, log)
+	if g.found.domain != "" {
+		found, err := g.found.endpoints(ctx, log)
 		if err != nil {
 			return nil, err
-		}
-		if !g.insecure {
-			if found, err = g.verified(ctx, found, log); err != nil {
-				return nil, err
-			}
-		}
-		if len(found) == 0 {
-			return nil, errors.New("no endpoints found")
 		}
 		targets := make([]Target, len(found))
 		for i, e := range found {
@@ -112,51 +96,9 @@ func (g *gatewaySettings) targets(ctx context.Context, log *slog.Logger) ([]Targ
 		targets = append(targets, Target{Address: e})
 	}
 	if len(targets) == 0 {
-		return nil, errors.New("no endpoints found")
+		return nil, errNoEndpoints
 	}
 	return targets, nil
-}
-
-// discover returns the endpoints of a domain, without insecure ones unless they are wanted.
-func discover(ctx context.Context, r discovery.Resolver, domain, name string, insecure bool, log *slog.Logger) ([]discovery.Endpoint, error) {
-	found, err := discovery.Clients(ctx, r, domain, name)
-	if err != nil {
-		return nil, err
-	}
-	if !insecure {
-		found = slices.DeleteFunc(found, func(e discovery.Endpoint) bool { return !e.Secure() })
-	}
-	log.Info("discovered endpoints", "domain", domain, "endpoints", len(found))
-	return found, nil
-}
-
-// verified returns the endpoints whose certificate is one of the domain, from an authority that is trusted.
-func (g *gatewaySettings) verified(ctx context.Context, found []discovery.Endpoint, log *slog.Logger) ([]discovery.Endpoint, error) {
-	s, err := tlsconf.Open(tlsconf.Options{CA: g.ca, Side: "endpoint", Clock: clock.Real(), Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(found, func(e discovery.Endpoint) bool {
-		c := s.Client()
-		c.ServerName = g.srv
-		address := net.JoinHostPort(e.Host, fmt.Sprint(e.Port))
-		err := handshake(ctx, address, c)
-		if err != nil {
-			log.Warn("an endpoint cannot be verified and is not used", "endpoint", e.URL, "error", err)
-		}
-		return err != nil
-	}), nil
-}
-
-// handshake tells whether an endpoint has a certificate that c accepts.
-func handshake(ctx context.Context, address string, c *tls.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, gatewayDialTimeout)
-	defer cancel()
-	conn, err := (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }
 
 func addressesOf(targets []Target) []string {

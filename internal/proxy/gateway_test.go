@@ -96,7 +96,7 @@ func TestAGatewayWithoutEndpointsClosesConnectionsAndFindsThemAtOnce(t *testing.
 	if got, err := say(t, address, "x"); err == nil {
 		t.Fatalf("nobody is there, but %q", got)
 	}
-	a = serveEcho(t, "a", a.address) // no time passes
+	serveEcho(t, "a", a.address) // no time passes
 	if got, err := say(t, address, "x"); err != nil || !strings.HasPrefix(got, "a x\n") {
 		t.Fatalf("after it came back: %q, %v", got, err)
 	}

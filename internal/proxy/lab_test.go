@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen at last.
-const patience = 90 * time.Second
+const patience = 240 * time.Second
 
 // echo is a TCP server that answers each line with its name and the line.
 type echo struct {

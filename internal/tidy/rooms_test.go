@@ -51,7 +51,7 @@ var rooms = []room{
 	{"internal/tlsconf", nil, "certificates are plain data"},
 	{"internal/discovery", []string{"internal/config"}, "discovery runs before there is a member"},
 	{"internal/server", []string{"internal/web", "internal/metrics", "internal/tracing", "internal/config", "internal/tlsconf", "internal/discovery"}, "server assembles a member; only programs stand above it"},
-	{"internal/proxy", []string{"internal/rpc", "internal/tlsconf", "internal/discovery"}, "a proxy is a client and a server of the API, never a member"},
+	{"internal/proxy", []string{"internal/web", "internal/tlsconf", "internal/discovery"}, "a proxy is a client and a server of the API, never a member"},
 	{"internal/restore", []string{"internal/etcdfile", "internal/raftlog"}, "a restored member is files; nobody serves them yet"},
 	{"internal/offline", []string{"internal/etcdfile", "internal/raftlog"}, "a directory at rest is files; nobody serves them"},
 	{"internal/backup", []string{"internal/snapshot", "internal/etcdfile"}, whyTool},

@@ -1,0 +1,29 @@
+package proxy
+
+import (
+	"sync/atomic"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// order knows the highest revision that was answered. A nil one knows nothing.
+type order struct{ highest atomic.Int64 }
+
+func (o *order) saw(h *etcdserverpb.ResponseHeader) {
+	if o == nil {
+		return
+	}
+	for now := h.GetRevision(); ; {
+		old := o.highest.Load()
+		if now <= old || o.highest.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
+
+func (o *order) seen() int64 {
+	if o == nil {
+		return 0
+	}
+	return o.highest.Load()
+}

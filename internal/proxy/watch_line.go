@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"context"
+	"io"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// controlMax is how many requests may wait to be sent on a line before its client's requests wait too.
+const controlMax = 1000
+
+// user is what a line serves: a session or a channel.
+type user interface {
+	// receive takes a response, in order.
+	receive(l *line, r *etcdserverpb.WatchResponse)
+	// ended is called once, with the reason for which the line has ended by itself.
+	ended(l *line, err error)
+}
+
+// line is one stream of watches upstream. hub.mu guards its fields.
+type line struct {
+	hub     *hub
+	user    user
+	cancel  context.CancelFunc
+	closed  bool
+	out     []*etcdserverpb.WatchRequest
+	wake    chan struct{} // holds one token while out has something
+	taken   chan struct{} // holds one token after out was taken
+	last    int64         // the newest id of an upstream watcher
+	creates []any         // what was asked for and is not created yet, in order: watches or feeds
+	asks    []*ask        // who wants to know of progress
+}
+
+// openLine opens a line in the name of who. It never blocks; what fails is told by ended.
+// REQUIRES: hub.mu is held.
+func (h *hub) openLine(who identity, u user) *line {
+	ctx, cancel := context.WithCancel(who.outgoing(h.ctx))
+	l := &line{hub: h, user: u, cancel: cancel, wake: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
+	h.running.Go(func() {
+		defer cancel()
+		err := l.run(ctx)
+		h.mu.Lock()
+		closed := l.closed
+		l.closed = true
+		h.mu.Unlock()
+		if !closed {
+			u.ended(l, err)
+		}
+	})
+	return l
+}
+
+func (l *line) run(ctx context.Context) error {
+	stream, err := l.hub.upstream.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	l.hub.running.Go(func() { l.send(ctx, stream) })
+	for {
+		r, err := stream.Recv()
+		if err == io.EOF {
+			return status.Error(codes.Unavailable, "the member has ended the watch stream")
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range r.Events {
+			l.hub.cache.forget(e.GetKv().GetKey(), nil)
+			l.hub.space.strip(e.Kv)
+			l.hub.space.strip(e.PrevKv)
+		}
+		l.user.receive(l, r)
+	}
+}
+
+func (l *line) send(ctx context.Context, stream etcdserverpb.Watch_WatchClient) {
+	for {
+		select {
+		case <-l.wake:
+		case <-ctx.Done():
+			return
+		}
+		l.hub.mu.Lock()
+		out := l.out
+		l.out = nil
+		l.hub.mu.Unlock()
+		poke(l.taken)
+		for _, r := range out {
+			if err := stream.Send(r); err != nil {
+				return // the reason comes with what is received
+			}
+		}
+	}
+}
+
+// poke puts a token into a channel that holds one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// push queues a request. REQUIRES: hub.mu is held.
+func (l *line) push(r *etcdserverpb.WatchRequest) {
+	l.out = append(l.out, r)
+	poke(l.wake)
+}
+
+// create asks for a watcher and returns its id upstream. REQUIRES: hub.mu is held.
+func (l *line) create(r *etcdserverpb.WatchCreateRequest, who any) int64 {
+	l.last++
+	r.WatchId = l.last
+	l.creates = append(l.creates, who)
+	l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: r}})
+	return l.last
+}
+
+// created returns what the next response of creation is about: they come in the order of the requests.
+// REQUIRES: hub.mu is held.
+func (l *line) created() any {
+	if len(l.creates) == 0 {
+		return nil
+	}
+	first := l.creates[0]
+	l.creates = l.creates[1:]
+	return first
+}
+
+// drop cancels an upstream watcher. REQUIRES: hub.mu is held.
+func (l *line) drop(id int64) {
+	l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CancelRequest{
+		CancelRequest: &etcdserverpb.WatchCancelRequest{WatchId: id}}})
+}
+
+// close ends the line; nothing is told to its user any more. REQUIRES: hub.mu is held.
+func (l *line) close() {
+	l.closed = true
+	l.cancel()
+	l.abandon()
+}
+
+// room waits until not too many requests wait to be sent.
+func (l *line) room(ctx context.Context) {
+	for {
+		l.hub.mu.Lock()
+		full := len(l.out) > controlMax && !l.closed
+		l.hub.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-l.taken:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package proxy
+
+import "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+// ask is a client's question how far its watches are. Its watches are served by up to two lines, and each of them answers for
+// those that it serves.
+type ask struct {
+	session *session
+	left    int                          // lines that have not answered
+	header  *etcdserverpb.ResponseHeader // the answer so far: the lowest revision
+	void    bool                         // a watch has gone from one line to another meanwhile: ask again
+	again   bool                         // the client has asked again meanwhile
+}
+
+// ask puts the question to the lines that serve the session's watches, once the one before is answered.
+// REQUIRES: hub.mu is held.
+func (s *session) ask() {
+	if s.asking != nil {
+		s.asking.again = true
+		return
+	}
+	a := &ask{session: s}
+	s.asking = a
+	var lines []*line
+	for _, w := range s.watches {
+		if w.feed != nil { // all feeds of the session are on one line
+			lines = append(lines, w.feed.channel.line)
+			break
+		}
+	}
+	if s.line == nil && len(lines) == 0 {
+		s.line = s.hub.openLine(s.who, s)
+	}
+	if s.line != nil {
+		lines = append(lines, s.line)
+	}
+	a.left = len(lines)
+	for _, l := range lines {
+		l.asks = append(l.asks, a)
+		l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
+			ProgressRequest: &etcdserverpb.WatchProgressRequest{}}})
+	}
+}
+
+// voidAsks is called when a watch goes from one line to another. REQUIRES: hub.mu is held.
+func (s *session) voidAsks() {
+	for _, l := range s.lines() {
+		for _, a := range l.asks {
+			if a.session == s {
+				a.void = true
+			}
+		}
+	}
+}
+
+// lines returns the lines that may have been asked for the session. REQUIRES: hub.mu is held.
+func (s *session) lines() []*line {
+	var out []*line
+	if s.line != nil {
+		out = append(out, s.line)
+	}
+	if c := s.hub.channels[s.who]; c != nil {
+		out = append(out, c.line)
+	}
+	return out
+}
+
+// answer is called when upstream has told everything up to the revision of r to all watchers of the line, which answers every
+// question that was put to it. REQUIRES: hub.mu is held.
+func (l *line) answer(r *etcdserverpb.WatchResponse) {
+	asks := l.asks
+	l.asks = nil
+	for _, a := range asks {
+		if a.header == nil || r.GetHeader().GetRevision() < a.header.GetRevision() {
+			a.header = r.Header
+		}
+		if a.left--; a.left == 0 {
+			a.settle()
+		}
+	}
+}
+
+// settle tells the client, or asks anew. A session with watches that nobody serves at the moment is told nothing, as by a
+// member that has not told everything yet. REQUIRES: hub.mu is held.
+func (a *ask) settle() {
+	s := a.session
+	s.asking = nil
+	switch {
+	case s.gone || len(s.behind) > 0:
+	case a.void:
+		s.ask()
+	default:
+		s.queue.push(&etcdserverpb.WatchResponse{Header: a.header, WatchId: -1})
+		if a.again {
+			s.ask()
+		}
+	}
+}
+
+// abandon is for questions to a line that answers no more. REQUIRES: hub.mu is held, and nobody takes the line for theirs.
+func (l *line) abandon() {
+	asks := l.asks
+	l.asks = nil
+	for _, a := range asks {
+		a.void = true
+		if a.left--; a.left == 0 {
+			a.settle()
+		}
+	}
+}
