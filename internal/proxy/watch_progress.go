@@ -90,7 +90,7 @@ func (a *ask) settle() {
 	case a.void:
 		s.ask()
 	default:
-		s.queue.push(&etcdserverpb.WatchResponse{Header: a.header, WatchId: -1})
+		s.queue.push(&etcdserverpb.WatchResponse{Header: a.header, WatchId: unnumbered})
 		if a.again {
 			s.ask()
 		}

@@ -14,6 +14,9 @@ import (
 
 const reasonDuplicate = "mvcc: duplicate watch ID provided on the WatchStream"
 
+// unnumbered is the id of a watch that is to get one when upstream has made it. Answers about no watch of the client have it, too.
+const unnumbered = -1
+
 // session is one stream of watches of a client. hub.mu guards its fields.
 type session struct {
 	hub     *hub
@@ -34,7 +37,7 @@ type session struct {
 // watch is one watch of a client. hub.mu guards its fields.
 type watch struct {
 	session *session
-	id      int64 // the client's
+	id      int64 // the client's, or unnumbered
 	request *etcdserverpb.WatchCreateRequest
 	key     groupKey
 	next    int64 // the first revision of which the client may not know everything; set once told
@@ -133,19 +136,31 @@ func (s *session) requests(ctx context.Context, stream etcdserverpb.Watch_WatchS
 func (s *session) create(r *etcdserverpb.WatchCreateRequest) {
 	id := r.WatchId
 	if id == 0 {
-		for s.watches[s.nextID] != nil {
-			s.nextID++
-		}
-		id = s.nextID
-		s.nextID++
+		id = unnumbered
 	}
 	if s.watches[id] != nil {
-		s.queue.push(&etcdserverpb.WatchResponse{Header: s.header, WatchId: -1, Created: true, Canceled: true, CancelReason: reasonDuplicate})
+		s.queue.push(&etcdserverpb.WatchResponse{Header: s.header, WatchId: unnumbered, Created: true, Canceled: true, CancelReason: reasonDuplicate})
 		return
 	}
 	w := &watch{session: s, id: id, request: r, key: keyOf(s.who, r)}
-	s.watches[id] = w
+	if id != unnumbered {
+		s.watches[id] = w
+	}
 	s.private(w, r.StartRevision)
+}
+
+// number gives a watch that upstream has made the lowest number that was not given yet, unless the client has chosen one.
+// REQUIRES: hub.mu is held.
+func (s *session) number(w *watch) {
+	if w.id != unnumbered {
+		return
+	}
+	for s.watches[s.nextID] != nil {
+		s.nextID++
+	}
+	w.id = s.nextID
+	s.nextID++
+	s.watches[w.id] = w
 }
 
 // private has a watch served by the session's own line, from a revision on. REQUIRES: hub.mu is held.
@@ -253,17 +268,14 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 
 // created tells the client of a watch that upstream has made, or not. REQUIRES: hub.mu is held.
 func (s *session) created(w *watch, r *etcdserverpb.WatchResponse) {
-	out := &etcdserverpb.WatchResponse{Header: r.Header, WatchId: w.id, Created: true}
+	out := &etcdserverpb.WatchResponse{Header: r.Header, Created: true}
 	if r.Canceled {
 		if w.told {
 			s.fail(s.again(status.Error(codes.Unavailable, r.CancelReason)))
 			return
 		}
 		s.forget(w)
-		out.Canceled, out.CancelReason, out.CompactRevision = true, r.CancelReason, r.CompactRevision
-		if r.WatchId < 0 {
-			out.WatchId = r.WatchId
-		}
+		out.Canceled, out.CancelReason, out.CompactRevision, out.WatchId = true, r.CancelReason, r.CompactRevision, unnumbered
 		s.queue.push(out)
 		return
 	}
@@ -274,7 +286,8 @@ func (s *session) created(w *watch, r *etcdserverpb.WatchResponse) {
 		}
 		return
 	}
-	w.told, w.next = true, w.request.StartRevision
+	s.number(w)
+	w.told, w.next, out.WatchId = true, w.request.StartRevision, w.id
 	if w.next <= 0 {
 		w.next = now + 1
 		if g := s.hub.groups[w.key]; g != nil && g.feed != nil && g.feed.ready && g.feed.at > now && !w.request.Fragment {

@@ -11,8 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 )
 
 // watchers is how many watchers a member has.
@@ -307,5 +309,38 @@ func TestWatchesGoOnWhenTheMemberComesBack(t *testing.T) {
 				next++
 			}
 		}
+	}
+}
+
+// TestNumbersOfWatchesAreThoseOfAMember: a watch that is refused takes none.
+func TestNumbersOfWatchesAreThoseOfAMember(t *testing.T) {
+	t.Parallel()
+	up := runMember(t, nil)
+	p := runProxy(t, up.address)
+	ctx := soon(t)
+	secure(t, ctx, p.client(t))
+	reader := p.client(t, as("reader"))
+	login := must[*clientv3.AuthenticateResponse](t)(reader.Authenticate(ctx, "reader", "reader"))
+	var answers [2][]string
+	for i, address := range []string{up.address, p.addresses[0]} {
+		raw := etcdserverpb.NewWatchClient(client(t, address).ActiveConnection())
+		w := must[etcdserverpb.Watch_WatchClient](t)(raw.Watch(metadata.AppendToOutgoingContext(ctx, "token", login.Token)))
+		ask := func(q *etcdserverpb.WatchRequest) {
+			if err := w.Send(q); err != nil {
+				t.Fatal(err)
+			}
+			r := must[*etcdserverpb.WatchResponse](t)(w.Recv())
+			answers[i] = append(answers[i], fmt.Sprint(r.WatchId, r.Created, r.Canceled, r.CancelReason))
+		}
+		for _, q := range []*etcdserverpb.WatchCreateRequest{{Key: []byte("k")}, {Key: []byte("secret")}, {Key: []byte("k")},
+			{Key: []byte("k"), WatchId: 2}, {Key: []byte("k")}, {Key: []byte("k"), WatchId: 1}} {
+			ask(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: q}})
+		}
+		for _, id := range []int64{1, 0, 2} {
+			ask(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CancelRequest{CancelRequest: &etcdserverpb.WatchCancelRequest{WatchId: id}}})
+		}
+	}
+	if !slices.Equal(answers[0], answers[1]) {
+		t.Errorf("the member answers\n%q\nthe proxy\n%q", answers[0], answers[1])
 	}
 }
