@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"sigs.k8s.io/yaml"
@@ -81,18 +81,14 @@ func envelope(b []byte) (string, error) {
 		head = append(head, entry{"contentEncoding", encoding}, entry{"contentType", content}, entry{"raw", opaque(body)})
 		return render(head), nil
 	}
-	known, ok := bodies[apiVersion+" "+kindName]
-	if !ok {
-		known = anyObject
-	}
-	object, err := decode(body, known, 0)
+	object, err := decode(body, schemaOf(apiVersion, kindName), 0)
 	if err != nil {
 		return "", fmt.Errorf("%w: the object: %w", ErrNotKubernetes, err)
 	}
 	return render(append(head, object...)), nil
 }
 
-// node is a message in the order of its fields; its values are string, int64, uint64, bool, node or list.
+// node is a message in the order of its fields; its values are string, int64, uint64, float64, bool, node or list.
 type node []entry
 
 type entry struct {
@@ -138,49 +134,61 @@ func decode(b []byte, s schema, depth int) (node, error) {
 		if !known {
 			spec = field{name: fmt.Sprintf("field%d", f.number)}
 		}
-		if spec.kind == pairs || spec.kind == binaries {
-			if out.putPair(spec, f.bytes) {
-				continue
-			}
+		if spec.pairs && out.putPair(spec, f.bytes, depth) {
+			continue
 		}
-		out.put(spec.name, spec.read(f, depth), spec.many)
+		value := spec.read(f, depth)
+		if inner, ok := value.(node); ok && spec.inline {
+			for _, e := range inner {
+				out.put(e.name, e.value, false)
+			}
+			continue
+		}
+		if spec.inline { // it is no message
+			spec.name = fmt.Sprintf("field%d", f.number)
+		}
+		if value == nil || spec.optional && !spec.many && isZero(value) {
+			continue
+		}
+		out.put(spec.name, value, spec.many)
 	}
 	return out, nil
 }
 
+// isZero tells whether JSON leaves a value out that may be.
+func isZero(value any) bool {
+	return value == "" || value == int64(0) || value == false || value == float64(0)
+}
+
 // putPair adds an entry of a map. ok is false when it is none.
-func (n *node) putPair(spec field, b []byte) (ok bool) {
+func (n *node) putPair(spec field, b []byte, depth int) (ok bool) {
 	fields, err := split(b)
 	if err != nil {
 		return false
 	}
-	var key, value []byte
+	key, value := "", any("")
 	for _, f := range fields {
-		switch f.number {
-		case 1:
-			key = f.bytes
-		case 2:
-			value = f.bytes
+		switch {
+		case f.number == 1 && f.kind == protowire.BytesType:
+			key = string(f.bytes)
+		case f.number == 2:
+			value = spec.read(f, depth+1)
 		default:
 			return false
 		}
 	}
-	text := string(value)
-	if spec.kind == binaries || !isText(value) {
-		text = opaque(value)
-	}
 	for i := range *n {
 		if in, ok := (*n)[i].value.(node); ok && (*n)[i].name == spec.name {
-			(*n)[i].value = in.set(string(key), text)
+			(*n)[i].value = in.set(key, value)
 			return true
 		}
 	}
-	*n = append(*n, entry{spec.name, node{{string(key), text}}})
+	*n = append(*n, entry{spec.name, node{{key, value}}})
 	return true
 }
 
 // set replaces or adds an entry, as the last one counts in a map.
-func (n node) set(key, value string) node {
+func (n node) set(key string, value any) node {
 	for i := range n {
 		if n[i].name == key {
 			n[i].value = value
@@ -190,67 +198,34 @@ func (n node) set(key, value string) node {
 	return append(n, entry{key, value})
 }
 
-// read returns the value of a field. Bytes that are not what the schema says are shown for what they look like.
+// read returns the value of a field, nil for a time that is not set. Bytes that are not what the schema says are shown for
+// what they look like.
 func (s field) read(f wireField, depth int) any {
 	if f.kind != protowire.BytesType {
 		switch {
 		case s.kind == boolean && f.value <= 1:
 			return f.value == 1
+		case s.kind == float && f.kind == protowire.Fixed64Type:
+			return math.Float64frombits(f.value)
 		case f.kind == protowire.VarintType:
 			return int64(f.value)
 		}
 		return f.value
 	}
-	switch s.kind {
-	case text:
-		if isText(f.bytes) {
-			return string(f.bytes)
-		}
-	case message:
-		if n, err := decode(f.bytes, s.schema, depth+1); err == nil {
+	if s.kind == message {
+		if n, err := decode(f.bytes, schemas()[s.message], depth+1); err == nil {
 			return n
 		}
-	case moment:
-		if t, ok := timestamp(f.bytes); ok {
-			return t
+	} else if value, ok := s.kind.value(f.bytes); ok {
+		return value
+	}
+	if s.kind == guess && looksLikeMessage(f.bytes) {
+		if n, err := decode(f.bytes, nil, depth+1); err == nil {
+			return n
 		}
-	case document:
-		if fields, err := split(f.bytes); err == nil && len(fields) == 1 && isText(fields[0].bytes) {
-			return string(fields[0].bytes)
-		}
-	case guess:
-		if looksLikeMessage(f.bytes) {
-			if n, err := decode(f.bytes, nil, depth+1); err == nil {
-				return n
-			}
-		}
-		if isText(f.bytes) {
-			return string(f.bytes)
-		}
+	}
+	if s.kind == guess && isText(f.bytes) {
+		return string(f.bytes)
 	}
 	return opaque(f.bytes)
-}
-
-// timestamp reads seconds and nanoseconds since 1970.
-func timestamp(b []byte) (string, bool) {
-	fields, err := split(b)
-	if err != nil {
-		return "", false
-	}
-	var seconds, nanos int64
-	for _, f := range fields {
-		switch {
-		case f.number == 1 && f.kind == protowire.VarintType:
-			seconds = int64(f.value)
-		case f.number == 2 && f.kind == protowire.VarintType:
-			nanos = int64(f.value)
-		default:
-			return "", false
-		}
-	}
-	const lastSecond = 253402300799 // of the year 9999
-	if seconds < -lastSecond || seconds > lastSecond || nanos < 0 || nanos > 999999999 {
-		return "", false
-	}
-	return time.Unix(seconds, nanos).UTC().Format(time.RFC3339Nano), true
 }

@@ -2,10 +2,10 @@
 //
 // A value that the API server writes in protobuf is an envelope: the four bytes "k8s\0" and a message of the type
 // runtime.Unknown, which names the version and kind of the object and holds its encoding. The envelope tells types
-// by name and nothing of their fields: protobuf has only numbers for them. So this package knows by hand the schemas that matter
-// most (ObjectMeta for all kinds, the bodies of some small kinds; schema.go is the one table) and shows the
-// rest by field number, as `field3`. What is not in a schema is guessed from the bytes: a nested message, a text, or
-// bytes in base64. Nothing is left out, and what a newer version of a kind adds appears by number.
+// by name and nothing of their fields: protobuf has only numbers for them. names.txt is the one table of their names, taken
+// from the types that Kubernetes declares: all kinds that its API server stores. What it lacks, as what a later version
+// adds, is shown by number, as `field3`, and guessed from the bytes: a nested message, a text, or bytes in base64.
+// Nothing is left out but what JSON leaves out: zeros of fields that say so there, and times that are not set.
 //
 // # Rules
 //

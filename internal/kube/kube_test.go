@@ -3,6 +3,9 @@ package kube
 import (
 	"encoding/json"
 	"errors"
+	"flag"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -72,11 +75,11 @@ immutable: true
 			stored("v1", "Secret", meta(textField(1, "s")), pair(2, "p", "hunter2"), textField(3, "Opaque")),
 			"apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\ndata:\n  p: \"aHVudGVyMg==\"\ntype: Opaque\n"},
 		"an unknown kind has its metadata, the rest by number": {
-			stored("v1", "Pod", meta(textField(1, "p"), bytesField(13, join(textField(1, "ReplicaSet"), textField(3, "r"), numberField(6, 1))...),
+			stored("example.com/v1", "Gadget", meta(textField(1, "p"), bytesField(13, join(textField(1, "ReplicaSet"), textField(3, "r"), numberField(6, 1))...),
 				textField(14, "f")), bytesField(2, join(textField(3, "Always"), numberField(4, 30), bytesField(7, join(textField(1, "x"), numberField(2, 5))...))...),
 				bytesField(3, 0xff, 0xfe)),
-			`apiVersion: v1
-kind: Pod
+			`apiVersion: example.com/v1
+kind: Gadget
 metadata:
   name: p
   ownerReferences:
@@ -93,6 +96,38 @@ field2:
     field2: 5
 field3: "//4="
 `},
+		"fields are named as in JSON": {
+			stored("v1", "Pod", meta(textField(1, "p"), textField(2, ""), numberField(7, 0), bytesField(8)),
+				bytesField(2, join( // spec
+					bytesField(1, join(textField(1, "files"), bytesField(2, bytesField(19, bytesField(1, textField(1, "cm")...)...)...))...), // volumes, inline
+					bytesField(2, join(textField(1, "main"), textField(14, ""), // containers
+						bytesField(8, bytesField(1, join(textField(1, "cpu"), bytesField(2, textField(1, "100m")...))...)...), // resources
+						bytesField(11, bytesField(1, bytesField(2, join(textField(1, "/"), bytesField(2, join(numberField(1, 0), numberField(2, 8080), textField(3, ""))...))...)...)...))...),
+					numberField(4, 30), pair(7, "zone", "z0"), numberField(25, 0), bytesField(99, 0xff))...)), // and one of a later version
+			`apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+spec:
+  volumes:
+  - name: files
+    configMap:
+      name: cm
+  containers:
+  - name: main
+    resources:
+      limits:
+        cpu: "100m"
+    readinessProbe:
+      httpGet:
+        path: /
+        port: 8080
+  terminationGracePeriodSeconds: 30
+  nodeSelector:
+    zone: z0
+  priority: 0
+  field99: "/w=="
+`},
 		"a repeated field is a list": {
 			stored("v1", "Thing", meta(textField(1, "t")), textField(9, "a"), textField(9, "b c")),
 			"apiVersion: v1\nkind: Thing\nmetadata:\n  name: t\nfield9:\n- a\n- \"b c\"\n"},
@@ -107,6 +142,68 @@ field3: "//4="
 			}
 			mustParse(t, got)
 		})
+	}
+}
+
+func TestEverySchemaIsThere(t *testing.T) {
+	t.Parallel()
+	all := schemas()
+	fields := 0
+	for name, s := range all {
+		for n, f := range s {
+			fields++
+			if n < 1 || f.name == "" || (f.kind == message) != (f.message != "") || f.inline && f.kind != message {
+				t.Errorf("%s, field %d: %+v", name, n, f)
+			}
+			if _, ok := all[f.message]; f.kind == message && !ok {
+				t.Errorf("%s, field %d: there is no %s", name, n, f.message)
+			}
+		}
+	}
+	if fields < 3000 {
+		t.Errorf("only %d fields were read", fields)
+	}
+	for _, known := range [][2]string{{"v1", "Pod"}, {"apps/v1", "Deployment"}, {"rbac.authorization.k8s.io/v1", "ClusterRole"},
+		{"flowcontrol.apiserver.k8s.io/v1", "FlowSchema"}, {"apiregistration.k8s.io/v1", "APIService"},
+		{"apiextensions.k8s.io/v1", "CustomResourceDefinition"}, {"coordination.k8s.io/v1", "Lease"}} {
+		if s := schemaOf(known[0], known[1]); s[2].name != "spec" && s[2].name != "rules" {
+			t.Errorf("%s: got %+v", known, s[2])
+		}
+	}
+	if s := schemaOf("example.com/v1", "Pod"); len(s) != 1 || s[1].name != "metadata" {
+		t.Errorf("another's Pod is taken for one of Kubernetes: %+v", s)
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite testdata/*.yaml")
+
+// The fixtures are values as a kube-apiserver stored them.
+func TestStoredValues(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.value")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no fixtures", err)
+	}
+	for _, name := range files {
+		value, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := YAML(value)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		golden := strings.TrimSuffix(name, ".value") + ".yaml"
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil || got != string(want) {
+			t.Errorf("%s: got %v\n%s\nwant\n%s", name, err, got, want)
+		}
+		mustParse(t, got)
 	}
 }
 

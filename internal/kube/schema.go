@@ -1,64 +1,97 @@
 package kube
 
+import (
+	_ "embed" // names.txt
+	"strconv"
+	"strings"
+	"sync"
+)
+
 // kind tells how the bytes of a field are read.
 type kind int
 
 const (
-	guess    kind = iota // from the bytes
-	text                 // a string
-	raw                  // bytes, shown in base64
-	number               // a signed varint
-	boolean              // a varint
-	message              // a nested message
-	pairs                // an entry of a map of strings
-	binaries             // an entry of a map of strings to bytes
-	moment               // metav1.Time or MicroTime
-	document             // JSON in a message of its own: FieldsV1
+	guess        kind = iota // from the bytes
+	text                     // a string
+	raw                      // bytes, shown in base64
+	number                   // a signed varint
+	boolean                  // a varint
+	float                    // a double
+	message                  // a nested message
+	moment                   // metav1.Time or MicroTime
+	span                     // metav1.Duration
+	quantity                 // resource.Quantity, a string in a message
+	numberOrText             // intstr.IntOrString
+	document                 // JSON in a message of its own: FieldsV1, RawExtension
 )
+
+var kindNames = map[string]kind{"guess": guess, "text": text, "bytes": raw, "int": number, "bool": boolean, "float": float,
+	"time": moment, "duration": span, "quantity": quantity, "intorstring": numberOrText, "json": document}
 
 // field is one field of a schema.
 type field struct {
-	name   string
-	kind   kind
-	many   bool // a list, also when there is one
-	schema schema
+	name     string
+	kind     kind
+	many     bool   // a list, also when there is one
+	pairs    bool   // an entry of a map, whose values are of the kind
+	optional bool   // left out when it is zero, as in JSON
+	inline   bool   // in JSON its fields stand beside it
+	message  string // the schema's name
 }
 
 // schema names the fields of a message by their numbers.
 type schema map[int32]field
 
-var ownerReference = schema{1: {name: "kind", kind: text}, 3: {name: "name", kind: text}, 4: {name: "uid", kind: text},
-	5: {name: "apiVersion", kind: text}, 6: {name: "controller", kind: boolean}, 7: {name: "blockOwnerDeletion", kind: boolean}}
+//go:embed names.txt
+var names string
 
-var managedField = schema{1: {name: "manager", kind: text}, 2: {name: "operation", kind: text}, 3: {name: "apiVersion", kind: text},
-	4: {name: "time", kind: moment}, 6: {name: "fieldsType", kind: text}, 7: {name: "fieldsV1", kind: document},
-	8: {name: "subresource", kind: text}}
+// schemas returns all schemas by name. They are read when the first value is.
+var schemas = sync.OnceValue(func() map[string]schema { return parseNames(names) })
 
-// objectMeta is metav1.ObjectMeta, which is the first field of every object that is stored.
-var objectMeta = schema{
-	1: {name: "name", kind: text}, 2: {name: "generateName", kind: text}, 3: {name: "namespace", kind: text},
-	4: {name: "selfLink", kind: text}, 5: {name: "uid", kind: text}, 6: {name: "resourceVersion", kind: text},
-	7: {name: "generation", kind: number}, 8: {name: "creationTimestamp", kind: moment}, 9: {name: "deletionTimestamp", kind: moment},
-	10: {name: "deletionGracePeriodSeconds", kind: number}, 11: {name: "labels", kind: pairs}, 12: {name: "annotations", kind: pairs},
-	13: {name: "ownerReferences", kind: message, many: true, schema: ownerReference},
-	14: {name: "finalizers", kind: text, many: true}, 15: {name: "clusterName", kind: text},
-	17: {name: "managedFields", kind: message, many: true, schema: managedField},
+// parseNames reads names.txt, which is a part of the program.
+func parseNames(text string) map[string]schema {
+	out := map[string]schema{}
+	var now schema
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "#"):
+		case len(words) == 1:
+			now = schema{}
+			out[words[0]] = now
+		case len(words) == 3:
+			n, err := strconv.ParseInt(words[0], 10, 32)
+			if err == nil {
+				now[int32(n)] = parseField(words[1], words[2])
+			}
+		}
+	}
+	return out
 }
 
-var metadata = field{name: "metadata", kind: message, schema: objectMeta}
+func parseField(name, form string) field {
+	f := field{name: name, inline: name == "-"}
+	form, f.optional = strings.CutSuffix(form, "?")
+	form, f.many = strings.CutPrefix(form, "[]")
+	form, f.pairs = strings.CutPrefix(form, "map:")
+	known := false
+	if f.kind, known = kindNames[form]; !known {
+		f.kind, f.message = message, form
+	}
+	return f
+}
 
-var anyObject = schema{1: metadata}
-
-// bodies are the kinds whose fields are known, by apiVersion and kind.
-var bodies = map[string]schema{
-	"v1 ConfigMap": {1: metadata, 2: {name: "data", kind: pairs}, 3: {name: "binaryData", kind: binaries}, 4: {name: "immutable", kind: boolean}},
-	"v1 Secret": {1: metadata, 2: {name: "data", kind: binaries}, 3: {name: "type", kind: text}, 4: {name: "stringData", kind: pairs},
-		5: {name: "immutable", kind: boolean}},
-	"v1 Namespace": {1: metadata, 2: {name: "spec", kind: message, schema: schema{1: {name: "finalizers", kind: text, many: true}}},
-		3: {name: "status", kind: message, schema: schema{1: {name: "phase", kind: text}}}},
-	"coordination.k8s.io/v1 Lease": {1: metadata, 2: {name: "spec", kind: message, schema: schema{
-		1: {name: "holderIdentity", kind: text}, 2: {name: "leaseDurationSeconds", kind: number}, 3: {name: "acquireTime", kind: moment},
-		4: {name: "renewTime", kind: moment}, 5: {name: "leaseTransitions", kind: number}}}},
+// schemaOf returns the schema of an object. Of what is not known the metadata is: it is the first field of every object.
+func schemaOf(apiVersion, kind string) schema {
+	group, version, ok := strings.Cut(apiVersion, "/")
+	if !ok {
+		group, version = "core", apiVersion
+	}
+	group, _, _ = strings.Cut(group, ".")
+	if s, ok := schemas()[group+"."+version+"."+kind]; ok {
+		return s
+	}
+	return schema{1: {name: "metadata", kind: message, message: "meta.v1.ObjectMeta"}}
 }
 
 // unknown is runtime.Unknown, the envelope's message.
