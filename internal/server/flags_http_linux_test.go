@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
@@ -64,7 +65,7 @@ var httpProofs = map[string]proof{
 	},
 	"enable-pprof": func(t *testing.T, l *flagLab, _ string) { answers(t, l, "http", "/debug/pprof/", "goroutine") },
 	"enable-grpc-gateway": func(t *testing.T, l *flagLab, name string) {
-		posts(t, l, nil, http.StatusOK, "")
+		posts(t, l, inTrace, http.StatusOK, "")
 		cfg := parsed(t, "--"+name+"=false")
 		if g, err := newGateway(&cfg); err != nil || g.handler() != nil {
 			t.Errorf("there is one without it: %v", err)
@@ -88,6 +89,7 @@ type collector struct {
 	mu       sync.Mutex
 	resource map[string]string
 	spans    map[string]int
+	traces   map[string]bool // in hexadecimal
 }
 
 func collect(t *testing.T) *collector {
@@ -96,7 +98,7 @@ func collect(t *testing.T) *collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &collector{address: lis.Addr().String(), resource: map[string]string{}, spans: map[string]int{}}
+	c := &collector{address: lis.Addr().String(), resource: map[string]string{}, spans: map[string]int{}, traces: map[string]bool{}}
 	s := grpc.NewServer()
 	collectorpb.RegisterTraceServiceServer(s, c)
 	done := make(chan error, 1)
@@ -121,6 +123,7 @@ func (c *collector) Export(_ context.Context, q *collectorpb.ExportTraceServiceR
 		for _, s := range r.GetScopeSpans() {
 			for _, span := range s.GetSpans() {
 				c.spans[span.GetName()]++
+				c.traces[hex.EncodeToString(span.GetTraceId())] = true
 			}
 		}
 	}
@@ -138,9 +141,19 @@ func sent(known func(c *collector) bool) proof {
 	}
 }
 
+// traceOfJSON is the trace that a request in JSON belongs to.
+const traceOfJSON = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+// inTrace makes a request in JSON part of it.
+func inTrace(r *http.Request) {
+	r.Header.Set("Grpc-Metadata-Traceparent", "00-"+traceOfJSON+"-00f067aa0ba902b7-01")
+}
+
 var tracingProofs = map[string]proof{
 	"enable-distributed-tracing": func(t *testing.T, l *flagLab, name string) {
-		sent(func(c *collector) bool { return c.spans["etcdserverpb.KV/Put"] > 0 && c.spans["raft"] > 0 })(t, l, name)
+		sent(func(c *collector) bool {
+			return c.spans["etcdserverpb.KV/Put"] > 0 && c.spans["raft"] > 0 && c.traces[traceOfJSON]
+		})(t, l, name)
 		cfg := config.Default("ashlar")
 		if tr, err := openTracing(&cfg, nil); tr != nil || err != nil {
 			t.Errorf("there is tracing without it: %v", err)

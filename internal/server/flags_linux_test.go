@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -75,6 +76,9 @@ func TestEveryFlagDoesWhatItSays(t *testing.T) {
 		}
 	}
 }
+
+// flagPatience bounds the wait for what a flag has to bring about.
+const flagPatience = 2 * time.Minute
 
 // flagLab is a member whose settings differ from the defaults, on unix sockets in dir.
 type flagLab struct {

@@ -80,7 +80,9 @@ var memberProofs = map[string]proof{
 		answers(t, l, "metrics", "/metrics", `etcd_server_feature_enabled{name="CompactHashCheck",stage="ALPHA"} 1`)
 	},
 	"watch-progress-notify-interval": func(t *testing.T, l *flagLab, _ string) {
-		for w := range l.client.Watch(t.Context(), "nothing", clientv3.WithProgressNotify()) {
+		ctx, cancel := context.WithTimeout(t.Context(), flagPatience)
+		defer cancel()
+		for w := range l.client.Watch(ctx, "nothing", clientv3.WithProgressNotify()) {
 			if w.IsProgressNotify() {
 				return
 			}
@@ -184,6 +186,9 @@ func provesMaxStreams(t *testing.T, l *flagLab, _ string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(flagPatience)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
 		t.Fatal(err)
 	}
@@ -207,11 +212,6 @@ func provesMaxStreams(t *testing.T, l *flagLab, _ string) {
 
 // provesReusePort binds one port twice.
 func provesReusePort(t *testing.T, _ *flagLab, name string) {
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	for _, reuse := range []bool{true, false} {
 		cfg := parsed(t, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:1",
 			"--listen-peer-urls=http://127.0.0.1:0", fmt.Sprintf("--%s=%v", name, reuse))
