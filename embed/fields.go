@@ -54,6 +54,18 @@ func (cfg *Config) settings() (config.Config, error) {
 			errs = append(errs, c.Set(flag, text))
 		}
 	})
+	// A flag with an empty list leaves the default; a field without addresses means that there are none.
+	for _, list := range []struct {
+		of *config.URLs
+		is []url.URL
+	}{
+		{&c.ListenPeerURLs, cfg.ListenPeerUrls}, {&c.ListenClientURLs, cfg.ListenClientUrls},
+		{&c.AdvertisePeerURLs, cfg.AdvertisePeerUrls}, {&c.AdvertiseClientURLs, cfg.AdvertiseClientUrls},
+	} {
+		if len(list.is) == 0 {
+			*list.of = nil
+		}
+	}
 	errs = append(errs, setTLS(&c.ClientTLS, &cfg.ClientTLSInfo, "ClientTLSInfo"), setTLS(&c.PeerTLS, &cfg.PeerTLSInfo, "PeerTLSInfo"))
 	c.SocketReusePort, c.SocketReuseAddress = cfg.SocketOpts.ReusePort, cfg.SocketOpts.ReuseAddress
 	return c, errors.Join(errs...)
