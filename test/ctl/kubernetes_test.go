@@ -18,9 +18,9 @@ import (
 	"github.com/ashlar-kv/ashlar/test/process"
 )
 
-// kubernetesValues returns all versions of all keys that a kube-apiserver stored. The file is shared between repositories;
+// kubernetesValues returns the last version of all keys that a kube-apiserver stored. The file is shared between repositories;
 // without it the test is skipped, but not in CI.
-func kubernetesValues(t *testing.T) []*mvccpb.KeyValue {
+func kubernetesValues(t *testing.T) map[string]*mvccpb.KeyValue {
 	t.Helper()
 	root, err := process.Root()
 	if err != nil {
@@ -45,15 +45,16 @@ func kubernetesValues(t *testing.T) []*mvccpb.KeyValue {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	var all []*mvccpb.KeyValue
+	all := map[string]*mvccpb.KeyValue{}
 	if err := db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("key")).ForEach(func(revision, record []byte) error {
 			if len(revision) == 18 { // a deletion
 				return nil
 			}
 			kv := &mvccpb.KeyValue{}
-			all = append(all, kv)
-			return proto.Unmarshal(record, kv)
+			err := proto.Unmarshal(record, kv)
+			all[string(kv.GetKey())] = kv
+			return err
 		})
 	}); err != nil {
 		t.Fatal(err)
@@ -67,8 +68,7 @@ var unnamed = regexp.MustCompile("^/registry/(ranges|peerserverleases|masterleas
 func TestAllThatKubernetesStoredIsShownAsYAML(t *testing.T) {
 	t.Parallel()
 	shown := 0
-	for _, kv := range kubernetesValues(t) {
-		key := string(kv.GetKey())
+	for key, kv := range kubernetesValues(t) {
 		if !strings.HasPrefix(key, "/registry/") {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -69,8 +70,17 @@ func (m member) own(t *testing.T, stdin string, args ...string) outcome {
 func (m member) runAs(ctx context.Context, program string, environ []string, stdin io.Reader, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
 	status := ctl.Run(ctx, ctl.Process{Program: program, Args: args, Stdin: stdin, Stdout: &stdout, Stderr: &stderr,
-		Environ: append([]string{"ETCDCTL_ENDPOINTS=" + m.endpoint, "PATH=/usr/bin:/bin"}, environ...)})
+		Environ: append(slices.Clone(environ), m.environ(args)...)}) // the first counts
 	return outcome{status, stdout.String(), stderr.String()}
+}
+
+// environ is what commands run with: time limits that a busy machine keeps, too, unless the test is about them.
+func (m member) environ(args []string) []string {
+	out := []string{"ETCDCTL_ENDPOINTS=" + m.endpoint, "PATH=/usr/bin:/bin", "ETCDCTL_DIAL_TIMEOUT=60s"}
+	if !strings.Contains(strings.Join(args, " "), "--command-timeout") {
+		out = append(out, "ETCDCTL_COMMAND_TIMEOUT=60s")
+	}
+	return out
 }
 
 // command is one that runs beside the test.
@@ -88,7 +98,7 @@ func (m member) start(t *testing.T, stdin io.Reader, args ...string) *command {
 	c := &command{stdout: newGrowing(), stderr: newGrowing(), stop: stop, ended: make(chan struct{})}
 	go func() {
 		c.status = ctl.Run(ctx, ctl.Process{Program: "etcdctl", Args: args, Stdin: stdin, Stdout: c.stdout, Stderr: c.stderr,
-			Environ: []string{"ETCDCTL_ENDPOINTS=" + m.endpoint, "PATH=/usr/bin:/bin"}})
+			Environ: m.environ(args)})
 		close(c.ended)
 	}()
 	t.Cleanup(func() { c.end(t) })

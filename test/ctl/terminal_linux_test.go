@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,7 +78,7 @@ func (tty *terminal) startWith(t *testing.T, m member, environ []string, stdout 
 	c := &command{stop: stop, ended: make(chan struct{})}
 	go func() {
 		c.status = ctl.Run(ctx, ctl.Process{Program: "ashlar ctl", Args: args, Stdin: tty.command, Stdout: stdout, Stderr: tty.command,
-			Environ: append(environ, "ETCDCTL_ENDPOINTS="+m.endpoint)})
+			Environ: append(slices.Clone(environ), m.environ(args)...)})
 		close(c.ended)
 	}()
 	t.Cleanup(func() { c.end(t) })
