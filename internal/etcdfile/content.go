@@ -1,10 +1,12 @@
 package etcdfile
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -210,30 +212,35 @@ func (c *Content) leases(put sink) error {
 	})
 }
 
+// members gives the members, and those that were removed. Their names have no leading zeros, so their order is not that of the ids.
 func (c *Content) members(put sink) error {
-	name := func(rest []byte) ([]byte, error) {
-		if len(rest) != 8 {
-			return nil, fmt.Errorf("%w: the member %x", storage.ErrCorrupt, rest)
-		}
-		return memberName(binary.BigEndian.Uint64(rest)), nil
+	if err := c.named(storage.SpaceMembers, func(key, v []byte) error { return put(bucketMembers, key, v) }); err != nil {
+		return err
 	}
-	err := c.each(storage.SpaceMembers, func(rest, v []byte) error {
-		key, err := name(rest)
-		if err != nil {
-			return err
+	return c.named(storage.SpaceRemoved, func(key, _ []byte) error { return put(bucketRemoved, key, []byte(removedValue)) })
+}
+
+// named calls fn for all records that a space has by member ids, in the order of the members' names.
+func (c *Content) named(space byte, fn func(name, v []byte) error) error {
+	type named struct{ name, v []byte }
+	var all []named
+	err := c.each(space, func(rest, v []byte) error {
+		if len(rest) != 8 {
+			return fmt.Errorf("%w: the member %x", storage.ErrCorrupt, rest)
 		}
-		return put(bucketMembers, key, v)
+		all = append(all, named{memberName(binary.BigEndian.Uint64(rest)), bytes.Clone(v)})
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return c.each(storage.SpaceRemoved, func(rest, _ []byte) error {
-		key, err := name(rest)
-		if err != nil {
+	slices.SortFunc(all, func(a, b named) int { return bytes.Compare(a.name, b.name) })
+	for _, x := range all {
+		if err := fn(x.name, x.v); err != nil {
 			return err
 		}
-		return put(bucketRemoved, key, []byte(removedValue))
-	})
+	}
+	return nil
 }
 
 // facts gives the bucket meta.

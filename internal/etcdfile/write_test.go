@@ -112,6 +112,25 @@ func TestRareRecordsComeBack(t *testing.T) {
 }
 
 // TestFileHashesAsTheState does random changes and compactions, some of them half done, and compares at every revision.
+// TestMembersAreInTheOrderOfTheirNames, which have no leading zeros: a03… is an id below 9f2d….
+func TestMembersAreInTheOrderOfTheirNames(t *testing.T) {
+	t.Parallel()
+	ids := []cluster.ID{0xa03ec158e0a0871, 0x9f2d73a2d68bf5eb, 0xa13ec158e0a0871, 0x8f2d73a2d68bf5eb}
+	s := newState(t)
+	s.membership(t, func(c *cluster.Change) error {
+		var errs []error
+		for i, id := range ids {
+			errs = append(errs, c.Add(cluster.Member{ID: id, PeerURLs: []string{"http://a"}, IsLearner: i > 1}))
+		}
+		return errors.Join(append(errs, c.Remove(ids[2]), c.Remove(ids[3]))...)
+	})
+	members, removed, err := s.export(t, false).Members()
+	noError(t, err)
+	if len(members) != 2 || len(removed) != 2 {
+		t.Errorf("members %+v, removed %v", members, removed)
+	}
+}
+
 func TestFileHashesAsTheState(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(12) {
