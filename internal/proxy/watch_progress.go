@@ -1,6 +1,10 @@
 package proxy
 
-import "go.etcd.io/etcd/api/v3/etcdserverpb"
+import (
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+)
 
 // ask is a client's question how far its watches are. Its watches are served by up to two lines, and each of them answers for
 // those that it serves.
@@ -9,15 +13,15 @@ type ask struct {
 	left    int                          // lines that have not answered
 	header  *etcdserverpb.ResponseHeader // the answer so far: the lowest revision
 	void    bool                         // a watch has gone from one line to another meanwhile: ask again
-	again   bool                         // the client has asked again meanwhile
 }
 
-// ask puts the question to the lines that serve the session's watches, once the one before is answered.
+// ask puts the question to the lines that serve the session's watches, in place of one that is not answered yet.
 // REQUIRES: hub.mu is held.
 func (s *session) ask() {
-	if s.asking != nil {
-		s.asking.again = true
-		return
+	if s.asking != nil { // a member does not answer each of them
+		for _, l := range s.lines() {
+			l.asks = slices.DeleteFunc(l.asks, func(a *ask) bool { return a == s.asking })
+		}
 	}
 	a := &ask{session: s}
 	s.asking = a
@@ -91,9 +95,6 @@ func (a *ask) settle() {
 		s.ask()
 	default:
 		s.queue.push(&etcdserverpb.WatchResponse{Header: a.header, WatchId: unnumbered})
-		if a.again {
-			s.ask()
-		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 const reasonDuplicate = "mvcc: duplicate watch ID provided on the WatchStream"
 
-// unnumbered is the id of a watch that is to get one when upstream has made it. Answers about no watch of the client have it, too.
+// unnumbered is the id in answers about no watch of the client.
 const unnumbered = -1
 
 // session is one stream of watches of a client. hub.mu guards its fields.
@@ -36,16 +36,17 @@ type session struct {
 
 // watch is one watch of a client. hub.mu guards its fields.
 type watch struct {
-	session *session
-	id      int64 // the client's, or unnumbered
-	request *etcdserverpb.WatchCreateRequest
-	key     groupKey
-	next    int64 // the first revision of which the client may not know everything; set once told
-	told    bool  // the client knows that the watch is there
-	up      int64 // its id on the session's line, while it is private
-	group   *group
-	feed    *feed
-	ending  bool // the client has cancelled it, and upstream is to say that it has ended
+	session  *session
+	id       int64 // the client's, once it is numbered
+	numbered bool
+	request  *etcdserverpb.WatchCreateRequest
+	key      groupKey
+	next     int64 // the first revision of which the client may not know everything; set once told
+	told     bool  // the client knows that the watch is there
+	up       int64 // its id on the session's line, while it is private
+	group    *group
+	feed     *feed
+	ending   bool // the client has cancelled it, and upstream is to say that it has ended
 }
 
 // Watch implements etcdserverpb.WatchServer.
@@ -57,10 +58,9 @@ func (h *hub) Watch(stream etcdserverpb.Watch_WatchServer) error {
 	defer s.end()
 	go func() {
 		err := s.requests(ctx, stream)
-		if errors.Is(err, io.EOF) { // the client has said all: the stream ends, as at a member
-			err = nil
+		if !errors.Is(err, io.EOF) { // who has said all goes on listening
+			s.fail(err)
 		}
-		s.fail(err)
 	}()
 	for {
 		for r := s.queue.pop(); r != nil; r = s.queue.pop() {
@@ -135,16 +135,13 @@ func (s *session) requests(ctx context.Context, stream etcdserverpb.Watch_WatchS
 // create begins a watch. REQUIRES: hub.mu is held.
 func (s *session) create(r *etcdserverpb.WatchCreateRequest) {
 	id := r.WatchId
-	if id == 0 {
-		id = unnumbered
-	}
-	if s.watches[id] != nil {
+	if id != 0 && s.watches[id] != nil {
 		s.queue.push(&etcdserverpb.WatchResponse{Header: s.header, WatchId: unnumbered, Created: true, Canceled: true, CancelReason: reasonDuplicate})
 		return
 	}
 	w := &watch{session: s, id: id, request: r, key: keyOf(s.who, r)}
-	if id != unnumbered {
-		s.watches[id] = w
+	if id != 0 { // others get theirs when upstream has made them
+		w.numbered, s.watches[id] = true, w
 	}
 	s.private(w, r.StartRevision)
 }
@@ -152,13 +149,13 @@ func (s *session) create(r *etcdserverpb.WatchCreateRequest) {
 // number gives a watch that upstream has made the lowest number that was not given yet, unless the client has chosen one.
 // REQUIRES: hub.mu is held.
 func (s *session) number(w *watch) {
-	if w.id != unnumbered {
+	if w.numbered {
 		return
 	}
 	for s.watches[s.nextID] != nil {
 		s.nextID++
 	}
-	w.id = s.nextID
+	w.id, w.numbered = s.nextID, true
 	s.nextID++
 	s.watches[w.id] = w
 }
@@ -208,7 +205,9 @@ func (s *session) cancel(id int64) {
 // forget removes a watch. REQUIRES: hub.mu is held.
 func (s *session) forget(w *watch) {
 	s.hub.leave(w)
-	delete(s.watches, w.id)
+	if w.numbered {
+		delete(s.watches, w.id)
+	}
 	delete(s.byLine, w.up)
 	delete(s.behind, w)
 }
