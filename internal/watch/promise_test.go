@@ -55,12 +55,12 @@ func TestARevisionIsNeverSplitWithoutFragment(t *testing.T) {
 	l.write(put("a", "2"), put("b", "2"))
 	l.settled()
 	c.finish()
-	l.restart(Options{ResponseBytes: 100})
+	l.restart(Options{ResponseBytes: 200})
 	d := l.open()
 	d.create(all(Spec{ID: 2, Start: 2, Fragment: true}))
 	d.create(all(Spec{ID: 1, Start: 2}))
 	d.expectAll("2@3 created", "1@3 created", "2@3 5 events", "1@3 5 events")
-	l.write(put("a", strings.Repeat("a", 60)), put("b", strings.Repeat("b", 60)))
+	l.write(put("a", strings.Repeat("a", 120)), put("b", strings.Repeat("b", 120)))
 	d.expectAll("2@4 1 events fragment", "2@4 1 events", "1@4 2 events")
 }
 

@@ -180,7 +180,7 @@ func (s *Stream) merge(w *watcher) *Message {
 	n, size := 0, 0
 	for n < len(w.pending) {
 		events, bytes := wholeRevision(w, w.pending[n:])
-		if n > 0 && size+bytes > mergeFactor*s.hub.o.ResponseBytes {
+		if n > 0 && size+bytes > s.hub.o.ResponseBytes {
 			break
 		}
 		n, size = n+events, size+bytes
@@ -206,6 +206,3 @@ func (s *Stream) merge(w *watcher) *Message {
 	s.hub.events.Add(uint64(n))
 	return first
 }
-
-// mergeFactor is how many times Options.ResponseBytes a response of several revisions may have.
-const mergeFactor = 4
