@@ -119,7 +119,7 @@ func TestEveryFlagThatIsNamedExists(t *testing.T) {
 func TestTheImageHasTheProgramUnderEveryName(t *testing.T) {
 	t.Parallel()
 	text := read(t, "Containerfile")
-	for _, want := range []string{"./cmd/ashlar\n", "for name in etcd etcdctl etcdutl; do ln -s ashlar /image/usr/local/bin/$name", "CGO_ENABLED=0",
+	for _, want := range []string{"./cmd/ashlar\n", "for name in etcd etcdctl etcdutl; do ln -s ashlar /image/usr/local/bin/$name", "-extldflags -static",
 		"\nFROM scratch\n", "\nENV PATH=/usr/local/bin\n", "\nARG USER=65532:65532\nUSER $USER\n", `ENTRYPOINT ["ashlar"]`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not hold %q", want)
