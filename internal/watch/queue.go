@@ -177,10 +177,13 @@ func (s *Stream) fromQueue(q *queue) *Message {
 // fragments, all but the first go to s.parts.
 func (s *Stream) merge(w *watcher) *Message {
 	prev := w.want&wantPrev != 0
-	n, size := 0, 0
+	n, size, most := 0, 0, s.hub.o.ResponseBytes
+	if w.want&wantFragment != 0 {
+		most *= fragmentsMerged
+	}
 	for n < len(w.pending) {
 		events, bytes := wholeRevision(w, w.pending[n:])
-		if n > 0 && size+bytes > s.hub.o.ResponseBytes {
+		if n > 0 && size+bytes > most {
 			break
 		}
 		n, size = n+events, size+bytes
@@ -206,3 +209,6 @@ func (s *Stream) merge(w *watcher) *Message {
 	s.hub.events.Add(uint64(n))
 	return first
 }
+
+// fragmentsMerged is about how many fragments a response of several revisions may have.
+const fragmentsMerged = 4
