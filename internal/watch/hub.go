@@ -39,8 +39,8 @@ type Options struct {
 	RingBytes int
 	// QueueBytes bounds what waits in a stream for its client, beside one chunk of history.
 	QueueBytes int
-	// ResponseBytes bounds a fragment of a response, and a response of several revisions that is not cut: many clients
-	// take 4 MiB and no more, which only a single revision may exceed.
+	// ResponseBytes bounds a fragment of a response, and with it the merging of events: a response of several
+	// revisions, 1,000 at most, has at most four times as many bytes.
 	ResponseBytes int
 	// TotalBytes bounds what all streams together hold: queued, on its way to clients, and read from history for
 	// those behind. At the bound watchers in step fall behind, and those behind go on in small pieces as far as their own

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -55,13 +56,37 @@ func TestARevisionIsNeverSplitWithoutFragment(t *testing.T) {
 	l.write(put("a", "2"), put("b", "2"))
 	l.settled()
 	c.finish()
-	l.restart(Options{ResponseBytes: 200})
+	l.restart(Options{ResponseBytes: 100})
 	d := l.open()
 	d.create(all(Spec{ID: 2, Start: 2, Fragment: true}))
 	d.create(all(Spec{ID: 1, Start: 2}))
 	d.expectAll("2@3 created", "1@3 created", "2@3 5 events", "1@3 5 events")
-	l.write(put("a", strings.Repeat("a", 120)), put("b", strings.Repeat("b", 120)))
+	l.write(put("a", strings.Repeat("a", 60)), put("b", strings.Repeat("b", 60)))
 	d.expectAll("2@4 1 events fragment", "2@4 1 events", "1@4 2 events")
+}
+
+// TestAResponseHasNoMoreRevisionsThanEtcds: many clients take no message above 4 MiB.
+func TestAResponseHasNoMoreRevisionsThanEtcds(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	s := l.hub.NewStream()
+	s.Create(all(Spec{ID: 1}))
+	for i := range mergedMax + 1 {
+		l.write(put("a", fmt.Sprint(i)), put("b", fmt.Sprint(i)))
+	}
+	l.settled()
+	var got []int
+	for m, err := s.Poll(); m != nil; m, err = s.Poll() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !m.Created {
+			got = append(got, len(m.Events))
+		}
+	}
+	if want := []int{2 * mergedMax, 2}; !slices.Equal(got, want) {
+		t.Errorf("responses of %d events, want %d", got, want)
+	}
 }
 
 func TestEachRevisionOfALargeBacklogStaysWhole(t *testing.T) {

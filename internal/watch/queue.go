@@ -177,13 +177,10 @@ func (s *Stream) fromQueue(q *queue) *Message {
 // fragments, all but the first go to s.parts.
 func (s *Stream) merge(w *watcher) *Message {
 	prev := w.want&wantPrev != 0
-	n, size, most := 0, 0, s.hub.o.ResponseBytes
-	if w.want&wantFragment != 0 {
-		most *= fragmentsMerged
-	}
-	for n < len(w.pending) {
+	n, size := 0, 0
+	for revisions := 0; n < len(w.pending) && revisions < mergedMax; revisions++ {
 		events, bytes := wholeRevision(w, w.pending[n:])
-		if n > 0 && size+bytes > most {
+		if n > 0 && size+bytes > mergeFactor*s.hub.o.ResponseBytes {
 			break
 		}
 		n, size = n+events, size+bytes
@@ -210,5 +207,9 @@ func (s *Stream) merge(w *watcher) *Message {
 	return first
 }
 
-// fragmentsMerged is about how many fragments a response of several revisions may have.
-const fragmentsMerged = 4
+// A response of several revisions has at most mergedMax of them, as with etcd: clients that take 4 MiB, gRPC's default, live
+// with that as long as values are small. It has at most mergeFactor times Options.ResponseBytes.
+const (
+	mergedMax   = 1000
+	mergeFactor = 4
+)
