@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -45,6 +46,7 @@ type upstreamSettings struct {
 type upstream struct {
 	*grpc.ClientConn
 	addresses *manual.Resolver
+	endpoints atomic.Pointer[[]string]
 }
 
 // connect makes the connections, in the background.
@@ -75,8 +77,13 @@ func connect(s upstreamSettings) (*upstream, error) {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	conn.Connect()
-	return &upstream{conn, addresses}, nil
+	u := &upstream{ClientConn: conn, addresses: addresses}
+	u.endpoints.Store(&s.endpoints)
+	return u, nil
 }
+
+// members returns the endpoints that requests go to; they must not be changed.
+func (u *upstream) members() []string { return *u.endpoints.Load() }
 
 // move makes requests go to other endpoints from now on.
 func (u *upstream) move(endpoints []string) error {
@@ -84,6 +91,7 @@ func (u *upstream) move(endpoints []string) error {
 	if err != nil {
 		return err
 	}
+	u.endpoints.Store(&endpoints)
 	u.addresses.UpdateState(state)
 	return nil
 }

@@ -31,8 +31,8 @@ type pages struct {
 	upstream  grpc.ClientConnInterface
 	itself    grpc.ClientConnInterface // the proxy, as its clients see it
 	members   *http.Client
-	endpoints []string
-	secure    bool // endpoints without a scheme have TLS
+	endpoints func() []string // those of the members, at the moment
+	secure    bool            // endpoints without a scheme have TLS
 	measures  *measures
 	profiles  bool
 	log       *slog.Logger
@@ -100,10 +100,11 @@ func answered(ctx context.Context, way grpc.ClientConnInterface) error {
 func (p *pages) memberMetrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), metricsTimeout)
 	defer cancel()
-	for _, i := range rand.Perm(len(p.endpoints)) {
-		text, err := p.fetch(ctx, p.endpoints[i])
+	endpoints := p.endpoints()
+	for _, i := range rand.Perm(len(endpoints)) {
+		text, err := p.fetch(ctx, endpoints[i])
 		if err != nil {
-			p.log.Warn("cannot read the metrics of a member", "endpoint", p.endpoints[i], "error", err)
+			p.log.Warn("cannot read the metrics of a member", "endpoint", endpoints[i], "error", err)
 			continue
 		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")

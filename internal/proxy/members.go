@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -198,12 +199,17 @@ func (m *members) follow(ctx context.Context, every time.Duration) {
 			return
 		}
 		endpoints, err := m.upstreamEndpoints(ctx)
+		if err == nil && slices.Equal(endpoints, m.up.members()) {
+			continue
+		}
 		if err == nil {
 			err = m.up.move(endpoints)
 		}
 		if err != nil {
 			m.log.Warn("cannot learn the endpoints of the cluster", "error", err)
+			continue
 		}
+		m.log.Info("the cluster has other endpoints", "endpoints", endpoints)
 	}
 }
 

@@ -88,6 +88,7 @@ func newServer(s serverSettings, up *upstream) (*server, error) {
 	p.itself = itself
 	p.pages = &s.pages
 	p.pages.upstream, p.pages.itself, p.pages.measures, p.pages.log = up, itself, m, s.log
+	p.pages.endpoints = up.members
 	p.others = handlers{
 		etcdserverpb.Watch_Watch_FullMethodName: func(stream grpc.ServerStream) error {
 			return p.hub.Watch(&grpc.GenericServerStream[etcdserverpb.WatchRequest, etcdserverpb.WatchResponse]{ServerStream: stream})

@@ -221,7 +221,7 @@ func (s *proxySettings) connect(ctx context.Context, log *slog.Logger) (*upstrea
 		u.tls = source
 	}
 	pages := &s.server.pages
-	pages.endpoints, pages.secure = u.endpoints, u.tls != nil
+	pages.secure = u.tls != nil
 	transport := &http.Transport{MaxIdleConnsPerHost: 1}
 	if u.tls != nil {
 		transport.DialTLSContext = u.tls.Dialing(new(net.Dialer))

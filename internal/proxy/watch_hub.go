@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // hub is all watches of a proxy.
@@ -53,6 +54,8 @@ type feed struct {
 	group   *group
 	channel *channel
 	id      int64
+	request *etcdserverpb.WatchCreateRequest
+	open    bool // upstream was asked to begin with whatever is new, which is above at if nothing was written meanwhile
 	ready   bool
 	at      int64
 	watches map[*watch]struct{}
@@ -108,11 +111,22 @@ func (h *hub) startFeed(g *group) {
 		}
 	}
 	r := h.space.watch(first.request)
-	r.StartRevision, r.ProgressNotify = first.next, true
-	f := &feed{group: g, channel: c, at: first.next - 1, watches: map[*watch]struct{}{}}
+	r.ProgressNotify = true
+	g.feed = &feed{group: g, channel: c, request: r, open: true, at: first.next - 1, watches: map[*watch]struct{}{}}
+	g.feed.begin(0)
+}
+
+// begin asks upstream for the feed's watcher, in place of one that it may have. REQUIRES: hub.mu is held.
+func (f *feed) begin(start int64) {
+	c := f.channel
+	if c.feeds[f.id] == f {
+		delete(c.feeds, f.id)
+		c.line.drop(f.id)
+	}
+	r := proto.CloneOf(f.request)
+	r.StartRevision = start
 	f.id = c.line.create(r, f)
 	c.feeds[f.id] = f
-	g.feed = f
 }
 
 // take makes a private watch one of the feed. REQUIRES: hub.mu is held, the feed is ready and w.next is above f.at.
@@ -179,6 +193,11 @@ func (c *channel) receive(l *line, r *etcdserverpb.WatchResponse) {
 			c.lose(f)
 			return
 		}
+		if now := r.GetHeader().GetRevision(); f.open && now != f.at {
+			f.open = false
+			f.begin(startAfter(f.at, now))
+			return
+		}
 		f.ready = true
 		for w := range f.group.private {
 			if w.next > f.at {
@@ -202,6 +221,7 @@ func (c *channel) receive(l *line, r *etcdserverpb.WatchResponse) {
 // receive tells the watches what upstream has told. REQUIRES: hub.mu is held.
 func (f *feed) receive(r *etcdserverpb.WatchResponse) {
 	if r.Canceled {
+		f.channel.line.drop(f.id) // after a compaction upstream knows it still, and answers no questions for progress
 		f.channel.lose(f)
 		return
 	}

@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 const reasonDuplicate = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -32,21 +31,6 @@ type session struct {
 	gone    bool
 	asking  *ask                         // the question that is not answered yet
 	header  *etcdserverpb.ResponseHeader // the newest one
-}
-
-// watch is one watch of a client. hub.mu guards its fields.
-type watch struct {
-	session  *session
-	id       int64 // the client's, once it is numbered
-	numbered bool
-	request  *etcdserverpb.WatchCreateRequest
-	key      groupKey
-	next     int64 // the first revision of which the client may not know everything; set once told
-	told     bool  // the client knows that the watch is there
-	up       int64 // its id on the session's line, while it is private
-	group    *group
-	feed     *feed
-	ending   bool // the client has cancelled it, and upstream is to say that it has ended
 }
 
 // Watch implements etcdserverpb.WatchServer.
@@ -160,17 +144,6 @@ func (s *session) number(w *watch) {
 	s.watches[w.id] = w
 }
 
-// private has a watch served by the session's own line, from a revision on. REQUIRES: hub.mu is held.
-func (s *session) private(w *watch, from int64) {
-	if s.line == nil {
-		s.line = s.hub.openLine(s.who, s)
-	}
-	r := s.hub.space.watch(w.request)
-	r.StartRevision = from
-	w.up = s.line.create(r, w)
-	s.byLine[w.up] = w
-}
-
 // leaveLine ends the part of the session's line in a watch. REQUIRES: hub.mu is held.
 func (s *session) leaveLine(w *watch) {
 	if w.up == 0 {
@@ -212,33 +185,10 @@ func (s *session) forget(w *watch) {
 	delete(s.behind, w)
 }
 
-// goOn takes a watch out of its feed and has it served privately, once the client has taken what waits for it.
-// REQUIRES: hub.mu is held.
-func (s *session) goOn(w *watch) {
-	s.hub.leave(w)
-	s.behind[w] = struct{}{}
-	s.late.Store(true)
-	if s.queue.low() { // looked at last: whoever empties the queue from here on sees that the watch is late
-		s.resume()
-	}
-}
-
-// catchUp is called when the client has taken most of what waited.
-func (s *session) catchUp() {
-	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
-	s.resume()
-}
-
-// resume has the watches that are behind served privately. REQUIRES: hub.mu is held.
-func (s *session) resume() {
-	s.late.Store(false)
-	if s.gone {
-		return
-	}
-	for w := range s.behind {
-		delete(s.behind, w)
-		s.private(w, w.next)
+// saw keeps the newest header; that of a watch which a compaction has ended has no revision. REQUIRES: hub.mu is held.
+func (s *session) saw(h *etcdserverpb.ResponseHeader) {
+	if h.GetRevision() >= s.header.GetRevision() {
+		s.header = h
 	}
 }
 
@@ -250,7 +200,7 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 	if l.closed || s.gone {
 		return
 	}
-	s.header = r.Header
+	s.saw(r.Header)
 	switch {
 	case r.Created:
 		if w, _ := l.created().(*watch); w != nil {
@@ -263,93 +213,6 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 			s.event(w, r)
 		}
 	}
-}
-
-// created tells the client of a watch that upstream has made, or not. REQUIRES: hub.mu is held.
-func (s *session) created(w *watch, r *etcdserverpb.WatchResponse) {
-	out := &etcdserverpb.WatchResponse{Header: r.Header, Created: true}
-	if r.Canceled {
-		if w.told {
-			s.fail(s.again(status.Error(codes.Unavailable, r.CancelReason)))
-			return
-		}
-		s.forget(w)
-		out.Canceled, out.CancelReason, out.CompactRevision, out.WatchId = true, r.CancelReason, r.CompactRevision, unnumbered
-		s.queue.push(out)
-		return
-	}
-	now := r.GetHeader().GetRevision()
-	if w.told { // it has left a feed, and goes on
-		if w.next > now {
-			s.hub.settle(w, now)
-		}
-		return
-	}
-	s.number(w)
-	w.told, w.next, out.WatchId = true, w.request.StartRevision, w.id
-	if w.next <= 0 {
-		w.next = now + 1
-		if g := s.hub.groups[w.key]; g != nil && g.feed != nil && g.feed.ready && g.feed.at > now && !w.request.Fragment {
-			// The feed is ahead of the member that was asked: the watch begins where the feed is.
-			w.next = g.feed.at + 1
-			out.Header = proto.CloneOf(r.Header)
-			out.Header.Revision = g.feed.at
-			now = g.feed.at
-		}
-	}
-	s.queue.push(out)
-	if w.next > now {
-		s.hub.settle(w, now)
-	}
-}
-
-// event passes on what upstream tells a private watch. REQUIRES: hub.mu is held.
-func (s *session) event(w *watch, r *etcdserverpb.WatchResponse) {
-	r.WatchId = w.id
-	if r.Canceled {
-		s.forget(w)
-		s.queue.push(r)
-		return
-	}
-	s.queue.push(r)
-	if n := len(r.Events); n > 0 {
-		w.next = max(w.next, r.Events[n-1].Kv.ModRevision+1)
-	} else {
-		w.next = max(w.next, r.GetHeader().GetRevision()+1)
-	}
-	if w.group == nil || w.group.feed != nil {
-		s.hub.settle(w, r.GetHeader().GetRevision())
-	}
-}
-
-// tell passes on what a feed tells: what the watch has not got, if anything. REQUIRES: hub.mu is held.
-func (w *watch) tell(r *etcdserverpb.WatchResponse) {
-	s := w.session
-	s.header = r.Header
-	out := &etcdserverpb.WatchResponse{Header: r.Header, WatchId: w.id}
-	if len(r.Events) == 0 {
-		now := r.GetHeader().GetRevision()
-		if !w.request.ProgressNotify || now < w.next-1 {
-			w.next = max(w.next, now+1)
-			return
-		}
-		s.queue.push(out)
-		w.next = now + 1
-		return
-	}
-	i := 0
-	for i < len(r.Events) && r.Events[i].Kv.ModRevision < w.next {
-		i++
-	}
-	if out.Events = r.Events[i:]; len(out.Events) == 0 {
-		return
-	}
-	if s.queue.full(out) {
-		s.goOn(w) // the rest is told when the client has taken what waits
-		return
-	}
-	s.queue.push(out)
-	w.next = out.Events[len(out.Events)-1].Kv.ModRevision + 1
 }
 
 // ended implements user: what the session stands on has ended, and it ends with the same reason.
