@@ -168,6 +168,7 @@ func (s *session) cancel(id int64) {
 	}
 	if w.up != 0 { // upstream says that it has ended, after what it has told before
 		w.ending = true
+		s.hub.leave(w) // or a feed would take it, and nobody would hear that
 		s.line.drop(w.up)
 		return
 	}

@@ -128,3 +128,30 @@ func TestAWatchThatACompactionHasEndedKeepsItsNumber(t *testing.T) {
 		t.Errorf("the member answers\n%q\nthe proxy\n%q", answers[0], answers[1])
 	}
 }
+
+// TestAWatchIsCancelledWhileItBecomesShared, whichever comes first.
+func TestAWatchIsCancelledWhileItBecomesShared(t *testing.T) {
+	t.Parallel()
+	up := runMember(t, nil)
+	p := runProxy(t, up.address)
+	s := openStream(t, soon(t), p.addresses[0])
+	for round := range 50 {
+		for id := range int64(3) {
+			s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("k"), WatchId: id + 1})
+			if r := must[*etcdserverpb.WatchResponse](t)(s.Recv()); !r.Created || r.Canceled || r.WatchId != id+1 {
+				t.Fatalf("round %d: %v", round, r)
+			}
+		}
+		ended := map[int64]bool{}
+		for id := range int64(3) {
+			s.cancel(id + 1)
+		}
+		for range 3 {
+			r := must[*etcdserverpb.WatchResponse](t)(s.Recv())
+			if !r.Canceled || r.Created || ended[r.WatchId] {
+				t.Fatalf("round %d: %v", round, r)
+			}
+			ended[r.WatchId] = true
+		}
+	}
+}
