@@ -39,7 +39,6 @@ func (s *session) private(w *watch, from int64) {
 // goOn takes a watch out of its feed and has it served privately, once the client has taken what waits for it.
 // REQUIRES: hub.mu is held.
 func (s *session) goOn(w *watch) {
-	w.next = max(w.next, w.feed.at+1)
 	s.hub.leave(w)
 	s.behind[w] = struct{}{}
 	s.late.Store(true)
