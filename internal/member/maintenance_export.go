@@ -21,6 +21,9 @@ const exportsMax = 2
 // it, so that a client that does not read costs only itself.
 const exportStall = 10 * time.Second
 
+// exportCacheBytes is what the block cache gives up while a database file is made, for the buffers that takes.
+const exportCacheBytes = 96 << 20
+
 // ErrExportLost is returned to a reader that has read nothing of its Export for exportStall while others waited.
 var ErrExportLost = errors.New("member: the export was given up, since nothing of it was read while others waited")
 
@@ -125,6 +128,7 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 	path = f.Name()
 	if err = f.Close(); err == nil {
 		err = m.held(func(g *generation) error {
+			defer g.db.ReserveCache(exportCacheBytes)()
 			c, err := etcdfile.Read(g.db)
 			if err != nil {
 				return err

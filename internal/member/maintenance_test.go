@@ -58,6 +58,7 @@ func TestExportIsADatabaseOfTheState(t *testing.T) {
 	if err = errors.Join(err, e.Close()); err != nil || int64(len(all)) != size || e.Left() != 0 || e.Version() != "3.7.0" {
 		t.Fatalf("read %d bytes of %d, %d left, version %q, %v", len(all), size, e.Left(), e.Version(), err)
 	}
+	wholeCache(t, m)
 	path := filepath.Join(t.TempDir(), "db")
 	if err := os.WriteFile(path, all, 0o600); err != nil {
 		t.Fatal(err)
@@ -188,6 +189,7 @@ func TestExportThatFailsLeavesNothing(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 		}
+		wholeCache(t, m)
 		if names := exportsIn(t, cfg); len(names) != 0 {
 			t.Errorf("left: %v", names)
 		}
@@ -202,8 +204,34 @@ func TestExportThatFailsLeavesNothing(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 		}
+		wholeCache(t, m)
 		put(t, m, "a", "1")
 	})
+}
+
+// wholeCache checks that nothing of the block cache is reserved.
+func wholeCache(t *testing.T, m *Member) {
+	t.Helper()
+	if n := m.gen.Load().db.Metrics().CacheReserved; n != 0 {
+		t.Errorf("%d bytes of the cache stay reserved", n)
+	}
+}
+
+func TestAReservationOfTheCacheMayOutliveTheMember(t *testing.T) {
+	t.Parallel()
+	m := start(t, onDisk(t))
+	early, late := m.ReserveCache(32<<20), m.ReserveCache(32<<20)
+	if n := m.gen.Load().db.Metrics().CacheReserved; n != 64<<20 {
+		t.Errorf("%d bytes of the cache are reserved", n)
+	}
+	early()
+	early()
+	if n := m.gen.Load().db.Metrics().CacheReserved; n != 32<<20 {
+		t.Errorf("%d bytes of the cache are reserved after a release", n)
+	}
+	stop(t, m)
+	late()
+	m.ReserveCache(32 << 20)()
 }
 
 func TestStartRemovesUnfinishedExports(t *testing.T) {

@@ -322,6 +322,12 @@ func (m *Member) Store() *mvcc.Store { return m.gen.Load().store }
 // LeaseTable returns the present generation's leases, for reading.
 func (m *Member) LeaseTable() *lease.Table { return m.leases() }
 
+// ReserveCache makes the block cache smaller by about bytes until release is called, as storage.DB.ReserveCache does.
+// When another state takes the place of the present one, its cache is whole.
+func (m *Member) ReserveCache(bytes int64) (release func()) {
+	return m.gen.Load().db.ReserveCache(bytes)
+}
+
 // Flush makes everything applied so far durable in the state.
 func (m *Member) Flush() error { return m.held(func(g *generation) error { return g.db.Flush() }) }
 

@@ -39,6 +39,7 @@ type budget struct {
 	order    []*share            // responses being built, oldest first
 	handed   map[*share]struct{} // responses being written
 	changed  chan struct{}       // closed and renewed when someone may go on; nil when nobody waits
+	excess                       // what a large response brings along
 }
 
 // share is what one response holds of a budget. It is also the mem.BufferPool of the chunks that are counted: gRPC gives
@@ -56,7 +57,8 @@ func newBudget(bytes int64) *budget {
 	if bytes <= 0 {
 		bytes = DefaultResponseBudget
 	}
-	return &budget{max: bytes, clock: clock.Real(), handed: make(map[*share]struct{})}
+	return &budget{max: bytes, clock: clock.Real(), handed: make(map[*share]struct{}),
+		excess: excess{giveBack: returnMemory}}
 }
 
 // grow takes n more bytes, waiting until they may be had.
@@ -78,8 +80,8 @@ func (s *share) grow(ctx context.Context, n int64) error {
 			return err
 		}
 	}
-	b.building += n
 	s.held += n
+	b.add(n, 0)
 	return nil
 }
 
@@ -91,7 +93,7 @@ func (s *share) shrink(n int64) {
 	b := s.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.building -= n
+	b.add(-n, 0)
 	if s.held -= n; s.held == 0 {
 		b.leave(s)
 		return
@@ -163,7 +165,7 @@ func (b *budget) gone(client string) {
 	defer b.mu.Unlock()
 	for s := range b.handed {
 		if s.client == client {
-			b.writing -= s.writing
+			b.add(0, -s.writing)
 			s.writing = 0
 			delete(b.handed, s)
 		}
@@ -179,15 +181,22 @@ func (s *share) finish() {
 	b := s.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.building -= s.held
+	written := int64(0) // it is known when
 	if b.conns == nil || b.conns.has(s.client) {
-		b.writing += s.held
-		s.writing = s.held
+		written, s.writing = s.held, s.held
 		s.progress = b.clock.Now()
 		b.handed[s] = struct{}{}
 	} // else nobody will say any more that it was written
+	b.add(-s.held, written)
 	s.held = 0
 	b.leave(s)
+}
+
+// add changes what is held, and what goes with it. REQUIRES: mu is held.
+func (b *budget) add(building, writing int64) {
+	b.building += building
+	b.writing += writing
+	b.follow()
 }
 
 // leave takes s off the responses being built. REQUIRES: mu is held.
@@ -217,8 +226,8 @@ func (s *share) Put(p *[]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n = min(n, s.writing) // 0 when the client has gone
-	b.writing -= n
 	s.writing -= n
+	b.add(0, -n)
 	s.progress = b.clock.Now()
 	if s.writing <= 0 {
 		delete(b.handed, s)

@@ -37,6 +37,8 @@ type KVOptions struct {
 	// ResponseBudget bounds the bytes that all large responses hold at a time (DefaultResponseBudget). At the
 	// bound they are built one after another; a request waits for it as long as its context lets it.
 	ResponseBudget int64
+	// ReserveCache takes bytes from a cache until release is called: as many as large responses hold. nil takes none.
+	ReserveCache func(bytes int64) (release func())
 	// Conns are the connections that requests come from. A client that reads nothing of a large response while others
 	// wait for the budget is cut off. nil lets it be waited for, and is for tests alone.
 	Conns *Conns
@@ -71,6 +73,7 @@ func NewKV(m KVMember, o KVOptions) *KV {
 		o.Measures = NewMeasures(false)
 	}
 	b := newBudget(o.ResponseBudget)
+	b.reserve = o.ReserveCache
 	if o.Conns != nil {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}

@@ -98,7 +98,8 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms, maintenance.Gate = m, gate
-	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate, Measures: o.calls})
+	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate, Measures: o.calls,
+		ReserveCache: m.ReserveCache})
 	s.leases.ShareBudget(kv)
 	s.line = rpc.NewLine(kv, s.leases, m.Hub(), clock.Real())
 	rpc.Services{

@@ -26,6 +26,7 @@ type DB struct {
 	stall    *stallWatch
 	clock    clock.Clock
 	measures *Measures
+	cache    *blockCache
 	synced   atomic.Uint64 // of a log: sequence numbers below it are durable
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
@@ -66,13 +67,13 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 		dir: dir, log: log, noSync: o.NoSync, ro: o.ReadOnly, lock: lock, failure: f,
 		stall: &stallWatch{clock: o.Clock, max: o.StallMax, failure: f},
 		stop:  make(chan struct{}),
-		clock: o.Clock, measures: o.Measures,
+		clock: o.Clock, measures: o.Measures, cache: newBlockCache(o.CacheBytes),
 	}
 	var flushed chan struct{}
 	if o.OnFlush != nil {
 		flushed = make(chan struct{}, 1)
 	}
-	p.FS = newFence(o.FS, f)
+	p.FS, p.Cache = newFence(o.FS, f), db.cache.cache
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
 	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, flushed)
@@ -85,6 +86,7 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	if err != nil {
 		err = explain(dir, "opening the database", err)
 		if f.check() == nil {
+			db.cache.close()
 			return nil, errors.Join(err, lock.Close())
 		}
 		return nil, errors.Join(err, lock.abandon())
@@ -373,6 +375,7 @@ func (db *DB) Close() error {
 	if cerr := db.closePebble(); err == nil {
 		err = explain(db.dir, "closing", cerr)
 	}
+	db.cache.close()
 	if err == nil {
 		err = db.failure.check()
 	}

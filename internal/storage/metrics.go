@@ -43,7 +43,9 @@ type Metrics struct {
 	WALBytes uint64
 	// CacheBytes is what the block cache holds, CacheHits and CacheMisses how often it did or did not have a
 	// block.
-	CacheBytes             int64
+	CacheBytes int64
+	// CacheReserved is what ReserveCache has taken of the cache.
+	CacheReserved          int64
 	CacheHits, CacheMisses int64
 	// Flushes and Compactions are how many ended, CompactionsRunning how many run.
 	Flushes, Compactions, CompactionsRunning int64
@@ -71,6 +73,7 @@ func (db *DB) Metrics() Metrics {
 		DebtBytes:          m.Compact.EstimatedDebt,
 		WALBytes:           m.WAL.Size,
 		CacheBytes:         m.BlockCache.Size,
+		CacheReserved:      db.cache.reserved(),
 		CacheHits:          m.BlockCache.Hits,
 		CacheMisses:        m.BlockCache.Misses,
 		Flushes:            m.Flush.Count,

@@ -106,7 +106,6 @@ func logOptions(o Options) *pebble.Options {
 	return &pebble.Options{
 		FormatMajorVersion:          logFormat,
 		Comparer:                    pebble.DefaultComparer,
-		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
@@ -141,7 +140,6 @@ func stateOptions(o Options) *pebble.Options {
 		KeySchema:                   cockroachkvs.KeySchema.Name,
 		KeySchemas:                  sstable.MakeKeySchemas(&cockroachkvs.KeySchema),
 		DisableWAL:                  true,
-		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
