@@ -28,6 +28,7 @@
 //   - op: one operation of a transaction, or a transaction in it.
 //   - chunk: a buffer that a part of a response stands in.
 //   - budget: the bytes that all large responses together may hold, see budget.go.
+//   - excess: what the process gives up meanwhile, and gives back afterwards, see excess.go.
 //
 // # Who may do what
 //
