@@ -18,7 +18,7 @@ func (n *Node) Turn() bool {
 
 	for range in.ticks {
 		n.rn.Tick()
-		n.reads.tick(&n.inbox, n.rn)
+		n.reads.tick(&n.inbox, n.rn, !n.aloneUnproven())
 		n.stalled.tick(n)
 	}
 	for _, f := range in.calls {
@@ -32,7 +32,11 @@ func (n *Node) Turn() bool {
 		if m.GetType() == raftpb.MsgProp && n.lead.Load() != raft.None {
 			m = n.changes.takeOut(m)
 		}
-		if m != nil && (m.GetType() != raftpb.MsgSnap || n.idle()) {
+		switch {
+		case m == nil:
+		case m.GetType() == raftpb.MsgSnap && !n.idle():
+		case m.GetType() == raftpb.MsgReadIndex && n.aloneUnproven(): // whoever asked asks again
+		default:
 			n.step(m)
 		}
 	}
@@ -91,16 +95,37 @@ func (n *Node) maybeRead() {
 }
 
 // committedInTerm says whether an entry of the current term is committed.
-func (n *Node) committedInTerm() bool {
-	term := n.term.Load()
+func (n *Node) committedInTerm() bool { return n.proven(n.term.Load(), n.committed.Load()) }
+
+// proven says whether the entry at commit, to which raft has committed, is of that term.
+func (n *Node) proven(term, commit uint64) bool {
 	if n.servedTerm == term {
 		return true
 	}
-	if t, err := n.cfg.Log.Term(n.committed.Load()); err != nil || t != term {
+	if t, err := n.cfg.Log.Term(commit); err != nil || t != term {
 		return false
 	}
 	n.servedTerm = term
 	return true
+}
+
+// aloneUnproven says whether raft leads as the only voter and has committed nothing in its term. It then answers a ReadIndex, a
+// learner's too, from a commit index that may be behind what was acknowledged before a restart.
+func (n *Node) aloneUnproven() bool {
+	st := n.rn.BasicStatus()
+	return st.RaftState == raft.StateLeader && n.alone() && !n.proven(st.HardState.GetTerm(), st.HardState.GetCommit())
+}
+
+// alone says whether this member is the only voter.
+func (n *Node) alone() bool {
+	voters, self := 0, false
+	n.rn.WithProgress(func(id uint64, typ raft.ProgressType, _ tracker) {
+		if typ == raft.ProgressTypePeer {
+			voters++
+			self = self || id == n.cfg.ID
+		}
+	})
+	return voters == 1 && self
 }
 
 // step gives raft a message. Its errors say that the message is out of date or
@@ -121,16 +146,7 @@ func (n *Node) campaignAlone() {
 	if n.applied.Load() < n.replayTo {
 		return
 	}
-	voters := 0
-	self := false
-	n.rn.WithProgress(func(id uint64, typ raft.ProgressType, _ tracker) {
-		if typ != raft.ProgressTypePeer {
-			return
-		}
-		voters++
-		self = self || id == n.cfg.ID
-	})
-	if voters == 1 && self {
+	if n.alone() {
 		_ = n.rn.Campaign()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -392,5 +393,48 @@ func TestAReadIsConfirmedBeforeItsIndexIsApplied(t *testing.T) {
 	<-b.Confirmed()
 	if !errors.Is(b.Failed(), ErrStopped) {
 		t.Errorf("after the end: %v", b.Failed())
+	}
+}
+
+// TestASoleVoterAnswersNobodyBeforeItHasCommittedInItsTerm: what it knows to be committed may be behind what was acknowledged
+// before a restart, and raft would answer a learner from that.
+func TestASoleVoterAnswersNobodyBeforeItHasCommittedInItsTerm(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	ask := func() {
+		f.Step(&raftpb.Message{Type: raftpb.MsgReadIndex.Enum(), From: proto.Uint64(2), To: proto.Uint64(1),
+			Entries: []*raftpb.Entry{{Data: []byte("question")}}})
+	}
+	answers := func() (indexes []uint64) {
+		for _, m := range f.sent {
+			if m.GetType() == raftpb.MsgReadIndexResp {
+				indexes = append(indexes, m.GetIndex())
+			}
+		}
+		return indexes
+	}
+	for range 100 {
+		if f.leadsNow() != 0 {
+			break
+		}
+		f.Turn()
+		f.ApplyTurn()
+		if f.leadsNow() == 0 {
+			f.AppendTurn()
+		}
+	}
+	if f.leadsNow() == 0 || !f.aloneUnproven() {
+		t.Fatal("it does not lead, or has committed already")
+	}
+	ask()
+	f.Turn()
+	if got := answers(); len(got) > 0 {
+		t.Errorf("answered from %d before an entry of the term was committed", got)
+	}
+	f.run()
+	ask()
+	f.run()
+	if got, want := answers(), []uint64{f.committed.Load()}; !slices.Equal(got, want) {
+		t.Errorf("answered from %d, want %d", got, want)
 	}
 }

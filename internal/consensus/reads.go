@@ -104,8 +104,8 @@ func (r *reads) send(rn *raft.RawNode) {
 }
 
 // tick ends batches that waited too long, and sends the ReadIndex in flight again
-// when its answer is overdue.
-func (r *reads) tick(in *inbox, rn *raft.RawNode) {
+// when its answer is overdue and may has it so.
+func (r *reads) tick(in *inbox, rn *raft.RawNode, may bool) {
 	in.mu.Lock()
 	if b := in.gathering; b != nil {
 		if b.ticks++; b.ticks > r.timeoutTicks {
@@ -122,7 +122,7 @@ func (r *reads) tick(in *inbox, rn *raft.RawNode) {
 		r.failInflight(ErrReadTimeout)
 		return
 	}
-	if r.age++; r.age >= readRetryTicks {
+	if r.age++; r.age >= readRetryTicks && may {
 		r.measures.ReadsRepeated.Inc()
 		r.send(rn)
 	}
