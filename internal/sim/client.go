@@ -165,6 +165,7 @@ func (w *World) written(r *request, res apply.Result) {
 		errors.Is(res.Err, lease.ErrNotFound),
 		errors.Is(res.Err, consensus.ErrDropped), errors.Is(res.Err, consensus.ErrTooManyRequests),
 		errors.Is(res.Err, member.ErrTimeout):
+	case errors.Is(res.Err, lease.ErrExists): // the network has repeated the request, and the first one came in a snapshot
 	case errors.Is(res.Err, apply.ErrCorrupt) && w.faults.on:
 	default:
 		w.fail("member %d answers a write with %v", r.h.n, res.Err)

@@ -30,6 +30,9 @@ func (w *World) growingChange() (raftpb.ConfChangeType, *cluster.ConfChangeConte
 	url := []string{fmt.Sprintf("http://10.1.0.0:%d", w.urls)}
 	kind := w.rng.Intn(4)
 	if kind == 0 && w.growth.joins > 0 {
+		for _, h := range w.hosts {
+			h.forced = false // or a restart would remove whoever joins
+		}
 		x := &cluster.ConfChangeContext{Member: cluster.Member{ID: w.joiner(), PeerURLs: url, IsLearner: w.rng.Intn(3) > 0}}
 		if x.IsLearner {
 			return raftpb.ConfChangeAddLearnerNode, x
@@ -77,7 +80,7 @@ func (w *World) admit() {
 }
 
 // LoseMajority loses all members but one for good, at any instant. That one loses a part of what it had not synced, and begins a
-// cluster of its own: what is in its log is the truth from then on. It is started so every time from then on.
+// cluster of its own: what is in its log is the truth from then on. It is started so every time until another one is to join.
 func (w *World) LoseMajority() {
 	w.network.heal()
 	left := w.pick(func(h *host) bool {
