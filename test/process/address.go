@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -38,14 +39,25 @@ func FreeAddress(tb testing.TB) string {
 			continue
 		}
 		given.port++
-		address := fmt.Sprintf("127.0.0.1:%d", given.port)
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
+		if address := fmt.Sprintf("127.0.0.1:%d", given.port); free(address) {
 			return address
 		}
 	}
 	tb.Fatal("no free port found")
 	return ""
+}
+
+// free tells whether one can listen on address. A child that is forked meanwhile would have the socket, and listen with it until
+// it executes its program, while we have closed it: so nothing is forked.
+func free(address string) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 // claimBlock tries for a block of ports drawn by lot. A block that is used up stays claimed: its servers may be started again.
