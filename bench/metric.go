@@ -20,6 +20,7 @@ const (
 	Peak      Metric = "peak"       // the most memory that was resident during the turn, of all server processes
 	Rest      Metric = "rest"       // memory that is resident while nothing happens
 	Written   Metric = "written"    // bytes that all server processes sent to the disk
+	Amplified Metric = "amplified"  // bytes that were written to the disk for each byte of a key and its value
 	Took      Metric = "took"       // the time that the one thing a scenario does has taken
 	Stretch   Metric = "stretch"    // 99th percentile while disturbed, divided by that while not
 )
@@ -44,6 +45,7 @@ var metrics = []metric{
 	{Peak, "peak memory", false, true, formatBytes},
 	{Rest, "at rest", false, true, formatBytes},
 	{Written, "written/op", false, true, formatBytes},
+	{Amplified, "write amplification", false, false, func(v float64) string { return fmt.Sprintf("%.2f×", v) }},
 	{Took, "took", false, true, formatSeconds},
 	{Stretch, "stretch", false, true, func(v float64) string { return fmt.Sprintf("%.2f×", v) }},
 }

@@ -20,12 +20,10 @@ func requestScenarios() []Scenario {
 		for _, clients := range []int{1, 100, 1000} {
 			add(fmt.Sprintf("put 256 B, %s", clientsText(clients)), shape, primaryOf(clients), putRun(clients, valueBytes))
 		}
-		if shape == one {
-			for _, size := range []int{4 << 10, 64 << 10} {
-				for _, clients := range []int{1, 100, 1000} {
-					name := fmt.Sprintf("put %d KiB, %s", size>>10, clientsText(clients))
-					add(name, shape, primaryOf(clients), putRun(clients, size))
-				}
+		for _, size := range []int{4 << 10, 64 << 10} {
+			for _, clients := range largeClients(shape) {
+				name := fmt.Sprintf("put %d KiB, %s", size>>10, clientsText(clients))
+				add(name, shape, primaryOf(clients), putRun(clients, size))
 			}
 		}
 		add("get, 1,000 clients", shape, CPU, getRun(1000))
@@ -38,6 +36,15 @@ func requestScenarios() []Scenario {
 	}
 	add("delete, 100 clients", one, CPU, deleteRun(100))
 	return all
+}
+
+// largeClients are the numbers of clients that put large values: on one member in the clear as many as of small ones, on the other
+// shapes one number.
+func largeClients(s Shape) []int {
+	if s == one {
+		return []int{1, 100, 1000}
+	}
+	return []int{100}
 }
 
 func clientsText(n int) string {
@@ -72,15 +79,21 @@ func putRun(clients, size int) func(ctx context.Context, r *rig) Turn {
 		if size > valueBytes {
 			keys = min(keys, 1000)
 		}
-		vs := vs()
-		return r.loop(ctx, clients, r.operations(clients, size), func(ctx context.Context, c *clientv3.Client, i int) error {
-			key := loadKey(rand.IntN(keys))
+		key := func(i int) string {
 			if size > valueBytes {
-				key = fmt.Sprintf("/large/%d/%d", size, rand.IntN(keys))
+				return fmt.Sprintf("/registry/large/%07d/%08d", size, i)
 			}
-			_, err := c.Put(ctx, key, vs[i%len(vs)])
+			return loadKey(i)
+		}
+		vs := vs()
+		t := r.loop(ctx, clients, r.operations(clients, size), func(ctx context.Context, c *clientv3.Client, i int) error {
+			_, err := c.Put(ctx, key(rand.IntN(keys)), vs[i%len(vs)])
 			return err
 		})
+		if written, ok := t.Metrics[Written]; ok {
+			t.Metrics[Amplified] = written / float64(len(key(0))+size)
+		}
+		return t
 	}
 }
 

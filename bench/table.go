@@ -10,7 +10,7 @@ import (
 var columns = []Metric{Rate, P50, P99, P999, CPU, ClientCPU, Peak, Written}
 
 // single are the metrics that few lines have.
-var single = []Metric{Took, Rest, Stretch}
+var single = []Metric{Took, Rest, Stretch, Amplified}
 
 // table writes the report as a table of Markdown whose columns are aligned: for each line a row for every server, with medians, and
 // one for the ratio to each of the others.
