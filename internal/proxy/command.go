@@ -28,6 +28,9 @@ type Process struct {
 	Ready func(addresses []string)
 	// Resolver is asked for SRV records; nil is that of the system.
 	Resolver discovery.Resolver
+	// OwnSeconds is how long a proxy with --experimental-leasing-prefix that is gone without a word keeps what it owns from
+	// others; 0 is a minute.
+	OwnSeconds int64
 }
 
 // Run runs a proxy until ctx ends or a signal ends it, and returns the exit status: 0 after a graceful stop and after help, 1

@@ -13,7 +13,7 @@
 //  1. An answer is upstream's. Requests are passed on with the identity and the deadline of the client, errors come back as they
 //     are, and nothing is sent a second time.
 //  2. Only answers to serializable reads are kept, for a bounded time, by identity, and no longer than until a write that
-//     goes through this proxy touches their keys. A linearizable read always goes upstream.
+//     goes through this proxy touches their keys. A linearizable read goes upstream, unless the proxy owns its key (owner.go).
 //  3. A watch gets every event of its keys in order, once, whoever serves it: it changes from one upstream watcher to another only
 //     where both have told it the same. When a feed ends for any reason, each of its watches goes on by itself from the
 //     first revision it has not got, and hears from upstream itself what was wrong.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 )
@@ -110,7 +111,7 @@ func (m *members) register(ctx context.Context) {
 			return
 		}
 		m.log.Warn("cannot register; trying again", "prefix", m.prefix, "error", err)
-		m.rest(ctx, registerRetry)
+		rest(ctx, m.clock, registerRetry)
 	}
 }
 
@@ -138,11 +139,11 @@ func (m *members) writeDown(ctx context.Context) (lease int64, err error) {
 func (m *members) keep(ctx context.Context, lease int64) error {
 	failures := 0
 	for {
-		m.rest(ctx, max(time.Duration(m.ttl)*time.Second/3, registerRetry))
+		rest(ctx, m.clock, max(time.Duration(m.ttl)*time.Second/3, registerRetry))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		ttl, err := m.renew(ctx, lease)
+		ttl, err := renew(ctx, m.up, lease)
 		switch {
 		case err == nil && ttl <= 0:
 			return fmt.Errorf("the lease %x has ended", lease)
@@ -156,10 +157,11 @@ func (m *members) keep(ctx context.Context, lease int64) error {
 	}
 }
 
-func (m *members) renew(ctx context.Context, lease int64) (ttl int64, err error) {
+// renew renews a lease once, and returns its time to live in seconds, 0 if there is no such lease.
+func renew(ctx context.Context, up grpc.ClientConnInterface, lease int64) (ttl int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
-	stream, err := etcdserverpb.NewLeaseClient(m.up).LeaseKeepAlive(ctx)
+	stream, err := etcdserverpb.NewLeaseClient(up).LeaseKeepAlive(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -182,19 +184,10 @@ func (m *members) strikeOut(ctx context.Context, lease int64) {
 	}
 }
 
-func (m *members) rest(ctx context.Context, d time.Duration) {
-	t := m.clock.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C():
-	case <-ctx.Done():
-	}
-}
-
 // follow asks upstream for its members now and then, and goes to those.
 func (m *members) follow(ctx context.Context, every time.Duration) {
 	for {
-		m.rest(ctx, every)
+		rest(ctx, m.clock, every)
 		if ctx.Err() != nil {
 			return
 		}

@@ -6,13 +6,10 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// order knows the highest revision that was answered. A nil one knows nothing.
+// order knows the highest revision that was answered.
 type order struct{ highest atomic.Int64 }
 
 func (o *order) saw(h *etcdserverpb.ResponseHeader) {
-	if o == nil {
-		return
-	}
 	for now := h.GetRevision(); ; {
 		old := o.highest.Load()
 		if now <= old || o.highest.CompareAndSwap(old, now) {
@@ -21,9 +18,4 @@ func (o *order) saw(h *etcdserverpb.ResponseHeader) {
 	}
 }
 
-func (o *order) seen() int64 {
-	if o == nil {
-		return 0
-	}
-	return o.highest.Load()
-}
+func (o *order) seen() int64 { return o.highest.Load() }

@@ -49,6 +49,8 @@ type serverSettings struct {
 	prefix      string
 	ttl         int64
 	follow      time.Duration // 0: never
+	titles      string        // empty: the proxy owns no keys
+	ownSeconds  int64         // of the lease that it owns them by
 	pages       pages         // without the fields that New fills in
 	clock       clock.Clock
 	log         *slog.Logger
@@ -74,10 +76,10 @@ type server struct {
 // newServer makes a proxy in front of up, which it closes when it stops.
 func newServer(s serverSettings, up *upstream) (*server, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &measures{}
+	m, newest := &measures{}, &order{}
 	c := newCache(s.clock, m)
 	p := &server{up: up, stop: stop, failed: make(chan error, 8), log: s.log, cache: c,
-		hub:    newHub(ctx, etcdserverpb.NewWatchClient(up), s.space, c, m, s.log),
+		hub:    newHub(ctx, etcdserverpb.NewWatchClient(up), s.space, c, newest, m, s.log),
 		leases: newLeases(ctx, etcdserverpb.NewLeaseClient(up))}
 	p.grpc = grpc.NewServer(s.options(p.handle)...)
 	own, itself, err := rpc.Local()
@@ -97,9 +99,10 @@ func newServer(s serverSettings, up *upstream) (*server, error) {
 			return p.leases.keepAlive(&grpc.GenericServerStream[etcdserverpb.LeaseKeepAliveRequest, etcdserverpb.LeaseKeepAliveResponse]{ServerStream: stream})
 		},
 	}
-	keys := &kv{up: up, space: s.space, cache: p.cache}
-	if s.ordering {
-		keys.order = &order{}
+	keys := &kv{up: up, space: s.space, cache: p.cache, order: newest, ordered: s.ordering}
+	if s.titles != "" {
+		keys.owner = newOwner(up, s.space, s.titles, s.ownSeconds, newest, s.clock, s.log)
+		p.running.Go(func() { keys.owner.run(ctx) })
 	}
 	all := &members{up: up, space: s.space, advertise: s.advertise, prefix: s.prefix, ttl: s.ttl, clock: s.clock, log: s.log}
 	for _, h := range []handlers{keys.handlers(), namespaced(up, s.space), all.handlers()} {

@@ -35,7 +35,6 @@ type proxySettings struct {
 	cert, key, ca, crl string // towards clients
 	upCert, upKey      string // towards members
 	skipVerify         bool
-	leasing            string
 }
 
 func (p Process) proxyCommand() *cobra.Command {
@@ -67,7 +66,7 @@ func (s *proxySettings) bindServing(f *pflag.FlagSet) {
 	f.DurationVar(&v.pingTime, "grpc-keepalive-interval", 2*time.Hour, "time after which a silent client is pinged (0 to disable)")
 	f.DurationVar(&v.pingTimeout, "grpc-keepalive-timeout", 20*time.Second, "time limit for the answer to such a ping (0 to disable)")
 	f.BoolVar(&v.ordering, "experimental-serializable-ordering", false, "serializable reads never answer an older revision than one answered before")
-	f.StringVar(&s.leasing, "experimental-leasing-prefix", "", "not supported: a linearizable read always goes to the cluster")
+	f.StringVar(&v.titles, "experimental-leasing-prefix", "", "prefix, shared with all who write, below which the proxy takes possession of keys to answer linearizable reads itself")
 	f.BoolVar(&v.logRequests, "experimental-enable-grpc-logging", false, "log all requests and what came of them")
 	f.BoolVar(&s.debug, "debug", false, "log at debug level")
 }
@@ -114,8 +113,6 @@ func (s *proxySettings) check() error {
 		return fmt.Errorf("invalid advertise-client-url %q", v.advertise)
 	case s.autoTLS && s.validity == 0:
 		return errors.New("selfSignedCertValidity is invalid,it should be greater than 0")
-	case s.leasing != "":
-		return errors.New("--experimental-leasing-prefix is not supported: a linearizable read always goes to the cluster")
 	}
 	return nil
 }
@@ -127,6 +124,9 @@ func (p Process) runProxy(ctx context.Context, s *proxySettings) (err error) {
 	}
 	if err := s.check(); err != nil {
 		return err
+	}
+	if s.server.ownSeconds = p.OwnSeconds; s.server.ownSeconds == 0 {
+		s.server.ownSeconds = ownSeconds
 	}
 	s.server.log, s.server.clock, s.server.sendMax = log, clock.Real(), s.upstream.sendMax
 	serving, err := s.serverTLS(log)

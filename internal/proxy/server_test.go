@@ -30,7 +30,6 @@ func TestAProxyRefusesWhatCannotWork(t *testing.T) {
 		"a certificate for no time":       {[]string{"--auto-tls", "--self-signed-cert-validity=0"}, "selfSignedCertValidity is invalid,it should be greater than 0"},
 		"half a certificate":              {[]string{"--cert-file=x"}, "KeyFile and CertFile must both be present[key: , cert: x]"},
 		"an authority alone":              {[]string{"--trusted-ca-file=x"}, "no such file or directory"},
-		"leases of reads":                 {[]string{"--experimental-leasing-prefix=x"}, "--experimental-leasing-prefix is not supported: a linearizable read always goes to the cluster"},
 		"an endpoint of another kind":     {[]string{"--endpoints=ftp://x"}, `error parsing endpoint "ftp://x"`},
 		"no endpoints":                    {[]string{"--endpoints="}, "no endpoints found"},
 		"a domain without records":        {[]string{"--discovery-srv=nowhere.test"}, "dns lookup errors: no such host and no such host"},

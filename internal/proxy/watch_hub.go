@@ -15,6 +15,7 @@ type hub struct {
 	upstream etcdserverpb.WatchClient
 	space    namespace
 	cache    *cache // forgets what watches see changed
+	newest   *order // is told what watches are told
 	measures *measures
 	log      *slog.Logger
 	ctx      context.Context // ends with the proxy
@@ -27,8 +28,8 @@ type hub struct {
 	channels map[identity]*channel
 }
 
-func newHub(ctx context.Context, upstream etcdserverpb.WatchClient, space namespace, c *cache, m *measures, log *slog.Logger) *hub {
-	return &hub{upstream: upstream, space: space, cache: c, measures: m, log: log, ctx: ctx,
+func newHub(ctx context.Context, upstream etcdserverpb.WatchClient, space namespace, c *cache, newest *order, m *measures, log *slog.Logger) *hub {
+	return &hub{upstream: upstream, space: space, cache: c, newest: newest, measures: m, log: log, ctx: ctx,
 		groups: map[groupKey]*group{}, channels: map[identity]*channel{}}
 }
 

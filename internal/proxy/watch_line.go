@@ -72,6 +72,7 @@ func (l *line) run(ctx context.Context) error {
 			l.hub.space.strip(e.Kv)
 			l.hub.space.strip(e.PrevKv)
 		}
+		l.hub.newest.saw(r.Header)
 		l.user.receive(l, r)
 	}
 }

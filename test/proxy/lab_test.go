@@ -126,13 +126,19 @@ func runProxy(t *testing.T, address string, flags ...string) *running {
 
 func runCommand(t *testing.T, args ...string) *running {
 	t.Helper()
+	return runProcess(t, proxy.Process{Args: args})
+}
+
+func runProcess(t *testing.T, p proxy.Process) *running {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{log: &output{}}
 	ready := make(chan []string, 1)
 	status := make(chan int, 1)
+	p.Program, p.Stdout, p.Stderr = "etcd", io.Discard, r.log
+	p.Ready = func(addresses []string) { ready <- addresses }
 	go func() {
-		status <- proxy.Run(ctx, proxy.Process{Program: "etcd", Args: args, Stdout: io.Discard, Stderr: r.log,
-			Ready: func(addresses []string) { ready <- addresses }})
+		status <- proxy.Run(ctx, p)
 	}()
 	r.stop = sync.OnceFunc(func() {
 		stop()
