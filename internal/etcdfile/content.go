@@ -25,7 +25,7 @@ type Content struct {
 
 	key []byte // of the last seek
 
-	recordsMax, bytesMax int // of a chunk
+	runBytes int // of the sorter
 
 	// Index and Term are those of the last entry applied, Revision is the store's.
 	Index, Term uint64
@@ -43,7 +43,7 @@ func Read(db *storage.DB) (*Content, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a view of the state: %w", err)
 	}
-	c := &Content{db: db, it: it, recordsMax: chunkRecordsMax, bytesMax: chunkBytesMax}
+	c := &Content{db: db, it: it, runBytes: runBytes}
 	err = c.meta("applied", func(v []byte) (err error) {
 		c.Index, c.Term, c.Revision, err = mvcc.DecodeApplied(v)
 		return err
@@ -104,12 +104,12 @@ func (c *Content) each(space byte, fn func(rest, value []byte) error) error {
 	return c.explain(c.it.Error())
 }
 
-// walk gives everything to put, the versions of keys last.
-func (c *Content) walk(ctx context.Context, put sink) error {
+// walk gives everything to put, the versions of keys last. A file may be at temp meanwhile.
+func (c *Content) walk(ctx context.Context, temp string, put sink) error {
 	if err := c.small(put); err != nil {
 		return err
 	}
-	return c.versions(ctx, put)
+	return c.versions(ctx, temp, put)
 }
 
 // small gives everything but the versions of keys to put.

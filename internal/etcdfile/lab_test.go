@@ -127,13 +127,13 @@ func (s *state) compact(t testing.TB, rev int64, slices int) {
 	}
 }
 
-// export writes the state's file and opens it. small makes chunks of a few records.
+// export writes the state's file and opens it. small sorts a few records at a time.
 func (s *state) export(t testing.TB, small bool) *File {
 	t.Helper()
 	c, err := Read(s.db)
 	noError(t, err)
 	if small {
-		c.recordsMax, c.bytesMax = 5, 64
+		c.runBytes = 200
 	}
 	path := filepath.Join(t.TempDir(), "db")
 	_, err = c.Write(t.Context(), path)

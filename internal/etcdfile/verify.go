@@ -3,6 +3,7 @@ package etcdfile
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -18,34 +19,20 @@ type Counts struct {
 // history has its version, and all others can be read. Errors wrap storage.ErrCorrupt and name the record. The database has
 // been opened, so blocks whose checksum is wrong end it, too.
 func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
-	data := 0
+	data := newTally()
 	for ok := c.it.First(); ok; ok = c.it.Next() {
 		if n.Records++; n.Records%contextEvery == 0 && ctx.Err() != nil {
 			return n, ctx.Err()
 		}
-		key := c.it.Key()
-		if !storage.ValidKey(key) {
-			return n, storage.Corruptf(c.db.Dir(), "the key %x is of no known kind", key)
-		}
-		if key[0] != storage.SpaceData {
-			continue
-		}
-		data++
-		value, err := c.it.ValueAndErr()
-		if err != nil {
-			return n, c.explain(err)
-		}
-		if err := verifyVersion(key, value); err != nil {
-			return n, storage.Corruptf(c.db.Dir(), "the version %x: %w", key, err)
+		if err := c.verifyRecord(data); err != nil {
+			return n, err
 		}
 	}
 	if err := c.explain(c.it.Error()); err != nil {
 		return n, err
 	}
-	err = c.walk(ctx, func(bucket string, _, _ []byte) error {
+	err = c.small(func(bucket string, _, _ []byte) error {
 		switch bucket {
-		case bucketKey:
-			n.Versions++
 		case bucketLease:
 			n.Leases++
 		case bucketMembers:
@@ -53,10 +40,90 @@ func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
 		}
 		return nil
 	})
-	if err == nil && n.Versions != data {
-		err = storage.Corruptf(c.db.Dir(), "there are %d versions of keys and %d records of history", data, n.Versions)
+	if err != nil {
+		return n, err
+	}
+	history := data.empty()
+	err = c.history(ctx, func(r mvcc.HistoryRecord) error {
+		history.add(r.Key, r.Rev, r.Kind == mvcc.EventDelete)
+		return nil
+	})
+	if n.Versions = history.n; err == nil && !data.same(history) {
+		err = c.explainTally(ctx, data.n, history.n)
 	}
 	return n, err
+}
+
+// verifyRecord checks the record that the iterator is at, and counts it where it is data.
+func (c *Content) verifyRecord(data *tally) error {
+	key := c.it.Key()
+	if !storage.ValidKey(key) {
+		return storage.Corruptf(c.db.Dir(), "the key %x is of no known kind", key)
+	}
+	if key[0] != storage.SpaceData {
+		return nil
+	}
+	value, err := c.it.ValueAndErr()
+	if err != nil {
+		return c.explain(err)
+	}
+	if err := verifyVersion(key, value); err != nil {
+		return storage.Corruptf(c.db.Dir(), "the version %x: %w", key, err)
+	}
+	user, main, sub, _ := storage.DecodeDataKey(key) // it is valid
+	data.add(user, mvcc.Revision{Main: main, Sub: sub}, len(value) == 0)
+	return nil
+}
+
+// history calls fn for every record of history, in order.
+func (c *Content) history(ctx context.Context, fn func(mvcc.HistoryRecord) error) error {
+	lower, upper := storage.SpaceBounds(storage.SpaceHistory)
+	n := 0
+	for ok := c.it.SeekGE(lower); ok && storage.CompareKeys(c.it.Key(), upper) < 0; ok = c.it.Next() {
+		if n++; n%contextEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		v, err := c.it.ValueAndErr()
+		if err != nil {
+			return c.explain(err)
+		}
+		r, err := mvcc.DecodeHistory(c.it.Key(), v)
+		if err != nil {
+			return err
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return c.explain(c.it.Error())
+}
+
+// explainTally says what data and history differ in.
+func (c *Content) explainTally(ctx context.Context, data, history int) (err error) {
+	it, err := c.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	var key []byte
+	err = c.history(ctx, func(r mvcc.HistoryRecord) error {
+		key = storage.AppendDataKey(key[:0], r.Key, r.Rev.Main, r.Rev.Sub)
+		if !it.SeekGE(key) || !bytes.Equal(it.Key(), key) {
+			if err := it.Error(); err != nil {
+				return c.explain(err)
+			}
+			return storage.Corruptf(c.db.Dir(), "no data for the history record %d/%d", r.Rev.Main, r.Rev.Sub)
+		}
+		v, err := it.ValueAndErr()
+		if err == nil && (len(v) == 0) != (r.Kind == mvcc.EventDelete) {
+			err = storage.Corruptf(c.db.Dir(), "the history record %d/%d is of another kind than its data", r.Rev.Main, r.Rev.Sub)
+		}
+		return c.explain(err)
+	})
+	if err == nil {
+		err = storage.Corruptf(c.db.Dir(), "there are %d versions of keys and %d records of history", data, history)
+	}
+	return err
 }
 
 // verifyVersion checks that a version is of the key and the revision that it stands under.

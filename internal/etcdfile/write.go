@@ -13,15 +13,19 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
+// SortSuffix is what the name of the file that Write needs besides has at its end.
+const SortSuffix = ".sort"
+
 // Write writes the content into the file at path, which must be empty or not exist, and returns its size. The file is
-// not synced; after an error it is to be thrown away. It stops when ctx ends.
+// not synced; after an error it is to be thrown away. It stops when ctx ends. A state that does not fit into memory is
+// sorted in a file at path and SortSuffix, which must not exist and is gone when Write returns.
 func (c *Content) Write(ctx context.Context, path string) (size int64, err error) {
 	w, err := newWriter(path)
 	if err != nil {
 		return 0, fmt.Errorf("make the database %s: %w", path, err)
 	}
 	if err = w.createBuckets(); err == nil {
-		err = c.walk(ctx, w.put)
+		err = c.walk(ctx, path+SortSuffix, w.put)
 	}
 	if err == nil {
 		size, err = w.finish()

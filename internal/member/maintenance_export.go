@@ -21,8 +21,8 @@ const exportsMax = 2
 // it, so that a client that does not read costs only itself.
 const exportStall = 10 * time.Second
 
-// exportCacheBytes is what the block cache gives up while a database file is made, for the buffers that takes.
-const exportCacheBytes = 96 << 20
+// exportCacheBytes is the block cache of the copy that a database file is made from: it is read once, from its beginning to its end.
+const exportCacheBytes = 8 << 20
 
 // ErrExportLost is returned to a reader that has read nothing of its Export for exportStall while others waited.
 var ErrExportLost = errors.New("member: the export was given up, since nothing of it was read while others waited")
@@ -31,6 +31,7 @@ var ErrExportLost = errors.New("member: the export was given up, since nothing o
 const (
 	exportPrefix = "export-"
 	exportSuffix = ".db.tmp"
+	exportCopy   = ".state" // and at the end of that name, the copy of the state that it is made from
 )
 
 // Export is the state at one instant as a database file that etcd and its tools can read. It belongs to one goroutine;
@@ -127,9 +128,8 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 	}
 	path = f.Name()
 	if err = f.Close(); err == nil {
-		err = m.held(func(g *generation) error {
-			defer g.db.ReserveCache(exportCacheBytes)()
-			c, err := etcdfile.Read(g.db)
+		err = m.withCopy(path+exportCopy, func(db *storage.DB) error {
+			c, err := etcdfile.Read(db)
 			if err != nil {
 				return err
 			}
@@ -144,6 +144,21 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 	m.measures.Exports.Took(clk.Now().Sub(begin))
 	m.cfg.Logger.Info("exported the state", "bytes", e.left, "took", clk.Now().Sub(begin))
 	return path, nil
+}
+
+// withCopy calls fn with a copy of the state, which lies in dir until fn returns.
+func (m *Member) withCopy(dir string, fn func(*storage.DB) error) (err error) {
+	fs := m.cfg.FS
+	defer func() { err = errors.Join(err, fs.RemoveAll(dir)) }()
+	var db *storage.DB
+	err = m.held(func(g *generation) (err error) {
+		db, err = g.db.OpenCopy(dir, storage.Options{FS: fs, Logger: m.cfg.Logger, Fatal: m.fatal, CacheBytes: exportCacheBytes})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(db), db.Close())
 }
 
 // Version returns the storage version of the file, such as "3.7.0".
@@ -199,11 +214,11 @@ func (m *Member) removeExports() error {
 		return fmt.Errorf("look for unfinished exports: %w", err)
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, exportPrefix) || !strings.HasSuffix(name, exportSuffix) {
+		if !strings.HasPrefix(name, exportPrefix) || !strings.Contains(name, exportSuffix) {
 			continue
 		}
 		m.cfg.Logger.Info("removing an unfinished export", "file", name)
-		if err := m.cfg.FS.Remove(m.cfg.FS.PathJoin(root, name)); err != nil {
+		if err := m.cfg.FS.RemoveAll(m.cfg.FS.PathJoin(root, name)); err != nil {
 			return fmt.Errorf("remove an unfinished export: %w", err)
 		}
 	}

@@ -339,6 +339,20 @@ func (db *DB) Checkpoint(dir string) error {
 	return explain(db.dir, "writing a checkpoint to "+dir, err)
 }
 
+// OpenCopy opens everything committed before as a database of its own, for reading alone, in dir, which must not exist. It links the
+// tables, needs no room for them as long as both are the same, and has a cache of its own, so that who reads it all puts nothing
+// out of this one's. The caller closes it and removes dir, also after an error. REQUIRES: o has the same FS.
+func (db *DB) OpenCopy(dir string, o Options) (*DB, error) {
+	if err := db.Checkpoint(dir); err != nil {
+		return nil, err
+	}
+	o.ReadOnly = true
+	if db.log {
+		return OpenLog(dir, o)
+	}
+	return OpenState(dir, o)
+}
+
 // CompactAll rewrites the whole database into its lowest level. It returns early when ctx ends or the DB fails.
 func (db *DB) CompactAll(ctx context.Context) error {
 	if err := db.failure.check(); err != nil {

@@ -1,0 +1,106 @@
+package etcdfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// versions gives the bucket key to put, in order of revision. What memory does not hold goes through a file at temp meanwhile.
+func (c *Content) versions(ctx context.Context, temp string, put sink) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := newSorter(temp, c.runBytes)
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := c.gather(ctx, s); err != nil {
+		return err
+	}
+	return c.inOrder(ctx, s, put)
+}
+
+// gather gives all data to the sorter, in order of the keys.
+func (c *Content) gather(ctx context.Context, s *sorter) error {
+	lower, upper := storage.SpaceBounds(storage.SpaceData)
+	var alone []byte
+	n := 0
+	for ok := c.it.SeekGE(lower); ok && storage.CompareKeys(c.it.Key(), upper) < 0; ok = c.it.Next() {
+		if n++; n%contextEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		user, main, sub, valid := storage.DecodeDataKey(c.it.Key())
+		if !valid {
+			return fmt.Errorf("%w: the data key %x", storage.ErrCorrupt, c.it.Key())
+		}
+		v, err := c.it.ValueAndErr()
+		if err != nil {
+			return c.explain(err)
+		}
+		tombstone := len(v) == 0
+		if tombstone {
+			alone = appendKeyAlone(alone[:0], user)
+			v = alone
+		}
+		if err := s.add(version{mvcc.Revision{Main: main, Sub: sub}, tombstone, v}); err != nil {
+			return err
+		}
+	}
+	return c.explain(c.it.Error())
+}
+
+// inOrder gives what the sorter has to put, beside a walk of history, which must hold the very same versions.
+func (c *Content) inOrder(ctx context.Context, s *sorter, put sink) error {
+	lower, upper := storage.SpaceBounds(storage.SpaceHistory)
+	more := c.it.SeekGE(lower)
+	var name []byte
+	n := 0
+	err := s.each(func(x version) error {
+		if n++; n%contextEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := c.compare(x, more, upper); err != nil {
+			return err
+		}
+		more = c.it.Next()
+		name = appendRevision(name[:0], Revision{Main: x.rev.Main, Sub: int64(x.rev.Sub), Tombstone: x.tombstone})
+		return put(bucketKey, name, x.value)
+	})
+	if err == nil && more && storage.CompareKeys(c.it.Key(), upper) < 0 {
+		err = fmt.Errorf("%w: no data for the history record %x", storage.ErrCorrupt, c.it.Key())
+	}
+	return errors.Join(err, c.explain(c.it.Error()))
+}
+
+// compare tells whether history, where there is more of it, goes on with a version.
+func (c *Content) compare(x version, more bool, upper []byte) error {
+	if !more || storage.CompareKeys(c.it.Key(), upper) >= 0 {
+		return fmt.Errorf("%w: no history record for the data of %d/%d", storage.ErrCorrupt, x.rev.Main, x.rev.Sub)
+	}
+	v, err := c.it.ValueAndErr()
+	if err != nil {
+		return c.explain(err)
+	}
+	r, err := mvcc.DecodeHistory(c.it.Key(), v)
+	switch {
+	case err != nil:
+		return err
+	case r.Rev.Less(x.rev):
+		return fmt.Errorf("%w: no data for the history record %d/%d", storage.ErrCorrupt, r.Rev.Main, r.Rev.Sub)
+	case r.Rev != x.rev || (r.Kind == mvcc.EventDelete) != x.tombstone:
+		return fmt.Errorf("%w: no history record for the data of %d/%d", storage.ErrCorrupt, x.rev.Main, x.rev.Sub)
+	}
+	return nil
+}
+
+// appendKeyAlone appends a KeyValue that has a key only: the value of a tombstone.
+func appendKeyAlone(dst, key []byte) []byte {
+	if len(key) == 0 {
+		return dst
+	}
+	return protowire.AppendBytes(protowire.AppendTag(dst, fieldFirst, protowire.BytesType), key)
+}
