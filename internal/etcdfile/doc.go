@@ -12,15 +12,16 @@
 //     one log entry, whatever is written meanwhile.
 //  2. What etcd would have written for the same content Write writes, bucket by bucket and byte by byte. Only the pages
 //     that it lies in may differ.
-//  3. Memory is bounded, whatever the state holds: versions are read some MiB at a time, and written page after page.
+//  3. Memory is bounded, whatever the state holds: versions are sorted some MiB at a time, and written page after page.
 //     One version alone may be larger; it is as large as a request may be.
 //  4. A file that is damaged is an error that wraps ErrInvalid, or bbolt's; it is never a panic.
 //
 // # Order
 //
 // etcd's file has versions in order of their revision, while our values lie in order of the keys, and a read of a
-// single value costs a seek of some microseconds. So a run of changes is taken from history, its values are fetched in
-// order of the keys, in which seeks are short, and written in order of revision again (chunk).
+// single value costs a seek of some microseconds. So all data is read once, as it lies; runs of it are sorted in memory and go to
+// a file, and are merged from there (sorter). The file gives back what was merged, so that it and the database together take the
+// room of one. History goes by beside the merge: a version that only one of the two has is damage, and ends it.
 //
 // # What it refuses
 //

@@ -8,7 +8,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -23,6 +26,10 @@ const exportStall = 10 * time.Second
 
 // exportCacheBytes is the block cache of the copy that a database file is made from: it is read once, from its beginning to its end.
 const exportCacheBytes = 8 << 20
+
+// exportSpareBytes is what the disk must have room for besides a database file: the flush that the copy begins with. Without room a flush
+// ends the member, and an export must not.
+const exportSpareBytes = 32 << 20
 
 // ErrExportLost is returned to a reader that has read nothing of its Export for exportStall while others waited.
 var ErrExportLost = errors.New("member: the export was given up, since nothing of it was read while others waited")
@@ -152,6 +159,9 @@ func (m *Member) withCopy(dir string, fn func(*storage.DB) error) (err error) {
 	defer func() { err = errors.Join(err, fs.RemoveAll(dir)) }()
 	var db *storage.DB
 	err = m.held(func(g *generation) (err error) {
+		if err := m.roomFor(g.store.SizeInUse() + exportSpareBytes); err != nil {
+			return err
+		}
 		db, err = g.db.OpenCopy(dir, storage.Options{FS: fs, Logger: m.cfg.Logger, Fatal: m.fatal, CacheBytes: exportCacheBytes})
 		return err
 	})
@@ -159,6 +169,21 @@ func (m *Member) withCopy(dir string, fn func(*storage.DB) error) (err error) {
 		return err
 	}
 	return errors.Join(fn(db), db.Close())
+}
+
+// roomFor returns an error unless the disk has so many bytes left, or does not tell.
+func (m *Member) roomFor(bytes int64) error {
+	disk, err := m.cfg.FS.GetDiskUsage(storage.Root(m.cfg.DataDir))
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("ask for the free space of the disk: %w", err)
+	}
+	if disk.AvailBytes < uint64(bytes) {
+		return fmt.Errorf("%w: %d MiB are needed, %d MiB are free", syscall.ENOSPC, bytes>>20, disk.AvailBytes>>20)
+	}
+	return nil
 }
 
 // Version returns the storage version of the file, such as "3.7.0".

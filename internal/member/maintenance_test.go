@@ -239,10 +239,16 @@ func TestStartRemovesUnfinishedExports(t *testing.T) {
 	disk := founded(t)
 	leftover := disk.PathJoin(storage.Root("data"), exportPrefix+"123"+exportSuffix)
 	writeFile(t, disk, leftover, "half a database")
+	if err := disk.MkdirAll(leftover+exportCopy, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, disk, disk.PathJoin(leftover+exportCopy, "000001.sst"), "a table")
 	m := start(t, configOf(t, disk, alone))
 	defer stop(t, m)
-	if _, err := disk.Stat(leftover); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the file is there: %v", err)
+	for _, name := range []string{leftover, leftover + exportCopy} {
+		if _, err := disk.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is there: %v", name, err)
+		}
 	}
 	if got := get(t, m, "k"); got != "v" {
 		t.Errorf("k is %q", got)

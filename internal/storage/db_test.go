@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -114,6 +115,30 @@ func TestStateIsDurableOnlyWhenFlushed(t *testing.T) {
 	}
 	if err := checkpoint.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestACopyIsTheStateAsItWas(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	db := openTestState(t, fs, Options{})
+	key := AppendDataKey(nil, []byte("k"), 1, 0)
+	set(t, db, key, "before")
+	c, err := db.OpenCopy("data/copy", Options{FS: fs, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, db, key, "after")
+	if got := get(t, c, key); got != "before" {
+		t.Errorf("the copy says %s", got)
+	}
+	if _, err := db.OpenCopy("data/copy", Options{FS: fs}); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a second one in its place: %v", err)
+	}
+	for _, d := range []*DB{db, c} {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
