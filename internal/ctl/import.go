@@ -28,12 +28,13 @@ const (
 	// importBatchBytes keeps a transaction below the limit of a request, which is 1.5 MiB unless it was changed.
 	importBatchBytes = 512 << 10
 	importBatchMax   = 128 // operations in a transaction, etcd's default limit
+	importsMax       = 8   // transactions under way: while one is synced, others are applied and read
 )
 
 func (s *session) importCommand() *cobra.Command {
 	var f importFlags
 	c := &cobra.Command{Use: "import [options] <file>", Short: "Writes the keys of an export",
-		Long: "Writes the keys of an export, several in a transaction. How far it is stands in FILE.progress after each; --resume goes\n" +
+		Long: "Writes the keys of an export, several in a transaction, of which eight are under way. How far it is stands in FILE.progress; --resume goes\n" +
 			"on there. A file without its last line is refused before anything is written; - reads standard input, where that is\n" +
 			"found out only at its end."}
 	c.RunE = s.run(func(ctx context.Context, args []string) error {
@@ -141,19 +142,31 @@ type importer struct {
 	bar    *progress
 	start  time.Time
 
-	batch       []clientv3.Op
-	batchBytes  int
-	batchLeases []clientv3.LeaseID
-	safe        int64 // the offset of what follows the last key in the batch
-	ttl         map[clientv3.LeaseID]int64
+	batch *importBatch        // that is being filled
+	sent  []*importBatch      // those under way, the oldest first
+	keys  map[string]struct{} // of all of these
+	ttl   map[clientv3.LeaseID]int64
 
-	read, written int64
-	left          int64 // keys that were there
+	read, begun   int64 // keys of the file, and of batches that were begun
+	written, left int64 // and of those that have ended: written, and there before
 	whole         bool
 }
 
 func (m *importer) run(ctx context.Context) error {
 	defer m.bar.end()
+	m.batch, m.keys = &importBatch{}, map[string]struct{}{}
+	err := m.copy(ctx)
+	// Nothing is under way any more when this returns, and what has ended is in the mark, also after an error.
+	if err = errors.Join(err, m.settle(ctx, 0)); err != nil {
+		return err
+	}
+	m.bar.end()
+	m.report()
+	return nil
+}
+
+// copy begins the batches of the whole file.
+func (m *importer) copy(ctx context.Context) error {
 	if _, err := m.in.header(); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("line 1 is not the beginning of an export")
@@ -163,21 +176,19 @@ func (m *importer) run(ctx context.Context) error {
 	for !m.whole {
 		l, err := m.in.next()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return errors.Join(m.flush(ctx), errors.New("the export ends without its last line: it is not whole, and neither is what was imported"))
+			return errors.Join(m.begin(ctx), errors.New("the export ends without its last line: it is not whole, and neither is what was imported"))
 		}
 		if err != nil {
 			return err
 		}
 		if err := m.take(ctx, l); err != nil {
+			if about := new(batchError); errors.As(err, &about) {
+				return err
+			}
 			return fmt.Errorf("line %d: %w", m.in.line, err)
 		}
 	}
-	if err := m.flush(ctx); err != nil {
-		return err
-	}
-	m.bar.end()
-	m.report()
-	return nil
+	return m.begin(ctx)
 }
 
 func (m *importer) report() {
@@ -235,22 +246,16 @@ func (m *importer) key(ctx context.Context, l *exportLine) error {
 		options = append(options, clientv3.WithLease(id))
 		lease = id
 	}
-	size := len(key) + len(value)
-	if len(m.batch) > 0 && (len(m.batch) >= m.flags.batch || m.batchBytes+size > importBatchBytes) {
-		if err := m.flush(ctx); err != nil {
-			return err
-		}
+	if err := m.makeRoom(ctx, string(key), len(key)+len(value)); err != nil {
+		return err
 	}
 	op := clientv3.OpPut(string(key), string(value), options...)
 	if m.flags.ifAbsent {
 		absent := clientv3.Compare(clientv3.CreateRevision(string(key)), "=", 0)
 		op = clientv3.OpTxn([]clientv3.Cmp{absent}, []clientv3.Op{op}, nil)
 	}
-	m.batch = append(m.batch, op)
-	m.batchBytes += size
-	m.safe = m.in.offset
-	if lease != 0 {
-		m.batchLeases = append(m.batchLeases, lease)
-	}
+	m.keys[string(key)] = struct{}{}
+	m.batch.add(string(key), op, len(key)+len(value), lease)
+	m.batch.safe, m.batch.line = m.in.offset, m.in.line
 	return nil
 }

@@ -15,51 +15,127 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// flush writes the batch and then, beside the export, how far it is. Ended between the two, the next run
-// writes this one batch again.
-func (m *importer) flush(ctx context.Context) error {
-	if len(m.batch) == 0 {
+// importBatch is what one transaction writes.
+type importBatch struct {
+	ops    []clientv3.Op
+	keys   []string
+	bytes  int
+	leases []clientv3.LeaseID
+	safe   int64 // the offset of what follows its last key
+	line   int64 // of its last key
+
+	done   chan struct{} // closed when what follows is set
+	answer *clientv3.TxnResponse
+	err    error
+}
+
+// batchError is about a batch that was begun some lines before.
+type batchError struct {
+	line int64
+	err  error
+}
+
+func (e *batchError) Error() string {
+	return fmt.Sprintf("writing the batch that ends with line %d: %v", e.line, e.err)
+}
+
+func (e *batchError) Unwrap() error { return e.err }
+
+func (b *importBatch) add(key string, op clientv3.Op, bytes int, lease clientv3.LeaseID) {
+	b.ops, b.keys, b.bytes = append(b.ops, op), append(b.keys, key), b.bytes+bytes
+	if lease != 0 {
+		b.leases = append(b.leases, lease)
+	}
+}
+
+// makeRoom begins the batch when a key does not go into it any more. A key that is in it, or under way, waits for all of them: the
+// later line of a file counts.
+func (m *importer) makeRoom(ctx context.Context, key string, bytes int) error {
+	b := m.batch
+	if _, twice := m.keys[key]; twice {
+		return errors.Join(m.begin(ctx), m.settle(ctx, 0))
+	}
+	if len(b.ops) > 0 && (len(b.ops) >= m.flags.batch || b.bytes+bytes > importBatchBytes) {
+		return m.begin(ctx)
+	}
+	return nil
+}
+
+// begin begins to write the batch, once fewer than importsMax are under way.
+func (m *importer) begin(ctx context.Context) error {
+	b := m.batch
+	if len(b.ops) == 0 {
 		return nil
+	}
+	if err := m.settle(ctx, importsMax-1); err != nil {
+		return err
 	}
 	if err := m.pace(ctx); err != nil {
 		return err
 	}
-	r, err := m.commit(ctx)
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) { // it ended while others of its keys were written
-		if err = m.grantAgain(ctx); err == nil {
-			r, err = m.commit(ctx)
+	m.begun += int64(len(b.ops))
+	b.done = make(chan struct{})
+	go func() {
+		defer close(b.done)
+		b.answer, b.err = m.commit(ctx, b)
+	}()
+	m.sent, m.batch = append(m.sent, b), &importBatch{}
+	return nil
+}
+
+// settle waits until at most so many batches are under way. They end in the order in which they began: after each the mark, beside the
+// export, says that all before are written. The first that fails ends it, when all have ended.
+func (m *importer) settle(ctx context.Context, most int) (err error) {
+	for len(m.sent) > 0 && (len(m.sent) > most || err != nil) {
+		b := m.sent[0]
+		<-b.done
+		m.sent = m.sent[1:]
+		if err == nil {
+			err = m.end(ctx, b)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("writing a batch: %w", err)
+	return err
+}
+
+// end takes the answer to a batch.
+func (m *importer) end(ctx context.Context, b *importBatch) error {
+	if errors.Is(b.err, rpctypes.ErrLeaseNotFound) { // it ended while others of its keys were written
+		if b.err = m.grantAgain(ctx, b); b.err == nil {
+			b.answer, b.err = m.commit(ctx, b)
+		}
 	}
-	for _, one := range r.Responses {
+	if b.err != nil {
+		return &batchError{b.line, b.err}
+	}
+	for _, one := range b.answer.Responses {
 		if t := one.GetResponseTxn(); t != nil && !t.GetSucceeded() {
 			m.left++
 		} else {
 			m.written++
 		}
 	}
-	m.bar.add(m.safe - m.bar.done)
-	m.batch, m.batchLeases, m.batchBytes = m.batch[:0], m.batchLeases[:0], 0
+	for _, key := range b.keys {
+		delete(m.keys, key)
+	}
+	m.bar.add(b.safe - m.bar.done)
 	if m.mark == nil {
 		return nil
 	}
-	return m.mark.set(m.safe)
+	return m.mark.set(b.safe)
 }
 
-func (m *importer) commit(ctx context.Context) (*clientv3.TxnResponse, error) {
+func (m *importer) commit(ctx context.Context, b *importBatch) (*clientv3.TxnResponse, error) {
 	ctx, cancel := m.s.request(ctx)
 	defer cancel()
-	return m.client.Txn(ctx).Then(m.batch...).Commit()
+	return m.client.Txn(ctx).Then(b.ops...).Commit()
 }
 
-// pace waits until the keys written so far, and this batch, are no more than the rate allows.
+// pace waits until the keys of the batches begun so far are no more than the rate allows.
 func (m *importer) pace(ctx context.Context) error {
 	if m.flags.rate == 0 {
 		return nil
 	}
-	due := m.start.Add(time.Duration(float64(m.written+m.left) / float64(m.flags.rate) * float64(time.Second)))
+	due := m.start.Add(time.Duration(float64(m.begun) / float64(m.flags.rate) * float64(time.Second)))
 	t := time.NewTimer(time.Until(due))
 	defer t.Stop()
 	select {
@@ -103,9 +179,9 @@ func (m *importer) grant(ctx context.Context, id clientv3.LeaseID, ttl int64) er
 	return nil
 }
 
-// grantAgain grants the leases of the batch that have ended.
-func (m *importer) grantAgain(ctx context.Context) error {
-	for _, id := range m.batchLeases {
+// grantAgain grants the leases of a batch that have ended.
+func (m *importer) grantAgain(ctx context.Context, b *importBatch) error {
+	for _, id := range b.leases {
 		ttl, ok := m.ttl[id]
 		if !ok {
 			return fmt.Errorf("lease %016x: %w, and the export does not tell it", int64(id), rpctypes.ErrLeaseNotFound)

@@ -235,7 +235,7 @@ func TestAnImportThatWasInterruptedGoesOn(t *testing.T) {
 	want := exported(t, from)
 	for signal, status := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGKILL: -1} {
 		to := startMember(t)
-		w := buildWall(t, to, 2<<20, true)
+		w := buildWall(t, to, 2600<<10, true) // more than eight batches: some have ended
 		p := w.through(t, "import", file)
 		w.waitFor(t, p)
 		p.Signal(t, signal)
@@ -263,6 +263,37 @@ func TestAnImportThatWasInterruptedGoesOn(t *testing.T) {
 		if left, err := filepath.Glob(file + ".*"); err != nil || len(left) != 0 {
 			t.Errorf("%v: left %q, %v", signal, left, err)
 		}
+	}
+}
+
+// Transactions of an import are under way beside each other, but never two of the same key.
+func TestTheLaterLineOfAnImportCounts(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	var lines strings.Builder
+	lines.WriteString("{\"format\":\"ashlar-export/1\",\"revision\":1}\n")
+	const keys = 300
+	for i := range keys {
+		fmt.Fprintf(&lines, "{\"key\":\"k%d\",\"value\":\"%d\"}\n", i%7%(i%5+1), i)
+	}
+	fmt.Fprintf(&lines, "{\"end\":true,\"keys\":%d}\n", keys)
+	want := ""
+	for k := range 5 {
+		for i := keys - 1; i >= 0; i-- {
+			if i%7%(i%5+1) == k {
+				want += fmt.Sprintf("k%d\n%d\n", k, i)
+				break
+			}
+		}
+	}
+	for _, batch := range []string{"--batch=1", "--batch=3", "--batch=128"} {
+		if got := m.own(t, lines.String(), "import", "-", batch); got.status != 0 || got.stderr != fmt.Sprintf("%d keys imported\n", keys) {
+			t.Fatalf("%s: %+v", batch, got)
+		}
+		if got := m.must(t, "get", "", "--prefix"); got != want {
+			t.Errorf("%s: got %q, want %q", batch, got, want)
+		}
+		m.must(t, "del", "", "--prefix")
 	}
 }
 
