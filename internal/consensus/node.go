@@ -145,6 +145,7 @@ type Node struct {
 	servedTerm    uint64 // raft loop only: a term in which this leader has committed an entry
 
 	replayTo uint64 // entries up to here were committed before this start
+	toReplay uint64 // how many of them were not applied then
 	replayed chan struct{}
 
 	leadMu      sync.Mutex
@@ -194,6 +195,7 @@ func New(cfg Config) (*Node, error) {
 	n.term.Store(st.HardState.GetTerm())
 	n.committed.Store(st.HardState.GetCommit())
 	n.replayTo = st.HardState.GetCommit()
+	n.toReplay = n.replayTo - min(n.applied.Load(), n.replayTo)
 	if n.applied.Load() >= n.replayTo {
 		close(n.replayed)
 	}
@@ -321,6 +323,9 @@ func (n *Node) Settled() uint64 { return n.settled.Load() }
 
 // Committed returns the highest index known to be committed.
 func (n *Node) Committed() uint64 { return n.committed.Load() }
+
+// ToReplay is how many entries this start had to apply of those that were committed before it.
+func (n *Node) ToReplay() uint64 { return n.toReplay }
 
 // Term returns the current term.
 func (n *Node) Term() uint64 { return n.term.Load() }

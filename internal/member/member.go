@@ -287,6 +287,9 @@ func (m *Member) Header() (clusterID, memberID, term uint64) {
 	return m.identity.ClusterID, m.identity.MemberID, m.node.Term()
 }
 
+// ToReplay is how many entries this start had to apply of those that were committed before it: none after a Stop.
+func (m *Member) ToReplay() uint64 { return m.node.ToReplay() }
+
 // HasLeader says whether a leader is known.
 func (m *Member) HasLeader() bool { return m.node.Leader() != 0 }
 

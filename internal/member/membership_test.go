@@ -100,9 +100,15 @@ func TestTheOnlyVoterIsNotRemovedEvenWhenTheLogSaysSo(t *testing.T) {
 
 func TestWithoutTheSecondVoterNothingIsDecided(t *testing.T) {
 	t.Parallel()
-	m := growing(t, vfs.NewCrashableMem(), func(c *Config) { c.RequestTimeout = 300 * time.Millisecond })
-	defer stop(t, m)
+	disk := vfs.NewCrashableMem()
+	m := growing(t, disk, nil)
 	other := mustAdd(t, m, false, "http://127.0.0.1:11")
+	stop(t, m)
+	cfg := configOf(t, disk, alone)
+	cfg.MaxLearners, cfg.StrictReconfigCheck, cfg.RequestTimeout = 2, true, 300*time.Millisecond
+	m = open(t, cfg) // it never becomes ready: nobody leads
+	m.Start()
+	defer stop(t, m)
 	ctx := t.Context()
 	_, again := m.AddMember(ctx, []string{"http://127.0.0.1:12"}, false)
 	_, learner := m.AddMember(ctx, []string{"http://127.0.0.1:12"}, true)

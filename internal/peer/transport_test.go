@@ -22,7 +22,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // site is a member as its transport sees it.
 type site struct {

@@ -159,7 +159,7 @@ func (g *guarded) stock(user, password string) *clientv3.Client {
 		}
 	})
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{l.Addr().String()}, Username: user, Password: password, Logger: zap.NewNop(), DialTimeout: 10 * time.Second,
+		Endpoints: []string{l.Addr().String()}, Username: user, Password: password, Logger: zap.NewNop(), DialTimeout: time.Minute,
 	})
 	g.check(err)
 	g.t.Cleanup(func() { _ = c.Close() }) // before the server stops

@@ -252,7 +252,7 @@ func TestAnElectionIsObserved(t *testing.T) {
 	name := []byte("e")
 	_, err := l.Leader(t.Context(), &lockpb.LeaderRequest{Name: name})
 	wantStatus(t, err, status.Error(codes.Unknown, "election: no leader"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	seen, err := l.Observe(ctx, &lockpb.LeaderRequest{Name: name})
 	if err != nil {

@@ -51,7 +51,7 @@ func newSoloWith(t testing.TB, change func(*member.Config)) *solo {
 		Name: "solo", DataDir: "data", FS: vfs.NewMem(), InitialCluster: initial, Token: "test",
 		ClientURLs:   []string{"http://127.0.0.1:2379"},
 		TickInterval: 10 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
-		RequestTimeout: 10 * time.Second, MaxRequestBytes: soloMax, SnapshotCatchUpEntries: 100,
+		RequestTimeout: time.Minute, MaxRequestBytes: soloMax, SnapshotCatchUpEntries: 100,
 		Clock: clock.Real(), Logger: discard(), Fatal: func(err error) { t.Error(err) },
 	}
 	change(&cfg)

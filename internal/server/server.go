@@ -132,7 +132,7 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 
 	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
 		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
-		"version", version.Ashlar, "etcd-level", version.Etcd)
+		"version", version.Ashlar, "etcd-level", version.Etcd, "entries-to-replay", m.ToReplay())
 	s.serveHTTP(s.metrics, plain.metrics...)
 	for _, l := range plain.metrics {
 		log.Info("serving metrics and health", "address", l.Addr().String())

@@ -99,7 +99,7 @@ func (r *running) end(t *testing.T) {
 func (r *running) client(t *testing.T) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{r.address}, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
+		Endpoints: []string{r.address}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		t.Fatal(err)

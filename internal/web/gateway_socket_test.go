@@ -40,7 +40,7 @@ func talk(ctx context.Context, t *testing.T, c *websocket.Conn, say, want string
 func TestGatewayOverAWebsocket(t *testing.T) {
 	t.Parallel()
 	l := newGatewayLab(t, Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, _, err := l.dial(ctx, "/v3/watch", nil)
 	if err != nil {
@@ -70,7 +70,7 @@ func TestGatewayOverAWebsocket(t *testing.T) {
 func TestATokenOfAWebsocket(t *testing.T) {
 	t.Parallel()
 	l := newGatewayLab(t, Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, c := range []struct {
 		name string
@@ -96,7 +96,7 @@ func TestATokenOfAWebsocket(t *testing.T) {
 func TestPagesOfOtherOriginsOpenNoWebsocket(t *testing.T) {
 	t.Parallel()
 	l := newGatewayLab(t, Options{Origins: []string{"http://page.example:80"}})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for origin, allowed := range map[string]bool{"http://page.example:80": true, "http://other.example": false, l.url: true, "": true} {
 		o := &websocket.DialOptions{HTTPHeader: http.Header{}}

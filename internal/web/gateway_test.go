@@ -43,7 +43,7 @@ func newGatewayLab(t testing.TB, o Options) *gatewayLab {
 	m, err := member.Open(member.Config{
 		Name: "solo", DataDir: "data", FS: vfs.NewMem(), InitialCluster: initial, Token: "test",
 		ClientURLs: []string{"http://127.0.0.1:2379"}, TickInterval: 10 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
-		RequestTimeout: 10 * time.Second, MaxRequestBytes: gatewayMax, SnapshotCatchUpEntries: 100,
+		RequestTimeout: time.Minute, MaxRequestBytes: gatewayMax, SnapshotCatchUpEntries: 100,
 		Clock: clock.Real(), Logger: log, Fatal: func(err error) { t.Error(err) },
 	})
 	if err != nil {
@@ -124,7 +124,7 @@ func (l *gatewayLab) open(ctx context.Context, path string, body io.Reader, head
 // post returns status and body of an answer.
 func (l *gatewayLab) post(path, body string, headers ...string) (int, string) {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	resp := l.open(ctx, path, strings.NewReader(body), headers...)
 	b, err := io.ReadAll(resp.Body)
@@ -223,7 +223,7 @@ func (l lines) want(text string) {
 func TestGatewayStreams(t *testing.T) {
 	t.Parallel()
 	l := newGatewayLab(t, Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	in, out := io.Pipe()
 	answered := make(chan *http.Response, 1)
@@ -342,7 +342,7 @@ func FuzzGateway(f *testing.F) {
 	l := newGatewayLab(f, Options{})
 	f.Fuzz(func(t *testing.T, i int, body []byte) {
 		path := paths[uint(i)%uint(len(paths))]
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if path == streaming[0] || path == streaming[1] {
 			ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)

@@ -14,6 +14,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
+// patience is more than any of these tests takes.
+const patience = 2 * time.Minute
+
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -84,7 +87,7 @@ func TestConnectionsGoWhereTheirFirstBytesSay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			lis := listen(t)
-			forGRPC, http := Split(lis)
+			forGRPC, http := split(lis, patience, patience)
 			client := dial(t, lis)
 			send(t, client, c.parts...)
 			_ = client.(*net.TCPConn).CloseWrite()
@@ -187,22 +190,42 @@ func TestASilentConnectionIsClosed(t *testing.T) {
 	}
 }
 
+// timed is a listener whose connections remember the last deadline of their reads.
+type timed struct{ net.Listener }
+
+type timedConn struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (l timed) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &timedConn{Conn: c}, err
+}
+
+func (c *timedConn) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *timedConn) SetDeadline(t time.Time) error {
+	c.deadline = t
+	return c.Conn.SetDeadline(t)
+}
+
 func TestTheDeadlineOfPeekingDoesNotStay(t *testing.T) {
 	t.Parallel()
 	lis := listen(t)
-	_, http := split(lis, 100*time.Millisecond, requestWait)
-	c := dial(t, lis)
-	send(t, c, "G")
-	server, err := http.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	timer := time.NewTimer(150 * time.Millisecond)
-	<-timer.C
-	send(t, c, "ET")
-	b := make([]byte, 3)
-	if _, err := io.ReadFull(server, b); err != nil || string(b) != "GET" {
-		t.Errorf("read %q, %v", b, err)
+	forGRPC, http := split(timed{lis}, patience, patience)
+	for begin, half := range map[string]net.Listener{"G": http, opened(t, settings(false), request(1, "application/grpc")): forGRPC} {
+		send(t, dial(t, lis), begin)
+		server, err := half.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := server.(*replayed).Conn.(*timedConn).deadline; !at.IsZero() {
+			t.Errorf("after %q reads must end by %v", begin, at)
+		}
 	}
 }
 

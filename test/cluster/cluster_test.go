@@ -170,20 +170,15 @@ func (c *cluster) eventually(what string, ok func() bool) {
 // checkEqual waits until all members have the same keys, by their hash at one revision.
 func (c *cluster) checkEqual() {
 	c.Helper()
-	get, err := c.client(c.leader()).Get(c.within(), "x")
-	if err != nil {
-		c.Fatal(err)
-	}
-	rev := get.Header.Revision
+	rev := c.get(c.leader(), "x").Header.Revision
 	var first *clientv3.HashKVResponse
 	for _, m := range c.members {
-		if _, err := c.client(m).Get(c.within(), "x"); err != nil {
-			c.Fatalf("reading at %s: %v", m.name, err)
-		}
-		h, err := c.client(m).HashKV(c.within(), m.client, rev)
-		if err != nil {
-			c.Fatalf("the hash of %s: %v", m.name, err)
-		}
+		c.get(m, "x") // it has applied all of that
+		var h *clientv3.HashKVResponse
+		c.again("the hash of "+m.name, func() (err error) {
+			h, err = c.client(m).HashKV(c.within(), m.client, rev)
+			return err
+		})
 		if first == nil {
 			first = h
 		}
@@ -191,79 +186,4 @@ func (c *cluster) checkEqual() {
 			c.Errorf("%s has the hash %x at revision %d, %s has %x", m.name, h.Hash, rev, c.members[0].name, first.Hash)
 		}
 	}
-}
-
-// memberList returns the members as one of them knows them.
-func (c *cluster) memberList(at *member) *clientv3.MemberListResponse {
-	c.Helper()
-	l, err := c.client(at).MemberList(c.within())
-	if err != nil {
-		c.Fatal(err)
-	}
-	return l
-}
-
-// add adds a member through at and starts it.
-func (c *cluster) add(at *member, learner bool) *member {
-	c.Helper()
-	return c.addAs(at, c.binary, learner)
-}
-
-// addAs adds a member that runs a program.
-func (c *cluster) addAs(at *member, binary string, learner bool) *member {
-	c.Helper()
-	m := c.make()
-	m.runs(binary)
-	var resp *clientv3.MemberAddResponse
-	c.eventually("the addition of a member", func() (ok bool) {
-		var err error
-		if learner {
-			resp, err = c.client(at).MemberAddAsLearner(c.within(), []string{m.peer})
-		} else {
-			resp, err = c.client(at).MemberAdd(c.within(), []string{m.peer})
-		}
-		if err != nil && !strings.Contains(err.Error(), "unhealthy cluster") {
-			c.Fatalf("adding a member: %v", err)
-		}
-		return err == nil
-	})
-	c.know(m, resp.Member.ID)
-	var initial []string
-	for _, x := range resp.Members {
-		name := x.Name
-		if x.ID == m.id {
-			name = m.name
-		}
-		for _, u := range x.PeerURLs {
-			initial = append(initial, name+"="+u)
-		}
-	}
-	m.initial, m.state = strings.Join(initial, ","), "existing"
-	m.start(c)
-	return m
-}
-
-// promote makes a voter of a learner once it has caught up.
-func (c *cluster) promote(at, x *member) {
-	c.Helper()
-	c.eventually("the promotion of "+x.name, func() bool {
-		_, err := c.client(at).MemberPromote(c.within(), x.id)
-		if err != nil && !strings.Contains(err.Error(), "in sync with leader") {
-			c.Fatalf("promoting %s: %v", x.name, err)
-		}
-		return err == nil
-	})
-}
-
-// remove removes a member through another one and forgets it.
-func (c *cluster) remove(at, x *member) {
-	c.Helper()
-	c.eventually("the removal of "+x.name, func() bool {
-		_, err := c.client(at).MemberRemove(c.within(), x.id)
-		if err != nil && !strings.Contains(err.Error(), "unhealthy cluster") {
-			c.Fatalf("removing %s: %v", x.name, err)
-		}
-		return err == nil
-	})
-	c.members = c.others(x)
 }

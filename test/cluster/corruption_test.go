@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -74,18 +76,23 @@ func corrupted(t *testing.T, extra ...string) (*cluster, *member) {
 	c := newClusterOf(t, []string{program, program, program}, extra...)
 	c.leader()
 	for i := range 30 {
-		if _, err := c.client(c.members[0]).Put(c.within(), fmt.Sprintf("k%d", i%3), fmt.Sprintf("right-%02d", i)); err != nil {
-			t.Fatal(err)
-		}
+		c.putOnce(c.members[0], fmt.Sprintf("k%d", i%3), fmt.Sprintf("right-%02d", i), int64(i/3))
 	}
 	x := c.members[2]
-	if _, err := c.client(x).Get(c.within(), "k"); err != nil { // it has applied all of it
-		t.Fatal(err)
-	}
+	c.get(x, "k") // it has applied all of it
 	x.stop(t)
 	// A field of the number of versions, 10, and one of the value. The next write makes version 11, or else 12.
 	corrupt(t, x, "k1", "\x20\x0a\x2a\x08right-28", "\x20\x0b\x2a\x08wrong-28")
 	return c, x
+}
+
+// putOnce puts a key whose version is known, which it raises by one however often it has to ask.
+func (c *cluster) putOnce(at *member, key, value string, version int64) {
+	c.Helper()
+	c.again("a put at "+at.name, func() error {
+		_, err := c.client(at).Txn(c.within()).If(clientv3.Compare(clientv3.Version(key), "=", version)).Then(clientv3.OpPut(key, value)).Commit()
+		return err
+	})
 }
 
 func TestAMemberWithAnotherStateThanTheMajorityRebuildsItself(t *testing.T) {
@@ -95,16 +102,13 @@ func TestAMemberWithAnotherStateThanTheMajorityRebuildsItself(t *testing.T) {
 	first := x.process
 	// Nobody can know before the key is touched. From the next write on there is no wrong answer: each read gives the new
 	// value or an error.
-	if _, err := c.client(c.members[0]).Put(c.within(), "k1", "new"); err != nil {
-		t.Fatal(err)
-	}
+	c.put(c.members[0], "k1", "new")
+	version := c.get(c.members[0], "k1").Kvs[0].Version
 	if !first.WaitFor("this member's state differs from the majority's") {
 		t.Fatal("it was not found")
 	}
 	// The others go on: one bad disk is no reason for all clients to wait.
-	if _, err := c.client(c.members[0]).Put(c.within(), "k2", "meanwhile"); err != nil {
-		t.Errorf("a write while the member is rebuilt: %v", err)
-	}
+	c.put(c.members[0], "k2", "meanwhile")
 	c.eventually("a member that answers rightly", func() bool {
 		resp, err := c.client(x).Get(c.within(), "k1", clientv3.WithSerializable())
 		if err != nil {
@@ -114,7 +118,7 @@ func TestAMemberWithAnotherStateThanTheMajorityRebuildsItself(t *testing.T) {
 			}
 			return false
 		}
-		if len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "new" || resp.Kvs[0].Version != 11 {
+		if len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "new" || resp.Kvs[0].Version != version {
 			t.Fatalf("answered %v after the fault was proven", resp.Kvs)
 		}
 		return true
@@ -125,8 +129,8 @@ func TestAMemberWithAnotherStateThanTheMajorityRebuildsItself(t *testing.T) {
 		}
 	}
 	// It is whole, in the same process, and nobody was alarmed.
-	if resp, err := c.client(c.members[0]).AlarmList(c.within()); err != nil || len(resp.Alarms) > 0 {
-		t.Errorf("alarms %v, error %v", resp, err)
+	if alarms := c.alarms(c.members[0]); len(alarms) > 0 {
+		t.Errorf("alarms %v", alarms)
 	}
 	c.fill(x)
 	c.checkEqual()
@@ -142,20 +146,9 @@ func TestALeaderWithAnotherStateThanTheMajorityGivesWay(t *testing.T) {
 	t.Parallel()
 	c, x := corrupted(t)
 	x.start(t)
-	if _, err := c.client(c.leader()).Get(c.within(), "k"); err != nil {
-		t.Fatal(err)
-	}
-	c.eventually("the wrong member leads", func() bool {
-		l := c.leader()
-		if l == x {
-			return true
-		}
-		_, _ = c.client(l).MoveLeader(c.within(), x.id) // it may have moved meanwhile
-		return false
-	})
-	if _, err := c.client(c.members[0]).Put(c.within(), "k1", "new"); err != nil {
-		t.Fatal(err)
-	}
+	c.get(c.leader(), "k")
+	c.lead(x)
+	c.put(c.members[0], "k1", "new")
 	if !x.process.WaitFor("this member's state agrees with the majority's again") {
 		t.Fatal("it is not rebuilt")
 	}
@@ -170,9 +163,7 @@ func TestAMemberThatIsKilledWhileItRebuildsItselfBeginsAgain(t *testing.T) {
 	t.Parallel()
 	c, x := corrupted(t)
 	x.start(t)
-	if _, err := c.client(c.members[0]).Put(c.within(), "k1", "new"); err != nil {
-		t.Fatal(err)
-	}
+	c.put(c.members[0], "k1", "new")
 	for _, line := range []string{"this member's state differs from the majority's", "rebuilding the state"} {
 		if !x.process.WaitFor(line) {
 			t.Fatalf("no line %q", line)
@@ -224,9 +215,7 @@ func TestTwoMembersThatDifferRaiseTheAlarmForNobodyInParticular(t *testing.T) {
 	c, x := corrupted(t)
 	c.members[1].stop(t)
 	x.start(t)
-	if _, err := c.client(c.members[0]).Put(c.within(), "k1", "new"); err != nil {
-		t.Fatal(err)
-	}
+	c.put(c.members[0], "k1", "new")
 	c.expectAlarm(c.members[0], 0)
 	_, err := c.client(c.members[0]).Put(c.within(), "k1", "more")
 	if err == nil || !strings.Contains(err.Error(), "corrupt cluster") {
@@ -295,13 +284,14 @@ func TestTheCheckOfCompactionsRaisesTheAlarmOfTheCorruptMember(t *testing.T) {
 	t.Parallel()
 	c, x := corrupted(t, "--feature-gates", "CompactHashCheck=true", "--compact-hash-check-time", "500ms")
 	x.start(t)
-	resp, err := c.client(c.members[0]).Get(c.within(), "k1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.client(c.members[0]).Compact(c.within(), resp.Header.Revision); err != nil {
-		t.Fatal(err)
-	}
+	resp := c.get(c.members[0], "k1")
+	c.again("a compaction", func() error {
+		_, err := c.client(c.members[0]).Compact(c.within(), resp.Header.Revision)
+		if errors.Is(err, rpctypes.ErrCompacted) { // by an earlier attempt
+			return nil
+		}
+		return err
+	})
 	c.expectAlarm(c.members[0], x.id)
 }
 
@@ -318,21 +308,16 @@ func TestChecksRaiseNoFalseAlarm(t *testing.T) {
 		c.fill(c.others(x)[0])
 		x.start(t)
 		c.fill(x)
-		c.eventually("leadership of "+x.name, func() bool {
-			l := c.leader()
-			if l != x {
-				_, _ = c.client(l).MoveLeader(c.within(), x.id)
-			}
-			return l == x
-		})
+		c.lead(x)
 		c.fill(c.others(x)[1])
 		c.checkEqual()
-		if !x.process.WaitFor("successfully checked hash on whole cluster") || !x.process.WaitFor("finished peer corruption check") {
-			t.Fatalf("%s did not check", x.name)
-		}
-		resp, err := c.client(x).AlarmList(c.within())
-		if err != nil || len(resp.Alarms) > 0 {
-			t.Fatalf("alarms %v, error %v", resp.Alarms, err)
+		c.eventually("both checks by "+x.name, func() bool {
+			c.lead(x)
+			log := x.process.Log
+			return log.Contains("successfully checked hash on whole cluster") && log.Contains("finished peer corruption check")
+		})
+		if alarms := c.alarms(x); len(alarms) > 0 {
+			t.Fatalf("alarms %v", alarms)
 		}
 	}
 	for _, m := range c.members {

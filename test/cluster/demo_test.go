@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -39,20 +38,13 @@ func (d *demonstration) run(args ...string) bool {
 	return true
 }
 
-// begin starts a new one on ports that are free. They lie below those that other tests are given.
+// begin starts a new one, whose members have two ports each.
 func (d *demonstration) begin(members int) {
 	d.Helper()
-	for range 20 {
-		port := strconv.Itoa(10000 + rand.IntN(9980))
-		d.dir = filepath.Join(d.TempDir(), "demo")
-		if d.run("--members", strconv.Itoa(members), "--port", port) {
-			return
-		}
-		if text := d.process.Log.String(); !strings.Contains(text, "address already in use") {
-			d.Fatalf("it does not start: %s", text)
-		}
+	d.dir = filepath.Join(d.TempDir(), "demo")
+	if !d.run("--members", strconv.Itoa(members), "--port", strconv.Itoa(process.FreePorts(d, 2*members))) {
+		d.Fatalf("it does not start: %s", d.process.Log.String())
 	}
-	d.Fatal("no free ports found")
 }
 
 // ctl runs a line of the client, as the newcomer was told to.

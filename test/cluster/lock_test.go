@@ -17,7 +17,7 @@ func TestALockOutlastsTheLeader(t *testing.T) {
 	rest := c.others(leader)
 	one, two := c.client(rest[0]), c.client(rest[1])
 	lock := func(cl *clientv3.Client) (*lockpb.LockResponse, error) {
-		lease, err := cl.Grant(c.within(), 60)
+		lease, err := cl.Grant(c.within(), 3600)
 		if err != nil {
 			return nil, err
 		}
@@ -25,11 +25,12 @@ func TestALockOutlastsTheLeader(t *testing.T) {
 	}
 	write := func(cl *clientv3.Client, r *lockpb.LockResponse) bool {
 		t.Helper()
-		out, err := cl.Txn(c.within()).If(clientv3.Compare(clientv3.CreateRevision(string(r.GetKey())), ">", 0)).
-			Then(clientv3.OpPut("data", string(r.GetKey()))).Commit()
-		if err != nil {
-			t.Fatal(err)
-		}
+		var out *clientv3.TxnResponse
+		c.again("a write", func() (err error) {
+			out, err = cl.Txn(c.within()).If(clientv3.Compare(clientv3.CreateRevision(string(r.GetKey())), ">", 0)).
+				Then(clientv3.OpPut("data", string(r.GetKey()))).Commit()
+			return err
+		})
 		return out.Succeeded
 	}
 	first, err := lock(one)
@@ -63,9 +64,10 @@ func TestALockOutlastsTheLeader(t *testing.T) {
 		t.Fatalf("a second owner: %v, %v", a.r, a.err)
 	default:
 	}
-	if _, err := lockpb.NewLockClient(one.ActiveConnection()).Unlock(c.within(), &lockpb.UnlockRequest{Key: first.GetKey()}); err != nil {
-		t.Fatal(err)
-	}
+	c.again("giving the lock up", func() error {
+		_, err := lockpb.NewLockClient(one.ActiveConnection()).Unlock(c.within(), &lockpb.UnlockRequest{Key: first.GetKey()})
+		return err
+	})
 	next := <-waiting
 	if next.err != nil {
 		t.Fatal(next.err)

@@ -55,9 +55,7 @@ func TestAWipedMemberIsWholeAgain(t *testing.T) {
 	old.kill(t)
 	l.use(c.others(old))
 	for i := range 300 {
-		if _, err := c.client(leader).Put(c.within(), fmt.Sprintf("filling/%d", i%50), strings.Repeat("x", 4096)); err != nil {
-			t.Fatal(err)
-		}
+		c.put(leader, fmt.Sprintf("filling/%d", i%50), strings.Repeat("x", 4096))
 	}
 	// The log is cut below what is durable, which a restart makes sure of.
 	for _, m := range c.others(old) {
@@ -134,9 +132,7 @@ func TestALearnerServesLittle(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
 	voter := c.members[0]
-	if _, err := c.client(voter).Put(c.within(), "a", "1"); err != nil {
-		t.Fatal(err)
-	}
+	c.put(voter, "a", "1")
 	x := c.add(voter, true)
 	cl := c.client(x)
 	refused := "etcdserver: rpc not supported for learner"
@@ -175,9 +171,10 @@ func TestAMemberMoves(t *testing.T) {
 	x := c.others(c.leader())[0]
 	public := process.FreeAddress(t)
 	c.network.proxy(t, public, strings.TrimPrefix(x.listen, "http://"), x.number)
-	if _, err := c.client(x).MemberUpdate(c.within(), x.id, []string{"http://" + public}); err != nil {
-		t.Fatal(err)
-	}
+	c.again("an update of "+x.name, func() error {
+		_, err := c.client(x).MemberUpdate(c.within(), x.id, []string{"http://" + public})
+		return err
+	})
 	x.peer = "http://" + public
 	x.vanish()
 	l.progress(c, 50)

@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -51,7 +53,7 @@ func TestMixedClusters(t *testing.T) {
 				t.Parallel()
 				c := newClusterOf(t, programs, corruptionChecks...)
 				for _, leader := range []*member{c.members[2], c.members[0]} {
-					c.moveTo(leader)
+					c.lead(leader)
 					for _, m := range c.members {
 						c.fill(m)
 					}
@@ -74,50 +76,29 @@ func TestMixedClusters(t *testing.T) {
 	})
 }
 
-// moveTo makes a member the leader.
-func (c *cluster) moveTo(m *member) {
-	c.Helper()
-	c.eventually(m.name+" as the leader", func() bool {
-		l := c.leader()
-		if l == m {
-			return true
-		}
-		_, err := c.client(l).MoveLeader(c.within(), m.id)
-		return err == nil && c.leader() == m
-	})
-}
-
 // renewAndEnd grants leases at each member, renews them at all others, and lets one end.
 func (c *cluster) renewAndEnd(leader *member) {
 	c.Helper()
 	for _, at := range c.members {
-		g, err := c.client(at).Grant(c.within(), 2000)
-		if err != nil {
-			c.Fatal(err)
-		}
-		key := "lease/" + at.name
-		if _, err := c.client(at).Put(c.within(), key, "v", clientv3.WithLease(g.ID)); err != nil {
-			c.Fatal(err)
-		}
+		g := c.grant(at, 2000)
+		c.put(at, "lease/"+at.name, "v", clientv3.WithLease(g.ID))
 		for _, m := range c.members {
-			if r, err := c.client(m).KeepAliveOnce(c.within(), g.ID); err != nil || r.TTL != 2000 {
-				c.Errorf("renewing at %s a lease of %s under %s: %v", m.name, at.name, leader.name, err)
+			if r := c.renew(m, g.ID); r.TTL != 2000 {
+				c.Errorf("renewing at %s a lease of %s under %s: %v", m.name, at.name, leader.name, r)
 			}
-			if r, err := c.client(m).TimeToLive(c.within(), g.ID, clientv3.WithAttachedKeys()); err != nil || len(r.Keys) != 1 || r.TTL < 1000 {
-				c.Errorf("the time of a lease of %s, asked at %s under %s: %v, %v", at.name, m.name, leader.name, r, err)
+			if r := c.timeToLive(m, g.ID); len(r.Keys) != 1 || r.TTL < 1000 {
+				c.Errorf("the time of a lease of %s, asked at %s under %s: %v", at.name, m.name, leader.name, r)
 			}
 		}
-		if _, err := c.client(at).Revoke(c.within(), g.ID); err != nil {
-			c.Fatal(err)
+		c.revoke(at, g.ID)
+	}
+	c.again("a key on a short lease", func() error { // the lease may have ended on the way
+		_, err := c.client(c.members[2]).Put(c.within(), "short", "v", clientv3.WithLease(c.grant(c.members[0], 2).ID))
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return rpctypes.ErrTimeout
 		}
-	}
-	short, err := c.client(c.members[0]).Grant(c.within(), 2)
-	if err != nil {
-		c.Fatal(err)
-	}
-	if _, err := c.client(c.members[2]).Put(c.within(), "short", "v", clientv3.WithLease(short.ID)); err != nil {
-		c.Fatal(err)
-	}
+		return err
+	})
 	for _, m := range c.members {
 		c.eventually("the end of a lease at "+m.name, func() bool {
 			r, err := c.client(m).Get(c.within(), "short")
@@ -131,27 +112,23 @@ func (c *cluster) alarm(raise, lower *member) {
 	c.Helper()
 	at := etcdserverpb.NewMaintenanceClient(c.client(raise).ActiveConnection())
 	alarm := &etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: raise.id, Alarm: etcdserverpb.AlarmType_NOSPACE}
-	if _, err := at.Alarm(c.within(), alarm); err != nil {
-		c.Fatalf("raising an alarm at %s: %v", raise.name, err)
-	}
+	c.again("an alarm raised at "+raise.name, func() error {
+		_, err := at.Alarm(c.within(), alarm)
+		return err
+	})
 	for _, m := range c.members {
-		if _, err := c.client(m).Get(c.within(), "x"); err != nil { // all that was before is applied here
-			c.Fatal(err)
-		}
+		c.get(m, "x") // all that was before is applied here
 		if _, err := c.client(m).Put(c.within(), "alarm", "v"); err == nil || !strings.Contains(err.Error(), "database space exceeded") {
 			c.Errorf("%s has raised an alarm, a put at %s got %v", raise.name, m.name, err)
 		}
 	}
-	if _, err := c.client(lower).AlarmDisarm(c.within(), &clientv3.AlarmMember{MemberID: raise.id, Alarm: etcdserverpb.AlarmType_NOSPACE}); err != nil {
-		c.Fatalf("lowering an alarm at %s: %v", lower.name, err)
-	}
+	c.again("an alarm lowered at "+lower.name, func() error {
+		_, err := c.client(lower).AlarmDisarm(c.within(), &clientv3.AlarmMember{MemberID: raise.id, Alarm: etcdserverpb.AlarmType_NOSPACE})
+		return err
+	})
 	for _, m := range c.members {
-		if _, err := c.client(m).Get(c.within(), "x"); err != nil {
-			c.Fatal(err)
-		}
-		if _, err := c.client(m).Put(c.within(), "alarm", m.name); err != nil {
-			c.Errorf("%s has lowered an alarm, a put at %s got %v", lower.name, m.name, err)
-		}
+		c.get(m, "x")
+		c.put(m, "alarm", m.name)
 	}
 }
 
@@ -159,6 +136,7 @@ func (c *cluster) alarm(raise, lower *member) {
 func (c *cluster) awaitCompactHashCheck(leader *member) {
 	c.Helper()
 	c.eventually("a comparison of compactions", func() bool {
+		c.lead(leader)
 		r, err := c.client(leader).Put(c.within(), "compacted", "v")
 		if err != nil {
 			return false
@@ -172,8 +150,8 @@ func (c *cluster) awaitCompactHashCheck(leader *member) {
 func (c *cluster) checkNoAlarm() {
 	c.Helper()
 	for _, m := range c.members {
-		if l, err := c.client(m).AlarmList(c.within()); err != nil || len(l.Alarms) > 0 {
-			c.Errorf("the alarms at %s: %v, %v", m.name, l, err)
+		if l := c.alarms(m); len(l) > 0 {
+			c.Errorf("the alarms at %s: %v", m.name, l)
 		}
 	}
 }
@@ -224,7 +202,7 @@ func snapshotBetween(t *testing.T, from, to, sent string) {
 	c.checkLeasesAgree()
 	// It is as good as the others: it goes on alone.
 	for _, m := range before {
-		c.moveTo(x)
+		c.lead(x)
 		c.remove(x, m)
 		m.waitEnd(t)
 	}
@@ -238,27 +216,22 @@ func snapshotBetween(t *testing.T, from, to, sent string) {
 // fill does a bit of everything at a member.
 func (c *cluster) fill(at *member) {
 	c.Helper()
-	cl := c.client(at)
-	must := func(err error) {
-		c.Helper()
-		if err != nil {
-			c.Fatal(err)
-		}
-	}
-	g, err := cl.Grant(c.within(), 1000)
-	must(err)
+	g := c.grant(at, 1000)
 	for i := range 60 {
-		_, err := cl.Put(c.within(), fmt.Sprintf("fill/%d", i%20), strings.Repeat("v", i*50), clientv3.WithLease(g.ID*clientv3.LeaseID(i%2)))
-		must(err)
+		c.put(at, fmt.Sprintf("fill/%d", i%20), strings.Repeat("v", i*50), clientv3.WithLease(g.ID*clientv3.LeaseID(i%2)))
 	}
-	_, err = cl.Delete(c.within(), "fill/3")
-	must(err)
-	resp, err := cl.Txn(c.within()).Then(clientv3.OpPut("fill/a", "1"), clientv3.OpPut("fill/b", "2"), clientv3.OpDelete("fill/4")).Commit()
-	must(err)
-	_, err = cl.Compact(c.within(), resp.Header.Revision-10)
-	must(err)
-	_, err = cl.Put(c.within(), "fill/3", "again")
-	must(err)
+	c.again("a deletion", func() error {
+		_, err := c.client(at).Delete(c.within(), "fill/3")
+		return err
+	})
+	c.again("a transaction and a compaction", func() error {
+		resp, err := c.client(at).Txn(c.within()).Then(clientv3.OpPut("fill/a", "1"), clientv3.OpPut("fill/b", "2"), clientv3.OpDelete("fill/4")).Commit()
+		if err == nil {
+			_, err = c.client(at).Compact(c.within(), resp.Header.Revision-10)
+		}
+		return err
+	})
+	c.put(at, "fill/3", "again")
 }
 
 // checkLeasesAgree checks that every member knows the same leases with the same keys.
@@ -266,16 +239,10 @@ func (c *cluster) checkLeasesAgree() {
 	c.Helper()
 	first := ""
 	for _, m := range c.members {
-		all, err := c.client(m).Leases(c.within())
-		if err != nil {
-			c.Fatal(err)
-		}
+		all := c.leases(m)
 		var text []string
 		for _, l := range all.Leases {
-			s, err := c.client(m).TimeToLive(c.within(), l.ID, clientv3.WithAttachedKeys())
-			if err != nil {
-				c.Fatal(err)
-			}
+			s := c.timeToLive(m, l.ID)
 			text = append(text, fmt.Sprintf("%x %d %q", s.ID, s.GrantedTTL, s.Keys))
 		}
 		if found := strings.Join(text, "; "); first == "" {

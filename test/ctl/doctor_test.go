@@ -50,7 +50,7 @@ func TestDoctorOfAClusterWithoutAMajority(t *testing.T) {
 	t.Parallel()
 	m := startMember(t)
 	m.must(t, "member", "add", "never", "--peer-urls=http://127.0.0.1:1")
-	got := m.own(t, "", "doctor", "--command-timeout=1s")
+	got := m.own(t, "", "doctor", "--command-timeout=10s")
 	for _, want := range []string{"serious  cluster: it does not agree on anything: ", "more than half of the voting members must run",
 		"it was added and never started", "ashlar ctl member remove ", "2 voting members stand no more failures than 1", "2 members, 1 answer"} {
 		if !strings.Contains(got.stdout, want) {

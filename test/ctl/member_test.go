@@ -42,7 +42,7 @@ func startMember(t *testing.T, flags ...string) member {
 			t.Errorf("the member ended with %v", err)
 		}
 	})
-	if got := m.run(t, "", "get", "ready", "--command-timeout=30s"); got.status != 0 {
+	if got := m.run(t, "", "get", "ready", "--command-timeout=180s"); got.status != 0 {
 		t.Fatalf("the member does not serve: %+v", got)
 	}
 	return m
@@ -76,9 +76,9 @@ func (m member) runAs(ctx context.Context, program string, environ []string, std
 
 // environ is what commands run with: time limits that a busy machine keeps, too, unless the test is about them.
 func (m member) environ(args []string) []string {
-	out := []string{"ETCDCTL_ENDPOINTS=" + m.endpoint, "PATH=/usr/bin:/bin", "ETCDCTL_DIAL_TIMEOUT=60s"}
+	out := []string{"ETCDCTL_ENDPOINTS=" + m.endpoint, "PATH=/usr/bin:/bin", "ETCDCTL_DIAL_TIMEOUT=180s"}
 	if !strings.Contains(strings.Join(args, " "), "--command-timeout") {
-		out = append(out, "ETCDCTL_COMMAND_TIMEOUT=60s")
+		out = append(out, "ETCDCTL_COMMAND_TIMEOUT=180s")
 	}
 	return out
 }

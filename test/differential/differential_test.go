@@ -25,15 +25,15 @@ func TestRandomLogs(t *testing.T) {
 			seed = *seedFlag
 		}
 		randomLog(t, seed, total)
-		if *seedFlag != 0 || t.Failed() || time.Since(began) > *limitFlag {
+		if entries, _ := total.entries(); *seedFlag != 0 || t.Failed() || time.Since(began) > *limitFlag && entries >= entriesMin {
 			break
 		}
 	}
 	fmt.Printf("random: %s", total)
-	if entries, _ := total.entries(); *seedFlag == 0 && !t.Failed() && entries < 2000 {
-		t.Errorf("only %d entries were compared in %s", entries, time.Since(began))
-	}
 }
+
+// entriesMin is how many entries are compared however long it takes.
+const entriesMin = 2000
 
 // randomLog compares one log.
 func randomLog(t *testing.T, seed uint64, total *tally) {

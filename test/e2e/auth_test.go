@@ -110,7 +110,7 @@ func TestSignedTokensOutlastARestart(t *testing.T) {
 	noError(t, os.WriteFile(secret, []byte("0123456789abcdef0123456789abcdef"), 0o600))
 	m := newMember(t, "--auth-token", "jwt,sign-method=HS256,priv-key="+secret, "--bcrypt-cost", "4")
 	s := m.start(t)
-	ctx := within(t, time.Minute)
+	ctx := within(t, process.Patience)
 	secure(ctx, t, m.connect(t))
 	checkSecured(ctx, t, m)
 	s.Kill()

@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // TestHistoryIsCompactedAsTimeGoesBy reads an old revision until it is compacted, and finds the newest values there.
@@ -14,7 +16,7 @@ func TestHistoryIsCompactedAsTimeGoesBy(t *testing.T) {
 	t.Parallel()
 	m := newMember(t, "--auto-compaction-retention=1s")
 	s := m.start(t)
-	c, ctx := m.connect(t), within(t, time.Minute)
+	c, ctx := m.connect(t), within(t, process.Patience)
 	_, err := c.Put(ctx, "k", "first")
 	noError(t, err)
 	second, err := c.Put(ctx, "k", "second")

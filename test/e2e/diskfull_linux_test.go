@@ -80,7 +80,7 @@ func fillDisk(t *testing.T, c *clientv3.Client, count int, mayFail bool) map[str
 // checkDisk fails unless all of written is there.
 func checkDisk(t *testing.T, c *clientv3.Client, written map[string]string) {
 	t.Helper()
-	answer, err := c.Get(within(t, time.Minute), "disk/", clientv3.WithPrefix())
+	answer, err := c.Get(within(t, process.Patience), "disk/", clientv3.WithPrefix())
 	noError(t, err)
 	found := make(map[string]string, len(answer.Kvs))
 	for _, kv := range answer.Kvs {

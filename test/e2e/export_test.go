@@ -105,7 +105,7 @@ func compareSnapshot(t *testing.T, c *clientv3.Client, path string, revisions ..
 	noError(t, err)
 	defer f.Close()
 	for _, rev := range revisions {
-		want, err := c.HashKV(within(t, time.Minute), c.Endpoints()[0], rev)
+		want, err := c.HashKV(within(t, process.Patience), c.Endpoints()[0], rev)
 		noError(t, err)
 		hash, compact, _, err := f.HashKV(t.Context(), rev)
 		noError(t, err)

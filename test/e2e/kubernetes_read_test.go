@@ -3,11 +3,12 @@ package e2e
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // kubernetesReader compares a server with what was written, in the ways Kubernetes and its operators read.
@@ -117,7 +118,7 @@ func (r kubernetesReader) comparePrefixes(t *testing.T, c *clientv3.Client) {
 // get reads, and checks that the header tells the store's revision, not the one read at.
 func (r kubernetesReader) get(t *testing.T, c *clientv3.Client, key string, options ...clientv3.OpOption) *clientv3.GetResponse {
 	t.Helper()
-	answer, err := c.Get(within(t, time.Minute), key, options...)
+	answer, err := c.Get(within(t, process.Patience), key, options...)
 	noError(t, err)
 	if answer.Header.Revision != r.expected.Revision {
 		t.Fatalf("a read was answered with revision %d in its header, want %d", answer.Header.Revision, r.expected.Revision)

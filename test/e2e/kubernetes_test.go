@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // fillerKey is written where compaction had removed a revision from the recording, so that ours and the recorded
@@ -53,12 +55,12 @@ func TestKubernetesDataComesBackAsItWentIn(t *testing.T) {
 	c := m.connect(t)
 	reader.compare(t, c)
 
-	_, err := c.Compact(within(t, time.Minute), expected.CompactRevision, clientv3.WithCompactPhysical())
+	_, err := c.Compact(within(t, process.Patience), expected.CompactRevision, clientv3.WithCompactPhysical())
 	noError(t, err)
 	reader.revisions = slices.DeleteFunc(reader.revisions, func(r int64) bool { return r < expected.CompactRevision })
 	t.Log("after compaction")
 	reader.compare(t, c)
-	_, err = c.Get(within(t, time.Minute), "", clientv3.WithPrefix(), clientv3.WithRev(expected.CompactRevision-1))
+	_, err = c.Get(within(t, process.Patience), "", clientv3.WithPrefix(), clientv3.WithRev(expected.CompactRevision-1))
 	if !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Fatalf("a read below the compact revision: got %v, want %v", err, rpctypes.ErrCompacted)
 	}

@@ -133,7 +133,7 @@ func TestTheLevelOfTheLogChangesWhileTheServerRuns(t *testing.T) {
 			t.Parallel()
 			m := newMember(t, "--log-level", "warn")
 			s := m.launch(t)
-			_, err := m.connect(t).Put(within(t, time.Minute), "key", "value") // it does not say that it is ready
+			_, err := m.connect(t).Put(within(t, process.Patience), "key", "value") // it does not say that it is ready
 			noError(t, err)
 			for _, signal := range c.signals {
 				s.Signal(t, signal)
@@ -161,7 +161,7 @@ func TestASlowRequestSaysWhoAskedAndWhereTheTimeWent(t *testing.T) {
 	}
 	m := newMember(t, "--warning-unary-request-duration", "1ns")
 	s := m.start(t)
-	_, err := m.connect(t).Put(within(t, time.Minute), "hidden-key", "hidden-value")
+	_, err := m.connect(t).Put(within(t, process.Patience), "hidden-key", "hidden-value")
 	noError(t, err)
 	if !s.WaitFor("/etcdserverpb.KV/Put") {
 		t.Fatal("the request is not told")

@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ashlar-kv/ashlar/test/process"
 )
@@ -86,7 +85,7 @@ func TestDirectoryInUseIsRefused(t *testing.T) {
 	if !strings.Contains(said, first.dataDir) || !strings.Contains(said, "in use") {
 		t.Errorf("the second server does not say that %s is in use:\n%s", first.dataDir, said)
 	}
-	_, err := first.connect(t).Put(within(t, time.Minute), "key", "value")
+	_, err := first.connect(t).Put(within(t, process.Patience), "key", "value")
 	noError(t, err)
 	s.stop(t)
 }

@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/ashlar-kv/ashlar/test/process"
 )
 
 // secrets are what clients of a test tell a server, and what it tells nobody.
@@ -175,7 +177,7 @@ func (s *secrets) pages() {
 		"/metrics", "/version", "/health", "/livez?verbose", "/readyz?verbose", "/config/local/log", "/debug/vars", "/debug/requests",
 		"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1",
 	} {
-		r, err := http.NewRequestWithContext(within(s.t, time.Minute), http.MethodGet, s.m.client+path, http.NoBody)
+		r, err := http.NewRequestWithContext(within(s.t, process.Patience), http.MethodGet, s.m.client+path, http.NoBody)
 		noError(s.t, err)
 		s.read(r)
 	}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -162,14 +161,9 @@ func askClientV3(ctx context.Context, m *member) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, clientPatience)
-	defer cancel()
 	_, err = c.Get(ctx, "k")
 	return errors.Join(err, c.Close())
 }
-
-// clientPatience is how long clientv3, which tries again and again, may do so.
-const clientPatience = 10 * time.Second
 
 // handshake connects and returns what the server has shown.
 func (e *encrypted) handshake(tb testing.TB) tls.ConnectionState {

@@ -57,7 +57,7 @@ func TestKubernetesTrace(t *testing.T) {
 		streams: make(map[int]*traceStream),
 	}
 	for i := range lines {
-		if err := r.step(within(t, 30*time.Second), &lines[i]); err != nil {
+		if err := r.step(within(t, process.Patience), &lines[i]); err != nil {
 			t.Fatalf("line %d, %s: %v", lines[i].Seq, lines[i].Method, err)
 		}
 	}

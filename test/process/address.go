@@ -29,23 +29,35 @@ var given struct {
 // FreeAddress is a loopback address, host and port, that nobody listens on and that no other test process will be given.
 func FreeAddress(tb testing.TB) string {
 	tb.Helper()
+	return loopback(FreePorts(tb, 1))
+}
+
+// FreePorts is FreeAddress for count ports in a row, fewer than a block has, of which it returns the first.
+func FreePorts(tb testing.TB, count int) int {
+	tb.Helper()
 	given.Lock()
 	defer given.Unlock()
-	for range 100 * blockPorts {
+	for row, tries := 0, 0; tries < 100*blockPorts; tries++ {
 		if given.port+1 >= given.end {
+			row = 0
 			if l, base, ok := claimBlock(); ok {
 				given.claims, given.port, given.end = append(given.claims, l), base, base+blockPorts
 			}
 			continue
 		}
 		given.port++
-		if address := fmt.Sprintf("127.0.0.1:%d", given.port); free(address) {
-			return address
+		if row++; !free(loopback(given.port)) {
+			row = 0
+		}
+		if row == count {
+			return given.port - count + 1
 		}
 	}
-	tb.Fatal("no free port found")
-	return ""
+	tb.Fatalf("no %d free ports in a row found", count)
+	return 0
 }
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // free tells whether one can listen on address. A child that is forked meanwhile would have the socket, and listen with it until
 // it executes its program, while we have closed it: so nothing is forked.
@@ -63,6 +75,6 @@ func free(address string) bool {
 // claimBlock tries for a block of ports drawn by lot. A block that is used up stays claimed: its servers may be started again.
 func claimBlock() (net.Listener, int, bool) {
 	base := firstPort + blockPorts*rand.IntN(blocks)
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base))
+	l, err := net.Listen("tcp", loopback(base))
 	return l, base, err == nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // Patience bounds every wait for a process. It is no expectation: a shared machine may stall for seconds.
-const Patience = 60 * time.Second
+const Patience = 3 * time.Minute
 
 // ReadyLine is what etcd, and we, log once clients are served; scripts of operators wait for it too.
 const ReadyLine = "ready to serve client requests"
