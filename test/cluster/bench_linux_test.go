@@ -83,9 +83,12 @@ func measure(b *testing.B, clients int, request func(*clientv3.Client, int64) er
 }
 
 // cpu is what all members have used, to 10 ms.
-func (c *cluster) cpu() (sum time.Duration) {
+func (c *cluster) cpu() time.Duration { return c.cpuOf(c.members) }
+
+// cpuOf is what some members have used.
+func (c *cluster) cpuOf(members []*member) (sum time.Duration) {
 	c.Helper()
-	for _, m := range c.members {
+	for _, m := range members {
 		used, err := process.CPUTime(m.process.PID())
 		if err != nil {
 			c.Fatal(err)

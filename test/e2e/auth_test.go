@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -77,7 +76,7 @@ func TestUsersOutlastEverything(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	s := m.start(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	secure(ctx, t, m.connect(t))
 	old := m.as(t, "u", "upw")
 	_, err := old.Put(ctx, "u/old", "v")

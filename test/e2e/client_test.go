@@ -25,6 +25,9 @@ func newClient(m *member) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: process.Patience, TLS: m.tls})
 }
 
+// wholeTest bounds the requests of a whole test that makes thousands, where each may wait for a slow disk.
+const wholeTest = 15 * time.Minute
+
 // within bounds a test's requests so that a server that hangs fails the test instead of the run.
 func within(tb testing.TB, d time.Duration) context.Context {
 	tb.Helper()

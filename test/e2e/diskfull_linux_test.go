@@ -51,7 +51,7 @@ func TestFullDiskEndsTheMemberAndNothingElse(t *testing.T) {
 // first error; unless mayFail there must be none.
 func fillDisk(t *testing.T, c *clientv3.Client, count int, mayFail bool) map[string]string {
 	t.Helper()
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	var lock sync.Mutex
 	var writers sync.WaitGroup
 	acknowledged := make(map[string]string)

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -38,7 +37,7 @@ func TestSnapshotOfKubernetesIsADatabaseOfEtcd(t *testing.T) {
 	s := m.start(t)
 	c := m.connect(t)
 	written := load(t, c, revisions)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	granted, err := c.Grant(ctx, 1000)
 	noError(t, err)
 	answer, err := c.Put(ctx, "~leased", "x", clientv3.WithLease(granted.ID))
@@ -233,7 +232,7 @@ func TestSnapshotsThatFailDisturbNothing(t *testing.T) {
 	m.dataDir, m.prefix = disk.dir+"/data", disk.enter
 	s := m.start(t)
 	c := m.connect(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	for i := range 60 {
 		_, err := c.Put(ctx, fmt.Sprint("key", i), strings.Repeat("x", 1<<20))
 		noError(t, err)
@@ -258,7 +257,7 @@ func TestClientsThatGoAwayEndTheirSnapshot(t *testing.T) {
 	m := newMember(t)
 	s := m.start(t)
 	c := m.connect(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	for i := range 20 {
 		_, err := c.Put(ctx, fmt.Sprint("key", i), strings.Repeat("x", 1<<20))
 		noError(t, err)

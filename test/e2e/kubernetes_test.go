@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -84,7 +83,7 @@ func checkRecording(t *testing.T, recorded *history, expected summary) {
 // compares the key's revision. It returns what the store must hold then.
 func load(t *testing.T, c *clientv3.Client, revisions []revision) *history {
 	t.Helper()
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	written := newHistory()
 	next := int64(2) // an empty store is at revision 1
 	for _, r := range revisions {

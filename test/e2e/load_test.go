@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -32,7 +31,7 @@ func loadValue(i int) string {
 func fill(tb testing.TB, c *clientv3.Client, count int) {
 	tb.Helper()
 	const perTransaction, atATime = 100, 16
-	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), wholeTest)
 	defer cancel()
 	next := make(chan int)
 	failed := make(chan error, atATime)

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -194,7 +193,7 @@ func TestEtcdsToolRestoresOurSnapshot(t *testing.T) {
 	restoreTo(t, m, smallSnapshot(t))
 	m.start(t)
 	c := m.connect(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, wholeTest)
 	_, err := c.Put(ctx, "more", "x")
 	noError(t, err)
 	path := filepath.Join(t.TempDir(), "saved.db")

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -73,7 +72,7 @@ func TestSecretsAreToldNobody(t *testing.T) {
 				key: "the key of the tokens", "VALUE-Zq7": "a value", "$2a$": "a hash", "JDJhJ": "a hash in base64",
 			}}
 			p := m.start(t)
-			s.use(within(t, 2*time.Minute))
+			s.use(within(t, wholeTest))
 			s.pages()
 			p.stop(t)
 			s.check("the log", p.Log.String())

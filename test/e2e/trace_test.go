@@ -210,7 +210,7 @@ func (r *replay) watch(l *traceLine) error {
 	}
 	s, ok := r.streams[l.Stream]
 	if !ok {
-		c, err := etcdserverpb.NewWatchClient(r.conn).Watch(within(r.t, 2*time.Minute))
+		c, err := etcdserverpb.NewWatchClient(r.conn).Watch(within(r.t, wholeTest))
 		if err != nil {
 			return err
 		}

@@ -8,16 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 )
-
-// watchTimeout bounds the tests of watches.
-const watchTimeout = 2 * time.Minute
 
 // take receives responses until they hold count events.
 func take(tb testing.TB, ch clientv3.WatchChan, count int) []*clientv3.Event {
@@ -68,7 +64,7 @@ func TestAWatcherOfAPrefixSeesEachChangeWithWhatWasBefore(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	mustPut(t, ctx, c, "a/1", "old") // 2
 	all := c.Watch(ctx, "a/", clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithCreatedNotify())
 	deletes := c.Watch(ctx, "a/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithRev(2))
@@ -91,7 +87,7 @@ func TestAWatchGoesOnAfterTheServerWasKilled(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	s := m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	ch := c.Watch(ctx, "k", clientv3.WithPrefix(), clientv3.WithRev(1))
 	const rounds, each = 3, 50
 	for round := range rounds {
@@ -112,7 +108,7 @@ func TestAServerThatIsToldToStopEndsWatchesAndStops(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	s := m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	ch := c.Watch(clientv3.WithRequireLeader(ctx), "k", clientv3.WithCreatedNotify())
 	<-ch
 	s.stop(t)
@@ -122,7 +118,7 @@ func TestAWatchOfCompactedRevisionsSaysWhereToGoOn(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	var rev int64
 	for range 5 {
 		rev = mustPut(t, ctx, c, "k", "v")
@@ -142,7 +138,7 @@ func TestLargeHistoryComesInFragmentsToThoseWhoAskForThem(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	large := strings.Repeat("x", 900_000)
 	const count = 8
 	for i := range count {
@@ -185,7 +181,7 @@ func TestProgressTellsHowFarAnIdleWatchIs(t *testing.T) {
 	t.Parallel()
 	m := newMember(t, "--watch-progress-notify-interval", "200ms")
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	byHand := c.Watch(ctx, "idle", clientv3.WithCreatedNotify())
 	<-byHand
 	rev := mustPut(t, ctx, c, "other", "v")
@@ -211,7 +207,7 @@ func TestACancelledWatchEndsAndTheOthersGoOn(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	stays := c.Watch(ctx, "k", clientv3.WithCreatedNotify())
 	<-stays
 	short, cancel := context.WithCancel(ctx)
@@ -228,7 +224,7 @@ func TestAThousandWatchersOnOneStreamEachSeeTheirOwn(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	const watchers = 1000
 	var channels [watchers]clientv3.WatchChan
 	for i := range channels {
@@ -260,7 +256,7 @@ func TestAClientThatDoesNotReadDelaysNobodyAndMissesNothing(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	m.start(t)
-	c, ctx := m.connect(t), within(t, watchTimeout)
+	c, ctx := m.connect(t), within(t, wholeTest)
 	const count = 600
 	created, read := make(chan struct{}), make(chan struct{})
 	release := sync.OnceFunc(func() { close(read) })
