@@ -56,8 +56,34 @@ func TestAFollowerOfALeaderIsNotHastened(t *testing.T) {
 		t.Fatal("it does not follow")
 	}
 	f.Advance(100)
+	f.AdvanceWithout(3, 100)
 	f.run()
 	if f.asksForVotes() {
 		t.Error("it stands for election although it has a leader")
+	}
+}
+
+func TestAFollowerOfALeaderThatIsGoneIsHastened(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+	from, to, term := uint64(2), uint64(1), uint64(2)
+	beat := func() {
+		f.Step(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &from, To: &to, Term: &term})
+		f.run()
+	}
+	beat()
+	f.AdvanceWithout(from, 9)
+	beat() // it is not gone: all begins anew
+	f.AdvanceWithout(from, 9)
+	f.run()
+	if f.asksForVotes() {
+		t.Fatal("it stands for election before its election timeout")
+	}
+	for range 10 {
+		f.Tick()
+		f.run()
+	}
+	if !f.asksForVotes() {
+		t.Error("it waits for a whole election timeout")
 	}
 }

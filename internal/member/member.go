@@ -226,7 +226,7 @@ func (m *Member) openNode() error {
 func (m *Member) Start() {
 	m.tellMembers(m.gen.Load())
 	m.node.Start()
-	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens, m.hasten,
+	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens, m.hasten, m.missLeader,
 		m.corruption.runPeriodic, m.corruption.runCompact, m.comparison.run, m.rebuild.yield} {
 		m.wg.Go(loop)
 	}
