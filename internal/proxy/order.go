@@ -6,7 +6,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// order knows the highest revision that was answered.
+// order knows the highest revision that members have told of.
 type order struct{ highest atomic.Int64 }
 
 func (o *order) saw(h *etcdserverpb.ResponseHeader) {

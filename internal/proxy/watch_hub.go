@@ -8,6 +8,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
 // hub is all watches of a proxy.
@@ -15,8 +17,9 @@ type hub struct {
 	upstream etcdserverpb.WatchClient
 	space    namespace
 	cache    *cache // forgets what watches see changed
-	newest   *order // is told what watches are told
+	newest   *order // the highest revision that any member has told of
 	measures *measures
+	clock    clock.Clock
 	log      *slog.Logger
 	ctx      context.Context // ends with the proxy
 	running  sync.WaitGroup  // goroutines of lines
@@ -29,7 +32,7 @@ type hub struct {
 }
 
 func newHub(ctx context.Context, upstream etcdserverpb.WatchClient, space namespace, c *cache, newest *order, m *measures, log *slog.Logger) *hub {
-	return &hub{upstream: upstream, space: space, cache: c, newest: newest, measures: m, log: log, ctx: ctx,
+	return &hub{upstream: upstream, space: space, cache: c, newest: newest, clock: c.clock, measures: m, log: log, ctx: ctx,
 		groups: map[groupKey]*group{}, channels: map[identity]*channel{}}
 }
 
@@ -75,10 +78,10 @@ func keyOf(who identity, r *etcdserverpb.WatchCreateRequest) groupKey {
 }
 
 // settle puts a private watch into its group: into the feed, where there is one that has told what the watch has got, or else
-// beside others that wait for one. A watch that begins after now, the newest revision that is known to exist, stays by itself: a
+// beside others that wait for one. A watch that begins after the newest revision that is known to exist stays by itself: a
 // feed must not be ahead of what there is. REQUIRES: hub.mu is held, the watch is private and created.
-func (h *hub) settle(w *watch, now int64) {
-	if w.request.Fragment || w.ending || w.next > now+1 { // parts of a revision are not to be told apart
+func (h *hub) settle(w *watch) {
+	if w.request.Fragment || w.ending || w.next > h.newest.seen()+1 { // parts of a revision are not to be told apart
 		return
 	}
 	g := h.groups[w.key]
@@ -251,6 +254,9 @@ func (c *channel) lose(f *feed) {
 	}
 	c.closeIfIdle()
 }
+
+// insists implements user: a feed that begins reads history that its watches know.
+func (c *channel) insists() bool { return true }
 
 // ended implements user.
 func (c *channel) ended(_ *line, err error) {

@@ -3,19 +3,27 @@ package proxy
 import (
 	"context"
 	"io"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// controlMax is how many requests may wait to be sent on a line before its client's requests wait too.
-const controlMax = 1000
+const (
+	// controlMax is how many requests may wait to be sent on a line before its client's requests wait too.
+	controlMax = 1000
+	// askAgain is the pause after which a question for progress that was not answered is asked again, and askAgainMax that after
+	// many: members do not answer while a watcher of the line reads history.
+	askAgain, askAgainMax = 100 * time.Millisecond, 5 * time.Second
+)
 
 // user is what a line serves: a session or a channel.
 type user interface {
 	// receive takes a response, in order.
 	receive(l *line, r *etcdserverpb.WatchResponse)
+	// insists tells whether questions for progress are asked until they are answered. hub.mu is held.
+	insists() bool
 	// ended is called once, with the reason for which the line has ended by itself.
 	ended(l *line, err error)
 }
@@ -78,13 +86,16 @@ func (l *line) run(ctx context.Context) error {
 }
 
 func (l *line) send(ctx context.Context, stream etcdserverpb.Watch_WatchClient) {
+	pause := askAgain
 	for {
-		select {
-		case <-l.wake:
-		case <-ctx.Done():
+		ask := l.awaitWork(ctx, &pause)
+		if ctx.Err() != nil {
 			return
 		}
 		l.hub.mu.Lock()
+		if ask && l.insists() {
+			l.question()
+		}
 		out := l.out
 		l.out = nil
 		l.hub.mu.Unlock()
@@ -95,6 +106,41 @@ func (l *line) send(ctx context.Context, stream etcdserverpb.Watch_WatchClient) 
 			}
 		}
 	}
+}
+
+// awaitWork waits until there is something to send, or it is time to ask for progress again.
+func (l *line) awaitWork(ctx context.Context, pause *time.Duration) (ask bool) {
+	l.hub.mu.Lock()
+	insists := l.insists()
+	l.hub.mu.Unlock()
+	if !insists {
+		*pause = askAgain
+		select {
+		case <-l.wake:
+		case <-ctx.Done():
+		}
+		return false
+	}
+	again := l.hub.clock.NewTimer(*pause)
+	defer again.Stop()
+	select {
+	case <-l.wake:
+		return false
+	case <-again.C():
+		*pause = min(2**pause, askAgainMax)
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// insists tells whether a question is to be asked again. REQUIRES: hub.mu is held.
+func (l *line) insists() bool { return len(l.asks) > 0 && !l.closed && l.user.insists() }
+
+// question asks for progress. REQUIRES: hub.mu is held.
+func (l *line) question() {
+	l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
+		ProgressRequest: &etcdserverpb.WatchProgressRequest{}}})
 }
 
 // poke puts a token into a channel that holds one.

@@ -31,7 +31,7 @@ func (s *session) private(w *watch, from int64) {
 		s.line = s.hub.openLine(s.who, s)
 	}
 	r := s.hub.space.watch(w.request)
-	r.StartRevision = from
+	r.StartRevision, r.ProgressNotify = from, true // a watch that gets nothing shall come into step, too
 	w.up = s.line.create(r, w)
 	s.byLine[w.up] = w
 }
@@ -69,6 +69,9 @@ func (s *session) resume() {
 			s.private(w, w.next)
 		}
 	}
+	if s.askLater {
+		s.ask()
+	}
 }
 
 // resumed is called when upstream serves a watch that had left a feed. REQUIRES: hub.mu is held.
@@ -81,7 +84,7 @@ func (s *session) resumed(w *watch, now int64) {
 		return
 	}
 	if w.next > now {
-		s.hub.settle(w, now)
+		s.hub.settle(w)
 	}
 }
 
@@ -127,7 +130,7 @@ func (s *session) created(w *watch, r *etcdserverpb.WatchResponse) {
 	}
 	s.queue.push(out)
 	if w.next > now {
-		s.hub.settle(w, now)
+		s.hub.settle(w)
 	}
 }
 
@@ -150,15 +153,15 @@ func (s *session) event(w *watch, r *etcdserverpb.WatchResponse) {
 	} else if r.GetHeader().GetRevision() < w.from-1 {
 		return
 	}
-	s.queue.push(r)
+	if len(r.Events) > 0 || w.request.ProgressNotify {
+		s.queue.push(r)
+	}
 	if n := len(r.Events); n > 0 {
 		w.next = max(w.next, r.Events[n-1].Kv.ModRevision+1)
 	} else {
 		w.next = max(w.next, r.GetHeader().GetRevision()+1)
 	}
-	if w.group == nil || w.group.feed != nil {
-		s.hub.settle(w, r.GetHeader().GetRevision())
-	}
+	s.join(w)
 }
 
 // tell passes on what a feed tells: what the watch has not got, if anything. REQUIRES: hub.mu is held.

@@ -24,7 +24,7 @@ func (s *session) ask() {
 		}
 	}
 	a := &ask{session: s}
-	s.asking = a
+	s.asking, s.askLater = a, false
 	var lines []*line
 	for _, w := range s.watches {
 		if w.feed != nil { // all feeds of the session are on one line
@@ -41,8 +41,34 @@ func (s *session) ask() {
 	a.left = len(lines)
 	for _, l := range lines {
 		l.asks = append(l.asks, a)
-		l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
-			ProgressRequest: &etcdserverpb.WatchProgressRequest{}}})
+		l.question()
+	}
+}
+
+// insists implements user: a watch that goes on reads history that the client knows. While others do, members do not answer.
+func (s *session) insists() bool {
+	for _, w := range s.byLine {
+		if w.from > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// inStep is called when the session's line has told everything up to a revision. REQUIRES: hub.mu is held.
+func (s *session) inStep(l *line, revision int64) {
+	for _, w := range s.byLine {
+		if w.told && !slices.Contains(l.creates, any(w)) {
+			w.next = max(w.next, revision+1)
+			s.join(w)
+		}
+	}
+}
+
+// join lets a private watch become shared if it can. REQUIRES: hub.mu is held, the watch is private and created.
+func (s *session) join(w *watch) {
+	if w.group == nil || w.group.feed != nil {
+		s.hub.settle(w)
 	}
 }
 
@@ -84,13 +110,14 @@ func (l *line) answer(r *etcdserverpb.WatchResponse) {
 	}
 }
 
-// settle tells the client, or asks anew. A session with watches that nobody serves at the moment is told nothing, as by a
-// member that has not told everything yet. REQUIRES: hub.mu is held.
+// settle tells the client, or asks anew: later, if nobody serves one of its watches at the moment. REQUIRES: hub.mu is held.
 func (a *ask) settle() {
 	s := a.session
 	s.asking = nil
 	switch {
-	case s.gone || len(s.behind) > 0:
+	case s.gone:
+	case len(s.behind) > 0:
+		s.askLater = true
 	case a.void:
 		s.ask()
 	default:

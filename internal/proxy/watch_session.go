@@ -18,19 +18,20 @@ const unnumbered = -1
 
 // session is one stream of watches of a client. hub.mu guards its fields.
 type session struct {
-	hub     *hub
-	who     identity
-	queue   *queue
-	failed  chan error // holds the first reason for which the stream must end
-	watches map[int64]*watch
-	nextID  int64
-	line    *line               // for private watches; nil while there are none
-	byLine  map[int64]*watch    // private watches by their id upstream
-	behind  map[*watch]struct{} // watches that have left a feed, until the client has taken what waits
-	late    atomic.Bool         // there are such
-	gone    bool
-	asking  *ask                         // the question that is not answered yet
-	header  *etcdserverpb.ResponseHeader // the newest one
+	hub      *hub
+	who      identity
+	queue    *queue
+	failed   chan error // holds the first reason for which the stream must end
+	watches  map[int64]*watch
+	nextID   int64
+	line     *line               // for private watches; nil while there are none
+	byLine   map[int64]*watch    // private watches by their id upstream
+	behind   map[*watch]struct{} // watches that have left a feed, until the client has taken what waits
+	late     atomic.Bool         // there are such
+	gone     bool
+	asking   *ask                         // the question that is not answered yet
+	askLater bool                         // a question waits for the watches that are behind
+	header   *etcdserverpb.ResponseHeader // the newest one
 }
 
 // Watch implements etcdserverpb.WatchServer.
@@ -209,6 +210,7 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 		}
 	case r.WatchId < 0:
 		l.answer(r)
+		s.inStep(l, r.GetHeader().GetRevision())
 	default:
 		if w := s.byLine[r.WatchId]; w != nil {
 			s.event(w, r)

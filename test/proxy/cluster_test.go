@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // TestEndpointsAreThoseOfTheClusterAfterAWhile begins at an address that ends once the proxy knows the member's own.
@@ -23,5 +26,88 @@ func TestEndpointsAreThoseOfTheClusterAfterAWhile(t *testing.T) {
 	})
 	if code, text := get(t, http.DefaultClient, "http://"+p.addresses[0]+"/metrics"); code != http.StatusOK || !strings.Contains(text, "etcd_server_has_leader 1") {
 		t.Errorf("the member's metrics: %d, %.200s", code, text)
+	}
+}
+
+// TestAnotherMemberTakesOver when the one ends that serves a shared watch.
+func TestAnotherMemberTakesOver(t *testing.T) {
+	t.Parallel()
+	members := runMembers(t, 3)
+	var addresses []string
+	for _, m := range members {
+		addresses = append(addresses, m.address)
+	}
+	p := runProxy(t, strings.Join(addresses, ","))
+	ctx := soon(t)
+	c := p.client(t)
+	put := func(value int) {
+		t.Helper()
+		eventually(t, "a write comes through", func() bool {
+			_, err := c.Put(ctx, "k", fmt.Sprint(value))
+			return err == nil
+		})
+	}
+	written := func() (revision int64) {
+		t.Helper()
+		eventually(t, "a read comes through", func() bool {
+			r, err := c.Get(ctx, "k")
+			if err == nil {
+				revision = r.Kvs[0].ModRevision
+			}
+			return err == nil
+		})
+		return revision
+	}
+	put(-1)
+	rev := written()
+	const many = 6
+	var clients []*clientv3.Client
+	var all []clientv3.WatchChan
+	for range many {
+		one := p.client(t)
+		w := one.Watch(ctx, "k", clientv3.WithRev(rev+1), clientv3.WithCreatedNotify())
+		<-w
+		clients, all = append(clients, one), append(all, w)
+	}
+	eventually(t, "all are shared", func() bool {
+		return metric(t, "http://"+p.addresses[0]+"/proxy/metrics", "etcd_grpc_proxy_watchers_coalescing_total") == fmt.Sprint(many)
+	})
+	put(0)
+	var serving *upstream
+	eventually(t, "one watcher of one member serves all", func() bool {
+		sum := 0
+		for _, m := range members {
+			n := watchers(t, m)
+			if sum += n; n > 0 {
+				serving = m
+			}
+		}
+		return sum == 1
+	})
+	serving.end(t)
+	put(1)
+	put(2)
+	want := written()
+	for n, w := range all {
+		for next := rev + 1; next <= want; {
+			r, ok := <-w
+			if !ok || r.Err() != nil {
+				t.Fatalf("watch %d ended: %v", n, r.Err())
+			}
+			for _, e := range r.Events {
+				if e.Kv.ModRevision != next {
+					t.Fatalf("watch %d: revision %d, want %d", n, e.Kv.ModRevision, next)
+				}
+				next++
+			}
+		}
+	}
+	for n, w := range all { // without another write, and asked once
+		if err := clients[n].RequestProgress(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-w; !r.IsProgressNotify() || r.Header.Revision < want {
+			t.Fatalf("watch %d: %v, want progress at %d", n, r, want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -36,6 +37,38 @@ type upstream struct {
 // runMember starts a member; set changes its configuration.
 func runMember(t *testing.T, set func(c *config.Config)) *upstream {
 	t.Helper()
+	u := newMember(t, set)
+	u.start(t)
+	return u
+}
+
+// runMembers starts a cluster.
+func runMembers(t *testing.T, n int) []*upstream {
+	t.Helper()
+	var peers, pairs []string
+	for i := range n {
+		peers = append(peers, "http://"+process.FreeAddress(t))
+		pairs = append(pairs, fmt.Sprintf("m%d=%s", i, peers[i]))
+	}
+	var all []*upstream
+	var waits []func()
+	for i := range n {
+		u := newMember(t, func(c *config.Config) {
+			c.Name, c.InitialCluster = fmt.Sprintf("m%d", i), strings.Join(pairs, ",")
+			c.ListenPeerURLs = urls(t, peers[i])
+			c.AdvertisePeerURLs = c.ListenPeerURLs
+		})
+		all, waits = append(all, u), append(waits, u.launch(t))
+	}
+	for _, wait := range waits {
+		wait()
+	}
+	return all
+}
+
+// newMember configures a member, and has it stopped when the test ends.
+func newMember(t *testing.T, set func(c *config.Config)) *upstream {
+	t.Helper()
 	u := &upstream{address: process.FreeAddress(t)}
 	u.cfg = config.Default("ashlar")
 	u.cfg.BcryptCost = 4 // the least
@@ -49,7 +82,6 @@ func runMember(t *testing.T, set func(c *config.Config)) *upstream {
 	if err := u.cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	u.start(t)
 	t.Cleanup(func() { u.end(t) })
 	return u
 }
@@ -65,6 +97,12 @@ func urls(t *testing.T, list string) config.URLs {
 
 func (u *upstream) start(t *testing.T) {
 	t.Helper()
+	u.launch(t)()
+}
+
+// launch starts the member and returns what waits until it serves.
+func (u *upstream) launch(t *testing.T) (wait func()) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	u.stop, u.ended = stop, make(chan error, 1)
 	serving := make(chan struct{})
@@ -73,20 +111,24 @@ func (u *upstream) start(t *testing.T) {
 	go func() {
 		ended <- server.RunIn(ctx, u.cfg, slog.New(slog.DiscardHandler), server.Host{Serving: func(*member.Member) { once() }})
 	}()
-	select {
-	case <-serving:
-	case err := <-ended:
-		t.Fatalf("the member ended: %v", err)
+	return func() {
+		t.Helper()
+		select {
+		case <-serving:
+		case err := <-ended:
+			ended <- err // for end
+			t.Fatalf("the member ended: %v", err)
+		}
 	}
 }
 
 // end stops the member. It may be called again.
 func (u *upstream) end(t *testing.T) {
 	t.Helper()
-	u.stop()
 	if u.ended == nil {
 		return
 	}
+	u.stop()
 	if err := <-u.ended; err != nil {
 		t.Errorf("the member's stop: %v", err)
 	}

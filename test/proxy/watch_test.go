@@ -344,3 +344,30 @@ func TestNumbersOfWatchesAreThoseOfAMember(t *testing.T) {
 		t.Errorf("the member answers\n%q\nthe proxy\n%q", answers[0], answers[1])
 	}
 }
+
+// TestQuietWatchesBecomeShared: those that begin in history and find nothing there, once it is known how far they are.
+func TestQuietWatchesBecomeShared(t *testing.T) {
+	t.Parallel()
+	up := runMember(t, nil)
+	p := runProxy(t, up.address)
+	ctx := soon(t)
+	rev := must[*clientv3.PutResponse](t)(p.client(t).Put(ctx, "other", "1")).Header.Revision
+	want := must[*clientv3.PutResponse](t)(p.client(t).Put(ctx, "other", "2")).Header.Revision
+	for range 3 {
+		c := p.client(t)
+		w := c.Watch(ctx, "k", clientv3.WithRev(rev), clientv3.WithCreatedNotify())
+		<-w
+		eventually(t, "the question is answered", func() bool { // a member does not answer while it reads history
+			if err := c.RequestProgress(ctx); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case r := <-w:
+				return r.IsProgressNotify() && r.Header.Revision >= want
+			default:
+				return false
+			}
+		})
+	}
+	eventually(t, "one watcher serves all", func() bool { return watchers(t, up) == 1 })
+}
