@@ -111,18 +111,42 @@ func (w workload) turns(ctx context.Context) <-chan int {
 	return out
 }
 
-// bar is a line that shows how far long work has come. It is drawn at most ten times a second.
+// bar is a line that shows how far a check has come: its puts, as other long work does, on a terminal, and etcdctl's line elsewhere.
+// It is drawn at most ten times a second.
 type bar struct {
-	w     io.Writer
-	total int
-	drawn time.Time
+	w        io.Writer
+	total    int
+	drawn    time.Time
+	terminal *progress // nil: there is none
 }
 
-func (b *bar) show(done int, now time.Time) {
+// startBar begins a bar on standard error, for so many puts on a terminal, and a total of etcdctl's line.
+func (s *session) startBar(puts, total int) *bar {
+	b := &bar{w: s.Stderr, total: total}
+	if isTerminal(s.Stderr) {
+		b.terminal = s.startProgress(keyCount, int64(puts))
+	}
+	return b
+}
+
+func (b *bar) show(puts, done int, now time.Time) {
+	if b.terminal != nil {
+		b.terminal.add(int64(puts) - b.terminal.done)
+		return
+	}
 	if done < b.total && now.Sub(b.drawn) < 100*time.Millisecond {
 		return
 	}
 	b.drawn = now
 	percent := 100 * float64(done) / float64(max(b.total, 1))
 	fmt.Fprintf(b.w, "\r %d / %d %6.2f%%", done, b.total, percent)
+}
+
+// end leaves what was drawn behind in a pipe, and takes it away on a terminal.
+func (b *bar) end(text string) {
+	if b.terminal != nil {
+		b.terminal.end()
+		return
+	}
+	fmt.Fprint(b.w, text)
 }

@@ -38,14 +38,14 @@ func (s *session) checkPerfCommand() *cobra.Command {
 				binary.LittleEndian.PutUint64(number[:], uint64(n)*0x9e3779b97f4a7c15) // spread over the prefix
 				return f.prefix + string(number[:])
 			}
-			seconds := bar{w: s.Stderr, total: int(perfTime / time.Second)}
+			seconds := s.startBar(w.rate*int(perfTime/time.Second), int(perfTime/time.Second))
 			start := time.Now()
-			o := w.run(ctx, c, func(int) {
+			o := w.run(ctx, c, func(done int) {
 				now := time.Now()
-				seconds.show(min(int(now.Sub(start)/time.Second), seconds.total), now)
+				seconds.show(done, min(int(now.Sub(start)/time.Second), seconds.total), now)
 			})
-			seconds.show(seconds.total, time.Now())
-			fmt.Fprintln(s.Stderr)
+			seconds.show(o.done, seconds.total, time.Now())
+			seconds.end("\n")
 			return s.judgePerf(w.rate, o)
 		})
 }
