@@ -107,7 +107,7 @@ func (s *session) printFindings(x *examination) error {
 			p.line(word + " " + c.bold(f.About) + ": " + f.What)
 			p.line("         " + c.cyan("-> "+f.Fix))
 		}
-		p.printf("%d members, %d answer; %d findings\n", len(x.members), x.answering(), len(x.findings))
+		p.printf("%s; %s\n", answering(len(x.members), x.answering()), counted(len(x.findings), "finding"))
 	})
 }
 

@@ -204,7 +204,7 @@ func TestFindingsArePrintedAsTextAndAsJSON(t *testing.T) {
 		if err := s.printFindings(x); err != nil {
 			t.Fatal(err)
 		}
-		want := "3 members, 3 answer; 0 findings\nserious  one: it burns\n         -> put out the fire\n3 members, 3 answer; 1 findings\n"
+		want := "3 members, 3 answer; 0 findings\nserious  one: it burns\n         -> put out the fire\n3 members, 3 answer; 1 finding\n"
 		if form == "json" {
 			want = "[]\n[{\"severity\":\"serious\",\"about\":\"one\",\"what\":\"it burns\",\"fix\":\"put out the fire\"}]\n"
 		}

@@ -41,7 +41,7 @@ type topView struct {
 
 // view compares the last two looks. Rates are those between them, and dashes after the first.
 func (w *topWatch) view(rows int, c paint) *topView {
-	v := &topView{paint: c, title: fmt.Sprintf("%d members, %d answer", len(w.endpoints), w.answered())}
+	v := &topView{paint: c, title: answering(len(w.endpoints), w.answered())}
 	v.blocks = append(v.blocks, w.memberRows(), w.requestRows(rows), w.prefixRows(rows), w.leaseRows())
 	for _, e := range w.endpoints {
 		if err := w.failed[e]; err != nil {

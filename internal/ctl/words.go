@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -41,4 +42,21 @@ func quoted(line string) (word, rest string, ok bool) {
 		return line[1 : 1+end], line[end+2:], true
 	}
 	return "", line, false
+}
+
+// counted spells a number of things.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// answering spells how many members there are, and how many of them answer.
+func answering(members, answer int) string {
+	verb := "answer"
+	if answer == 1 {
+		verb = "answers"
+	}
+	return fmt.Sprintf("%s, %d %s", counted(members, "member"), answer, verb)
 }

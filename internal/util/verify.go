@@ -69,7 +69,10 @@ func (s *session) verifyOurs(ctx context.Context, dataDir, walDir string) error 
 		verdict = "DAMAGED"
 	}
 	num := func(n int) string { return strconv.Itoa(n) }
-	entries := fmt.Sprintf("%d-%d", r.FirstEntry, r.LastEntry)
+	entries := "none" // as in a directory that was restored and has not run
+	if r.FirstEntry <= r.LastEntry {
+		entries = fmt.Sprintf("%d-%d", r.FirstEntry, r.LastEntry)
+	}
 	err = s.print(reply{
 		simple: fmt.Sprintf("%s: %s: %d tables, %s, entries %s (%d not applied), revision %d, %d records, %d versions, %d leases, %d members",
 			dataDir, verdict, r.Tables, siBytes(r.Bytes), entries, r.Behind, r.Revision, r.Records, r.Versions, r.Leases, r.Members),

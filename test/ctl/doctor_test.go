@@ -11,7 +11,7 @@ func TestDoctorOfAMemberThatIsWell(t *testing.T) {
 	t.Parallel()
 	m := startMember(t)
 	const alone = "notice   cluster: one member alone: when it is lost, so is the data since the last backup\n" +
-		"         -> ashlar ctl member add NAME --peer-urls=URL, twice, for a cluster of three\n1 members, 1 answer; 1 findings\n"
+		"         -> ashlar ctl member add NAME --peer-urls=URL, twice, for a cluster of three\n1 member, 1 answers; 1 finding\n"
 	if got := m.own(t, "", "doctor"); got.status != 0 || got.stdout != alone || got.stderr != "" {
 		// A slow disk is found where there is one.
 		if got.status != 10 || !strings.Contains(got.stdout, "its disk is slow") {
@@ -70,7 +70,7 @@ func TestDoctorWhereNobodyAnswers(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	got = m.own(t, "", "top", "--command-timeout=200ms", "--interval=100ms")
-	if got.status != 1 || !strings.HasPrefix(got.stdout, "1 members, 0 answer\n") || got.stderr != "Error: no member tells its metrics\n" {
+	if got.status != 1 || !strings.HasPrefix(got.stdout, "1 member, 0 answer\n") || got.stderr != "Error: no member tells its metrics\n" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -98,7 +98,7 @@ func TestTopIntoAPipeIsOneSnapshot(t *testing.T) {
 			rows[cells[0]] = cells
 		}
 	}
-	if first, _, _ := strings.Cut(got.stdout, "\n"); first != "1 members, 1 answer" {
+	if first, _, _ := strings.Cut(got.stdout, "\n"); first != "1 member, 1 answers" {
 		t.Errorf("got %q", first)
 	}
 	// m ENDPOINT leader ... REVISION KEYS WATCHERS SLOW; sizes have two words
