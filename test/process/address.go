@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -62,8 +61,7 @@ func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 // free tells whether one can listen on address. A child that is forked meanwhile would have the socket, and listen with it until
 // it executes its program, while we have closed it: so nothing is forked.
 func free(address string) bool {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
+	defer withoutForks()()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return false
