@@ -14,7 +14,10 @@ import (
 	"github.com/ashlar-kv/ashlar/test/process"
 )
 
-var awayFlag = flag.Int("away", 100_000, "how many puts a follower misses in BenchmarkComesBack")
+var (
+	beforeFlag = flag.Int("before", 100_000, "how many keys there are before BenchmarkComesBack")
+	awayFlag   = flag.Int("away", 100_000, "how many puts a follower misses in it")
+)
 
 // BenchmarkComesBack measures how long a follower that was killed takes, from its start, until it has the last of the puts that it
 // missed. One iteration is enough:
@@ -23,7 +26,7 @@ var awayFlag = flag.Int("away", 100_000, "how many puts a follower misses in Ben
 func BenchmarkComesBack(b *testing.B) {
 	c := newCluster(b, 3)
 	value := string(bytes.Repeat([]byte{'v'}, valueBytes))
-	c.putMany(b, "before", 100_000, value)
+	c.fillWhole(b, *beforeFlag, value)
 	for b.Loop() {
 		b.StopTimer()
 		x := c.others(c.leader())[0]

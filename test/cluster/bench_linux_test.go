@@ -109,23 +109,7 @@ const (
 func BenchmarkWholeAgain(b *testing.B) {
 	c := newCluster(b, 3, "--snapshot-catchup-entries", "100", "--quota-backend-bytes", "-1", "--max-request-bytes", "10000000")
 	value := string(bytes.Repeat([]byte{'v'}, valueBytes))
-	var wg sync.WaitGroup
-	const fillers = 16
-	for f := range fillers {
-		wg.Go(func() {
-			for at := f * wholeOps; at < wholeKeys; at += fillers * wholeOps {
-				ops := make([]clientv3.Op, wholeOps)
-				for i := range ops {
-					ops[i] = clientv3.OpPut(fmt.Sprintf("whole/%08d", at+i), value)
-				}
-				if _, err := c.client(c.members[0]).Txn(b.Context()).Then(ops...).Commit(); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+	c.fillWhole(b, wholeKeys, value)
 	for b.Loop() {
 		leader := c.leader()
 		old := c.others(leader)[0]
@@ -142,6 +126,28 @@ func BenchmarkWholeAgain(b *testing.B) {
 		b.Logf("%.0f writes a second before, %.0f meanwhile; %v", before, during, x.process.Log.Last("received a snapshot"))
 		l.end(c)
 	}
+}
+
+// fillWhole writes count keys, many in a transaction.
+func (c *cluster) fillWhole(b *testing.B, count int, value string) {
+	b.Helper()
+	var wg sync.WaitGroup
+	const fillers = 16
+	for f := range fillers {
+		wg.Go(func() {
+			for at := f * wholeOps; at < count; at += fillers * wholeOps {
+				ops := make([]clientv3.Op, wholeOps)
+				for i := range ops {
+					ops[i] = clientv3.OpPut(fmt.Sprintf("whole/%08d", at+i), value)
+				}
+				if _, err := c.client(c.members[0]).Txn(b.Context()).Then(ops...).Commit(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // rate returns the writes a second since it was last asked, or over d from now on.
