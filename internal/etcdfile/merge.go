@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"slices"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // run is versions in order, in a part of a file.
@@ -18,8 +20,8 @@ type run struct {
 	punched int64 // where what was given back to the disk ends
 	in      *bufio.Reader
 
-	rev    mvcc.Revision // of the version that comes next
-	length uint32        // as in the file
+	head [versionBytes]byte // of the version that comes next
+	rev  mvcc.Revision      // of it
 }
 
 // Read implements io.Reader. What was read is given back to the disk, where it can be: the file that is made of the runs
@@ -31,21 +33,40 @@ func (r *run) Read(p []byte) (int, error) {
 	release(r.f, r.punched, r.at-r.punched)
 	r.punched = r.at
 	n, err := r.f.ReadAt(p[:min(int64(len(p)), r.end-r.at)], r.at)
-	r.at += int64(n)
+	if r.at += int64(n); r.at < r.end && err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	return n, err
 }
 
 // next reads what comes before a value; more is false at the end.
 func (r *run) next() (more bool, err error) {
-	var head [versionBytes]byte
-	if _, err := io.ReadFull(r.in, head[:]); err == io.EOF {
+	if _, err := io.ReadFull(r.in, r.head[:]); err == io.EOF {
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("read sorted versions: %w", err)
 	}
-	r.rev = mvcc.Revision{Main: int64(binary.BigEndian.Uint64(head[:])), Sub: binary.BigEndian.Uint32(head[8:])}
-	r.length = binary.BigEndian.Uint32(head[8+4:])
+	r.rev, _, _ = decodeHead(r.head[:])
 	return true, nil
+}
+
+// take returns the version whose head was read, in the buffer, which it makes larger if need be.
+func (r *run) take(buffer []byte) (version, error) {
+	rev, tombstone, n := decodeHead(r.head[:])
+	if int64(n) > r.end-r.at+int64(r.in.Buffered()) {
+		return version{}, fmt.Errorf("%w: a version among the sorted ones is damaged", storage.ErrCorrupt)
+	}
+	if buffer = slices.Grow(buffer[:0], n)[:n]; cap(buffer) > keepBytes && n <= keepBytes {
+		buffer = make([]byte, n)
+	}
+	if _, err := io.ReadFull(r.in, buffer); err != nil {
+		return version{}, fmt.Errorf("read sorted versions: %w", err)
+	}
+	sum := crc32.Update(crc32.Checksum(r.head[sumBytes:], castagnoli), castagnoli, buffer)
+	if sum != binary.BigEndian.Uint32(r.head[:]) {
+		return version{}, fmt.Errorf("%w: a version among the sorted ones is damaged", storage.ErrCorrupt)
+	}
+	return version{rev, tombstone, buffer}, nil
 }
 
 // merge calls fn for the versions of all runs, in order.
@@ -59,17 +80,15 @@ func merge(runs []*run, fn func(version) error) error {
 		}
 	}
 	slices.SortFunc(heads, func(a, b *run) int { return compareRevisions(a.rev, b.rev) })
-	var value []byte
+	var buffer []byte
 	for len(heads) > 0 {
 		r := heads[0]
-		n := int(r.length &^ uint32(tombstoneFlag))
-		if value = slices.Grow(value[:0], n)[:n]; cap(value) > keepBytes && n <= keepBytes {
-			value = make([]byte, n)
+		v, err := r.take(buffer)
+		if err != nil {
+			return err
 		}
-		if _, err := io.ReadFull(r.in, value); err != nil {
-			return fmt.Errorf("read sorted versions: %w", err)
-		}
-		if err := fn(version{r.rev, r.length&tombstoneFlag != 0, value}); err != nil {
+		buffer = v.value
+		if err := fn(v); err != nil {
 			return err
 		}
 		more, err := r.next()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"slices"
 
@@ -21,10 +22,12 @@ const (
 	mergeBytesMax = 128 << 10
 )
 
-// In the file a version is its revision, the length of its value, whose highest bit marks a tombstone, and the value.
+// In the file a version is a CRC-32C of all that follows, its revision, the length of its value, whose highest bit marks a tombstone,
+// and the value.
 const (
 	placeBytes    = 16
-	versionBytes  = 8 + 4 + 4
+	sumBytes      = 4
+	versionBytes  = sumBytes + 8 + 4 + 4
 	tombstoneFlag = 1 << 31
 )
 
@@ -77,10 +80,13 @@ func (s *sorter) add(v version) error {
 	if v.tombstone {
 		length |= tombstoneFlag
 	}
+	at := len(s.data)
+	s.data = append(s.data, make([]byte, sumBytes)...)
 	s.data = binary.BigEndian.AppendUint64(s.data, uint64(v.rev.Main))
 	s.data = binary.BigEndian.AppendUint32(s.data, v.rev.Sub)
 	s.data = binary.BigEndian.AppendUint32(s.data, length)
 	s.data = append(s.data, v.value...)
+	binary.BigEndian.PutUint32(s.data[at:], crc32.Checksum(s.data[at+sumBytes:], castagnoli))
 	return nil
 }
 
@@ -118,12 +124,19 @@ func (s *sorter) spill() error {
 
 // decodeVersion splits what add has appended.
 func decodeVersion(b []byte) (v version, rest []byte) {
-	length := binary.BigEndian.Uint32(b[8+4:])
-	v.rev = mvcc.Revision{Main: int64(binary.BigEndian.Uint64(b)), Sub: binary.BigEndian.Uint32(b[8:])}
-	v.tombstone = length&tombstoneFlag != 0
-	end := versionBytes + int(length&^uint32(tombstoneFlag))
+	var length int
+	v.rev, v.tombstone, length = decodeHead(b)
+	end := versionBytes + length
 	v.value = b[versionBytes:end]
 	return v, b[end:]
+}
+
+// decodeHead decodes what comes before the value; length is that of the value.
+func decodeHead(b []byte) (rev mvcc.Revision, tombstone bool, length int) {
+	b = b[sumBytes:]
+	n := binary.BigEndian.Uint32(b[8+4:])
+	rev = mvcc.Revision{Main: int64(binary.BigEndian.Uint64(b)), Sub: binary.BigEndian.Uint32(b[8:])}
+	return rev, n&tombstoneFlag != 0, int(n &^ uint32(tombstoneFlag))
 }
 
 // each calls fn for every version, in order, once. The value is fn's only until it returns.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -78,6 +79,40 @@ func TestSortingEndsWithTheErrorOfTheCaller(t *testing.T) {
 		}
 		noError(t, s.close())
 	}
+}
+
+// The file is on a disk, and may come back as it was not written.
+func TestDamageInTheSortedFileIsAnError(t *testing.T) {
+	t.Parallel()
+	const each = versionBytes + 3
+	for at := range 2 * each {
+		s := newSorter(filepath.Join(t.TempDir(), "sort"), 1)
+		for i := range 3 {
+			noError(t, s.add(version{rev: mvcc.Revision{Main: int64(i + 2)}, value: []byte("abc")}))
+		}
+		noError(t, s.spill())
+		noError(t, s.out.Flush())
+		b := make([]byte, 1)
+		_, err := s.file.ReadAt(b, int64(at))
+		noError(t, err)
+		_, err = s.file.WriteAt([]byte{b[0] ^ 0x10}, int64(at))
+		noError(t, err)
+		if err := merge(s.runs, func(version) error { return nil }); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("byte %d: got %v", at, err)
+		}
+		noError(t, s.close())
+	}
+	s := newSorter(filepath.Join(t.TempDir(), "sort"), 1)
+	for i := range 3 {
+		noError(t, s.add(version{rev: mvcc.Revision{Main: int64(i + 2)}, value: []byte("abc")}))
+	}
+	noError(t, s.spill())
+	noError(t, s.out.Flush())
+	noError(t, s.file.Truncate(2*each)) // the last run is gone as a whole
+	if err := merge(s.runs, func(version) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a file that was cut short: %v", err)
+	}
+	noError(t, s.close())
 }
 
 func TestAFileToSortInIsNeverOneThatIsThere(t *testing.T) {
