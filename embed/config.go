@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
 )
@@ -78,9 +80,10 @@ type Config struct {
 	ClusterState          string `flag:"initial-cluster-state"`
 	DNSCluster            string `flag:"discovery-srv"`
 	DNSClusterServiceName string `flag:"discovery-srv-name"`
-	StrictReconfigCheck   bool   `flag:"strict-reconfig-check"`
-	MaxLearners           int    `flag:"max-learners"`
-	ForceNewCluster       bool   `flag:"force-new-cluster"`
+	DiscoveryCfg          DiscoveryConfig
+	StrictReconfigCheck   bool `flag:"strict-reconfig-check"`
+	MaxLearners           int  `flag:"max-learners"`
+	ForceNewCluster       bool `flag:"force-new-cluster"`
 
 	// Consensus: the times are milliseconds.
 	TickMs                     uint   `flag:"heartbeat-interval"`
@@ -115,6 +118,13 @@ type Config struct {
 
 	// SlogLogger takes all that the member logs. Without one, the settings below say where the log goes.
 	SlogLogger *slog.Logger
+	// ZapLoggerBuilder is called when the member starts, with a copy of the configuration that it may change: NewZapLoggerBuilder.
+	ZapLoggerBuilder func(*Config) error
+
+	// UserHandlers are served on the addresses of HTTP clients, by their paths, which may be patterns of net/http.ServeMux.
+	UserHandlers map[string]http.Handler
+	// ServiceRegister adds gRPC services of the program's own. It is called again when the member begins anew with a rebuilt state.
+	ServiceRegister func(*grpc.Server)
 
 	Logger                      string        `flag:"logger"`
 	LogLevel                    string        `flag:"log-level"`
@@ -189,6 +199,7 @@ func (cfg *Config) Set(flag, text string) error {
 	}
 	fresh := fromSettings(&c)
 	fresh.PeerListeners, fresh.ClientListeners, fresh.SlogLogger = cfg.PeerListeners, cfg.ClientListeners, cfg.SlogLogger
+	fresh.ZapLoggerBuilder, fresh.UserHandlers, fresh.ServiceRegister = cfg.ZapLoggerBuilder, cfg.UserHandlers, cfg.ServiceRegister
 	*cfg = *fresh
 	return nil
 }
@@ -212,7 +223,21 @@ func (cfg *Config) validated() (config.Config, error) {
 		return c, fmt.Errorf("embed: %w", err)
 	}
 	c.Notices = once(c.Notices)
-	return c, nil
+	return c, cfg.checkHandlers()
+}
+
+// checkHandlers refuses patterns that cannot be served.
+func (cfg *Config) checkHandlers() (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("embed: UserHandlers: %v", reason)
+		}
+	}()
+	mux := http.NewServeMux()
+	for pattern, h := range cfg.UserHandlers {
+		mux.Handle(pattern, h)
+	}
+	return nil
 }
 
 // once leaves out what was said before: a configuration that was read from a file has been validated there.
@@ -258,5 +283,6 @@ func (cfg *Config) clone() *Config {
 			*p = maps.Clone(*p)
 		}
 	})
+	c.UserHandlers = maps.Clone(c.UserHandlers)
 	return &c
 }

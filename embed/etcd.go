@@ -45,6 +45,12 @@ func StartEtcd(cfg *Config) (*Etcd, error) { return Start(context.Background(), 
 // means that nothing runs and nothing is open, the caller's listeners included. ctx ends the attempt, not the member.
 func Start(ctx context.Context, cfg *Config) (*Etcd, error) {
 	given := slices.Concat(cfg.PeerListeners, cfg.ClientListeners)
+	if cfg.ZapLoggerBuilder != nil {
+		cfg = cfg.clone()
+		if err := cfg.ZapLoggerBuilder(cfg); err != nil {
+			return nil, errors.Join(fmt.Errorf("embed: %w", err), closeAll(given))
+		}
+	}
 	c, err := cfg.validated()
 	if err == nil && !c.Initialised() {
 		if err = c.CheckBootstrap(ctx); err != nil {
@@ -78,7 +84,8 @@ func (e *Etcd) run(ctx context.Context, c config.Config, log *slog.Logger, files
 	s := newServer(end)
 	e.Server = s
 	ended := make(chan error, 1)
-	host := server.Host{Clients: e.Clients, Peers: e.Peers, Local: e.local, Started: s.starts, Serving: s.serves, Removed: s.wasRemoved}
+	host := server.Host{Clients: e.Clients, Peers: e.Peers, Local: e.local,
+		Handlers: e.cfg.UserHandlers, Register: e.cfg.ServiceRegister, Started: s.starts, Serving: s.serves, Removed: s.wasRemoved}
 	go func() {
 		defer end()
 		err := errors.Join(server.RunIn(life, c, log, host), files.Close())

@@ -31,7 +31,8 @@ func fromSettings(c *config.Config) *Config {
 	cfg := &Config{
 		base:          c,
 		ClientTLSInfo: tlsInfo(&c.ClientTLS), PeerTLSInfo: tlsInfo(&c.PeerTLS),
-		SocketOpts: transport.SocketOpts{ReusePort: c.SocketReusePort, ReuseAddress: c.SocketReuseAddress},
+		DiscoveryCfg: fromDiscovery(&c.Discovery),
+		SocketOpts:   transport.SocketOpts{ReusePort: c.SocketReusePort, ReuseAddress: c.SocketReuseAddress},
 	}
 	cfg.eachField(func(flag string, field any) {
 		if err := take(field, c.Text(flag)); err != nil {
@@ -67,6 +68,7 @@ func (cfg *Config) settings() (config.Config, error) {
 		}
 	}
 	errs = append(errs, setTLS(&c.ClientTLS, &cfg.ClientTLSInfo, "ClientTLSInfo"), setTLS(&c.PeerTLS, &cfg.PeerTLSInfo, "PeerTLSInfo"))
+	cfg.DiscoveryCfg.into(&c.Discovery)
 	c.SocketReusePort, c.SocketReuseAddress = cfg.SocketOpts.ReusePort, cfg.SocketOpts.ReuseAddress
 	return c, errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package embed
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -68,6 +69,9 @@ func (s *Server) AppliedIndex() uint64 { return s.member.Load().Status().Applied
 // IsLearner tells whether the member does not vote.
 func (s *Server) IsLearner() bool { return s.member.Load().IsLearner() }
 
+// ClusterVersion returns the version of etcd that all members of the cluster support, such as "3.6.0"; "" while it is not decided.
+func (s *Server) ClusterVersion() string { return s.member.Load().Members().Version() }
+
 // Cluster returns the cluster as the member knows it.
 func (s *Server) Cluster() *Cluster { return &Cluster{s} }
 
@@ -92,6 +96,11 @@ func (c *Cluster) Members() []Member {
 		out = append(out, Member{ID: ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner})
 	}
 	return out
+}
+
+// IsMemberExist tells whether there is such a member.
+func (c *Cluster) IsMemberExist(id ID) bool {
+	return slices.ContainsFunc(c.Members(), func(m Member) bool { return m.ID == id })
 }
 
 // ClientURLs returns the addresses of all members for clients.

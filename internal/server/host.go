@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
@@ -21,6 +23,11 @@ type Host struct {
 	Clients, Peers []net.Listener
 	// Local is served to clients inside the process, by gRPC without TLS. It is closed when RunIn returns.
 	Local net.Listener
+
+	// Handlers are served on the addresses of HTTP clients beside the member's own, by patterns of http.ServeMux; Register adds
+	// gRPC services beside the member's own.
+	Handlers map[string]http.Handler
+	Register func(*grpc.Server)
 
 	// Started is told of the member when it runs, and Serving when its clients are served. Both are called again when the member
 	// begins anew with a state that was rebuilt.
@@ -62,6 +69,31 @@ func (x *lending) listen(ctx context.Context, cfg *config.Config) (forClients, f
 		return nil, nil, errors.New("there must be one listener for each address to listen on")
 	}
 	return loans(x.clients), loans(x.peers), nil
+}
+
+// handler adds the host's handlers to the member's, which has what none of them is for.
+func (x *lending) handler(own http.Handler) http.Handler {
+	if len(x.Handlers) == 0 {
+		return own
+	}
+	mux := http.NewServeMux()
+	for pattern, h := range x.Handlers {
+		mux.Handle(pattern, h)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		own.ServeHTTP(w, r)
+	})
+}
+
+// register adds the host's services to the member's.
+func (x *lending) register(s *grpc.Server) {
+	if x.Register != nil {
+		x.Register(s)
+	}
 }
 
 // forLocal returns the listener of clients inside the process, if there is one.

@@ -119,7 +119,7 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 	}
 	p.serve(m, remotes, forPeers, log)
 	m.Start()
-	s, err := newServices(&cfg, m, p.transport.Measures, requests, log)
+	s, err := newServices(&cfg, m, host, p.transport.Measures, requests, log)
 	if err != nil {
 		return errors.Join(err, p.stop(), m.Stop(), closeListeners())
 	}

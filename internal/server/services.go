@@ -53,7 +53,7 @@ type services struct {
 }
 
 // newServices makes the services of a member, whose requests are written down in requests unless it is nil.
-func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Measures, requests *audit.Log, log *slog.Logger) (*services, error) {
+func newServices(cfg *config.Config, m *member.Member, host *lending, peers func() []*peer.Measures, requests *audit.Log, log *slog.Logger) (*services, error) {
 	gateway, err := newGateway(cfg)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 		conns:   rpc.NewConns(),
 		grpc:    rpc.NewServer(front),
 		tracing: tracing,
-		http:    httpServer(web.Handler(pages), log),
+		http:    httpServer(host.handler(web.Handler(pages)), log),
 		metrics: httpServer(web.MetricsHandler(pages), log),
 		broken:  make(chan error, 2*len(cfg.ListenClientURLs)+len(cfg.ListenClientHTTPURLs)+len(cfg.ListenMetricsURLs)+2),
 		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(),
@@ -112,6 +112,7 @@ func newServices(cfg *config.Config, m *member.Member, peers func() []*peer.Meas
 		Lock:        rpc.NewLock(s.line),
 		Election:    rpc.NewElection(s.line),
 	}.Register(s.grpc)
+	host.register(s.grpc)
 	o.calls.Know(s.grpc)
 	return s, nil
 }
