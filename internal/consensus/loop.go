@@ -5,6 +5,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // Turn runs the raft loop once: it steps everything that waits into raft and
@@ -35,7 +36,8 @@ func (n *Node) Turn() bool {
 		switch {
 		case m == nil:
 		case m.GetType() == raftpb.MsgSnap && !n.idle():
-		case m.GetType() == raftpb.MsgReadIndex && n.aloneUnproven(): // whoever asked asks again
+		case m.GetType() == raftpb.MsgReadIndex && n.leadsNow() != 0:
+			n.reads.ask(m)
 		default:
 			n.step(m)
 		}
@@ -88,14 +90,18 @@ func (n *Node) tellSnapshots(stepped []*raftpb.Message) {
 // what earlier leaders acknowledged. raft sees to that itself, except where the leader is
 // the only voter.
 func (n *Node) maybeRead() {
-	if n.lead.Load() == raft.None || n.IsLeader() && !n.committedInTerm() {
+	if n.lead.Load() == raft.None || !n.reads.due(&n.inbox) {
 		return
 	}
-	n.reads.maybeSend(&n.inbox, n.rn)
+	if st := n.rn.BasicStatus(); st.RaftState == raft.StateLeader {
+		if !n.proven(st.HardState.GetTerm(), st.HardState.GetCommit()) {
+			return
+		}
+	} else {
+		n.reads.asked = nil // whoever asked asks again, another one
+	}
+	n.reads.start(&n.inbox, n.rn)
 }
-
-// committedInTerm says whether an entry of the current term is committed.
-func (n *Node) committedInTerm() bool { return n.proven(n.term.Load(), n.committed.Load()) }
 
 // proven says whether the entry at commit, to which raft has committed, is of that term.
 func (n *Node) proven(term, commit uint64) bool {
@@ -222,7 +228,7 @@ func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) bool {
 func (n *Node) handle(rd raft.Ready) {
 	n.publish(rd)
 	if len(rd.ReadStates) > 0 {
-		n.reads.confirm(rd.ReadStates)
+		n.answerReads(n.reads.confirm(rd.ReadStates))
 		// The next batch need not wait for another turn.
 		n.maybeRead()
 	}
@@ -247,6 +253,18 @@ func (n *Node) handle(rd raft.Ready) {
 		n.heartbeats.sent(n, peers)
 		n.cfg.Send(peers)
 	}
+}
+
+// answerReads sends other members the answers to what they asked, unless this member does not lead any more.
+func (n *Node) answerReads(answers []*raftpb.Message) {
+	term := n.leadsNow()
+	if len(answers) == 0 || term == 0 {
+		return
+	}
+	for _, m := range answers {
+		m.From, m.Term = &n.cfg.ID, proto.Uint64(term)
+	}
+	n.cfg.Send(answers)
 }
 
 // publish makes the new soft and hard state readable by other goroutines.

@@ -434,8 +434,10 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 // BeginRead joins the linearizable reads that wait for the next ReadIndex, without
 // waiting itself.
 func (n *Node) BeginRead() *ReadBatch {
-	b := n.reads.join(&n.inbox)
-	n.inbox.signal()
+	b, fresh := n.reads.join(&n.inbox)
+	if fresh {
+		n.inbox.signal()
+	}
 	return b
 }
 

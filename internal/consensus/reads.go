@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // ReadBatch is a set of linearizable reads that share one ReadIndex.
@@ -12,7 +14,8 @@ type ReadBatch struct {
 	done      chan struct{} // closed once, after err is set
 	err       error
 	index     uint64
-	ticks     int // since the raft loop first saw it unconfirmed
+	ticks     int        // since the raft loop first saw it unconfirmed
+	asked     []question // of other members, that are answered with it
 }
 
 func newReadBatch() *ReadBatch {
@@ -63,37 +66,65 @@ type reads struct {
 	timeoutTicks int
 	measures     *Measures
 
+	asked    []question // of other members since the ReadIndex in flight was sent
 	inflight *ReadBatch
 	context  []byte
 	age      int          // ticks since the ReadIndex in flight was sent
 	waiting  []*ReadBatch // confirmed, their index not applied yet
 }
 
+// question is the ReadIndex of another member that asks this one, the leader.
+type question struct {
+	from    uint64
+	entries []*raftpb.Entry // holds the context by which the member knows the answer
+}
+
+// questionsMax bounds the questions of other members that wait; whoever gets no answer asks again. A member has one under way,
+// and perhaps some that it has given up.
+const questionsMax = 1024
+
+// ask takes another member's question, to be answered with the next batch: one round of heartbeats confirms all of them. REQUIRES:
+// this member leads.
+func (r *reads) ask(m *raftpb.Message) {
+	if len(r.asked) < questionsMax {
+		r.asked = append(r.asked, question{m.GetFrom(), m.GetEntries()})
+	}
+}
+
 // readRetryTicks: raft forgets a ReadIndex silently when there is no leader or it
 // loses a message; after this many ticks it is sent again under a new context.
 const readRetryTicks = 5
 
-// join returns the batch that gathers now.
-func (r *reads) join(in *inbox) *ReadBatch {
+// join returns the batch that gathers now, and whether it is a new one, of which the raft loop has to be told.
+func (r *reads) join(in *inbox) (b *ReadBatch, fresh bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.gathering == nil {
+	if fresh = in.gathering == nil; fresh {
 		in.gathering = newReadBatch()
 	}
-	return in.gathering
+	return in.gathering, fresh
 }
 
-// maybeSend starts a ReadIndex for the reads that gathered, if none is in flight.
-func (r *reads) maybeSend(in *inbox, rn *raft.RawNode) {
+// due says whether a ReadIndex should be sent: something waits for one, and none is in flight.
+func (r *reads) due(in *inbox) bool {
 	if r.inflight != nil {
-		return
+		return false
 	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.gathering != nil || len(r.asked) > 0
+}
+
+// start sends a ReadIndex for the reads that gathered and what others have asked. REQUIRES: due.
+func (r *reads) start(in *inbox, rn *raft.RawNode) {
 	in.mu.Lock()
 	r.inflight, in.gathering = in.gathering, nil
 	in.mu.Unlock()
-	if r.inflight != nil {
-		r.send(rn)
+	if r.inflight == nil {
+		r.inflight = newReadBatch()
 	}
+	r.inflight.asked, r.asked = r.asked, nil
+	r.send(rn)
 }
 
 func (r *reads) send(rn *raft.RawNode) {
@@ -128,17 +159,26 @@ func (r *reads) tick(in *inbox, rn *raft.RawNode, may bool) {
 	}
 }
 
-// confirm takes raft's answers. Answers to an earlier context are stale.
-func (r *reads) confirm(states []raft.ReadState) {
+// confirm takes raft's answers. Answers to an earlier context are stale. It returns the answers to other members, without a sender
+// and its term.
+func (r *reads) confirm(states []raft.ReadState) (answers []*raftpb.Message) {
 	for _, s := range states {
 		if r.inflight == nil || !bytes.Equal(s.RequestCtx, r.context) {
 			continue
 		}
-		r.inflight.index = s.Index
-		r.inflight.confirm()
-		r.waiting = append(r.waiting, r.inflight)
+		b := r.inflight
+		b.index = s.Index
+		b.confirm()
+		for _, q := range b.asked {
+			answers = append(answers, &raftpb.Message{
+				Type: raftpb.MsgReadIndexResp.Enum(), To: proto.Uint64(q.from), Index: proto.Uint64(s.Index), Entries: q.entries,
+			})
+		}
+		b.asked = nil
+		r.waiting = append(r.waiting, b)
 		r.inflight = nil
 	}
+	return answers
 }
 
 // release lets go on what waits for an index that is applied now.
