@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,6 +217,7 @@ func (n *Node) runRaft() {
 	for {
 		select {
 		case <-n.inbox.wake:
+			runtime.Gosched() // whoever can run may have more for this turn
 		case <-ticker.C():
 			n.Tick()
 		case <-n.stop:

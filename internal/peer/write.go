@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -26,6 +27,7 @@ func (r *remote) write(ctx context.Context, k streamKind, w http.ResponseWriter)
 		var err error
 		select {
 		case <-box.wake:
+			runtime.Gosched() // whoever can run may have more for this write
 			err = s.messages(box.take(t))
 		case <-beat.C():
 			s.buf = s.enc.appendHeartbeat(s.buf)
