@@ -22,6 +22,8 @@ type appender struct {
 
 	wake chan struct{}
 
+	underWay atomic.Int64 // messages with entries that are queued or being written
+
 	saved raftlog.HardState // what the log holds; append loop only
 	began atomic.Int64      // when the write in hand began, in Unix nanoseconds; 0 when there is none
 }
@@ -32,6 +34,9 @@ func (a *appender) init(n *Node) {
 }
 
 func (a *appender) put(m *raftpb.Message) {
+	if len(m.GetEntries()) > 0 {
+		a.underWay.Add(1)
+	}
 	a.mu.Lock()
 	a.queue = append(a.queue, m)
 	a.mu.Unlock()
@@ -152,6 +157,9 @@ func (a *appender) installed(m *raftpb.Message, hs raftlog.HardState) {
 func (n *Node) deliver(msgs []*raftpb.Message) {
 	var own, peers []*raftpb.Message
 	for _, m := range msgs {
+		if m.GetType() == raftpb.MsgStorageAppend && len(m.GetEntries()) > 0 {
+			n.append.underWay.Add(-1)
+		}
 		for _, r := range m.GetResponses() {
 			if r.GetTo() == n.cfg.ID {
 				own = append(own, r)

@@ -3,7 +3,6 @@ package consensus
 import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // changesMax bounds the configuration changes that wait; further ones are refused.
@@ -26,27 +25,6 @@ func (c *changes) put(p *Proposal) {
 		return
 	}
 	c.waiting = append(c.waiting, p)
-}
-
-// takeOut takes the changes out of another member's proposals. It returns nil when nothing else was in them.
-func (c *changes) takeOut(m *raftpb.Message) *raftpb.Message {
-	var kept []*raftpb.Entry
-	for _, e := range m.GetEntries() {
-		if e.GetType() == raftpb.EntryConfChange {
-			c.put(&Proposal{Data: e.GetData(), ConfChange: true})
-		} else {
-			kept = append(kept, e)
-		}
-	}
-	switch len(kept) {
-	case 0:
-		return nil
-	case len(m.GetEntries()):
-		return m
-	}
-	out := proto.Clone(m).(*raftpb.Message)
-	out.Entries = kept
-	return out
 }
 
 // appended notes the entries that raft appends to its log.

@@ -26,6 +26,8 @@ type Proposal struct {
 	// Cancelled says, when set, that nobody waits any more; a proposal that raft
 	// has not taken yet is then thrown away.
 	Cancelled func() bool
+
+	passedOn bool // by a follower, who alone knows who waits for it
 }
 
 func (p *Proposal) fail(err error) {
@@ -87,6 +89,48 @@ func (b *inbox) take(withProposals bool) letters {
 	return l
 }
 
+// heavy says whether so much waits that the log and the followers should have some of it, whatever they are doing.
+func (b *inbox) heavy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.heavyLocked()
+}
+
+func (b *inbox) heavyLocked() bool {
+	return b.bytes >= gatherBytesMax || len(b.proposals)+len(b.urgent) >= gatherMax
+}
+
+// passOn queues what a follower passes on, as much as there is room for. It reports false when m holds what it does not know.
+func (b *inbox) passOn(m *raftpb.Message) bool {
+	for _, e := range m.GetEntries() {
+		if t := e.GetType(); t != raftpb.EntryNormal && t != raftpb.EntryConfChange {
+			return false
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range m.GetEntries() {
+		b.putLocked(&Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true})
+	}
+	return true
+}
+
+// dropPassedOn forgets what followers passed on: there is no leader any more, and nobody knows for how long they wait.
+func (b *inbox) dropPassedOn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	kept := b.proposals[:0]
+	for _, p := range b.proposals {
+		if p.passedOn {
+			b.bytes -= len(p.Data)
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	clear(b.proposals[len(kept):])
+	b.proposals = kept
+}
+
 func (b *inbox) respond(rs []*raftpb.Message) {
 	if len(rs) == 0 {
 		return
@@ -111,12 +155,27 @@ func (n *Node) Propose(p *Proposal) error {
 		return ErrStopped
 	}
 	ok := b.putLocked(p)
+	heavy := b.heavyLocked()
 	b.mu.Unlock()
 	if !ok {
 		return ErrTooManyRequests
 	}
-	b.signal()
+	if heavy || !n.gathering() {
+		b.signal()
+	}
 	return nil
+}
+
+// gathering says whether proposals wait for each other now: while the leader's log is being written, as the next write takes them
+// all, and the followers' logs are written at the same time. The end of the write wakes the raft loop.
+func (n *Node) gathering() bool {
+	return n.state.Load() == uint64(raft.StateLeader) && n.append.underWay.Load() > 0
+}
+
+// proposalsDue says whether a turn takes the proposals that wait. Without a leader they stay where they are: their waiters have
+// time limits of their own, and a leader may come.
+func (n *Node) proposalsDue() bool {
+	return n.lead.Load() != raft.None && (!n.gathering() || n.inbox.heavy())
 }
 
 // putLocked queues a proposal, unless its queue is full.

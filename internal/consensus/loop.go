@@ -12,9 +12,7 @@ import (
 // hands out what one Ready asks for. It reports whether there was anything to do.
 // Only one goroutine may call it.
 func (n *Node) Turn() bool {
-	// Without a leader proposals stay where they are: their waiters have time
-	// limits of their own, and a leader may come.
-	in := n.inbox.take(n.lead.Load() != raft.None)
+	in := n.inbox.take(n.proposalsDue())
 	busy := !in.empty()
 
 	for range in.ticks {
@@ -30,11 +28,7 @@ func (n *Node) Turn() bool {
 		n.settle(m)
 	}
 	for _, m := range in.messages {
-		if m.GetType() == raftpb.MsgProp && n.lead.Load() != raft.None {
-			m = n.changes.takeOut(m)
-		}
 		switch {
-		case m == nil:
 		case m.GetType() == raftpb.MsgSnap && !n.idle():
 		case m.GetType() == raftpb.MsgReadIndex && n.leadsNow() != 0:
 			n.reads.ask(m)
@@ -288,6 +282,9 @@ func (n *Node) publish(rd raft.Ready) {
 	}
 	if old != raft.None {
 		n.reads.failInflight(ErrLeaderChanged)
+	}
+	if rd.SoftState.Lead == raft.None {
+		n.inbox.dropPassedOn()
 	}
 	n.leadMu.Lock()
 	close(n.leadChanged)

@@ -104,6 +104,10 @@ const (
 	// proposalsMax and proposalBytesMax bound what waits for the raft loop.
 	proposalsMax     = 20_000
 	proposalBytesMax = 64 << 20
+	// gatherMax and gatherBytesMax bound what proposals wait for while the log is written: above them they go on at once, so that
+	// large ones are on their way to the followers meanwhile.
+	gatherMax      = 4_096
+	gatherBytesMax = 512 << 10
 	// urgentMax bounds the urgent ones among them, which are counted apart.
 	urgentMax = 8_192
 	// messagesMax bounds messages from peers that wait for the raft loop; further
@@ -377,6 +381,12 @@ func (n *Node) Tick() {
 // Step takes a message from another member. It never blocks; above a bound
 // messages are dropped, but for a MsgSnap: the state machine waits for SnapshotDecided.
 func (n *Node) Step(m *raftpb.Message) {
+	if m.GetType() == raftpb.MsgProp && n.lead.Load() != raft.None && n.inbox.passOn(m) {
+		if n.proposalsDue() {
+			n.inbox.signal()
+		}
+		return
+	}
 	n.inbox.mu.Lock()
 	if len(n.inbox.messages) < messagesMax || m.GetType() == raftpb.MsgSnap {
 		n.inbox.messages = append(n.inbox.messages, m)
