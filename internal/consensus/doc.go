@@ -11,7 +11,8 @@
 //   - the raft loop owns the raft.RawNode; nothing else touches it. A turn drains
 //     everything that waits (proposals, messages, storage responses, reads, ticks)
 //     and takes one Ready, so batching comes from load and a lone request waits for
-//     nobody.
+//     nobody. While a leader's log is being written proposals gather: the next write
+//     takes all of them.
 //   - the append loop writes to the log: all that waits in one batch and one sync.
 //   - the apply loop gives committed entries to the StateMachine.
 //
@@ -30,7 +31,8 @@
 //  4. While a snapshot is installed the append loop stands still; the log's
 //     Install is the commit point (docs/decisions/recovery.md).
 //  5. Each ReadIndex context is unique over members and restarts. One batch of
-//     reads is in flight; the next one gathers meanwhile.
+//     reads is in flight; the next one gathers meanwhile. A leader's batch holds what
+//     other members have asked, too.
 //
 // # Failure
 //
