@@ -19,28 +19,64 @@ type appender struct {
 	mu         sync.Mutex
 	queue      []*raftpb.Message // guarded by mu
 	installing *raftpb.Message   // guarded by mu; the loop stands still until apply has installed it
+	busy       bool              // guarded by mu; what was taken last may not be done
+	known      raftlog.HardState // guarded by mu; as of the last message that was taken
+	due        bool              // guarded by mu; a commit index that is only known is to be written
 
 	wake chan struct{}
 
 	underWay atomic.Int64 // messages with entries that are queued or being written
 
-	saved raftlog.HardState // what the log holds; append loop only
+	saved raftlog.HardState // what the log holds; changed by the append loop alone, with mu
 	began atomic.Int64      // when the write in hand began, in Unix nanoseconds; 0 when there is none
 }
 
 func (a *appender) init(n *Node) {
 	a.n, a.wake = n, make(chan struct{}, 1)
 	a.saved = n.cfg.Log.HardState()
+	a.known = a.saved
 }
 
+// put gives the loop a message. One that asks for no write, while nothing is to be written, is done at once.
 func (a *appender) put(m *raftpb.Message) {
 	if len(m.GetEntries()) > 0 {
 		a.underWay.Add(1)
 	}
 	a.mu.Lock()
+	if a.isLightLocked(m) {
+		a.learnLocked(m)
+		a.mu.Unlock()
+		a.n.deliver([]*raftpb.Message{m})
+		return
+	}
 	a.queue = append(a.queue, m)
 	a.mu.Unlock()
 	a.signal()
+}
+
+// isLightLocked says whether all that m waits for is written.
+func (a *appender) isLightLocked(m *raftpb.Message) bool {
+	if a.busy || a.installing != nil || len(a.queue) > 0 || len(m.GetEntries()) > 0 || !raft.IsEmptySnap(m.GetSnapshot()) {
+		return false
+	}
+	return m.Term == nil || m.GetTerm() == a.known.Term && m.GetVote() == a.known.Vote
+}
+
+func (a *appender) learnLocked(m *raftpb.Message) {
+	if m.Term != nil {
+		a.known = hardStateOf(m)
+	}
+}
+
+// tick lets a commit index that is only known be written. It is a hint for restarts, and costs a write of its own when nothing else
+// is written.
+func (a *appender) tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.known != a.saved {
+		a.due = true
+		a.signal()
+	}
 }
 
 func (a *appender) signal() {
@@ -51,12 +87,13 @@ func (a *appender) signal() {
 }
 
 // take returns the messages up to, not including, the first one with a snapshot;
-// that one alone when it is the first.
-func (a *appender) take() []*raftpb.Message {
+// that one alone when it is the first. known is the hard state with them, and due whether it is to be
+// written although they may not need it.
+func (a *appender) take() (msgs []*raftpb.Message, known raftlog.HardState, due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.installing != nil {
-		return nil
+		return nil, a.known, false
 	}
 	end := len(a.queue)
 	for i, m := range a.queue {
@@ -65,12 +102,18 @@ func (a *appender) take() []*raftpb.Message {
 			break
 		}
 	}
-	msgs := a.queue[:end:end]
+	msgs = a.queue[:end:end]
 	a.queue = a.queue[end:]
 	if len(msgs) == 1 && !raft.IsEmptySnap(msgs[0].GetSnapshot()) {
 		a.installing = msgs[0]
+		return msgs, a.known, false
 	}
-	return msgs
+	for _, m := range msgs {
+		a.learnLocked(m)
+	}
+	due, a.due = a.due, false
+	a.busy = len(msgs) > 0 || due
+	return msgs, a.known, due
 }
 
 // AppendTurn writes everything that waits for the log and then delivers the
@@ -78,16 +121,16 @@ func (a *appender) take() []*raftpb.Message {
 // call it.
 func (n *Node) AppendTurn() bool {
 	a := &n.append
-	msgs := a.take()
-	if len(msgs) == 0 {
+	msgs, known, due := a.take()
+	if len(msgs) == 0 && !due {
 		return false
 	}
-	if !raft.IsEmptySnap(msgs[0].GetSnapshot()) {
+	if len(msgs) > 0 && !raft.IsEmptySnap(msgs[0].GetSnapshot()) {
 		// From here on the apply loop has the word; see installed.
 		n.apply.putInstall(msgs[0])
 		return true
 	}
-	if err := a.write(msgs); err != nil {
+	if err := a.write(msgs, known, due); err != nil {
 		n.fatal(fmt.Errorf("append to the raft log: %w", err))
 		return false
 	}
@@ -95,9 +138,9 @@ func (n *Node) AppendTurn() bool {
 	return true
 }
 
-// write stores the entries and the last hard state of msgs. A sync is needed when
-// entries, term or vote change; a commit index alone is only a hint for restarts.
-func (a *appender) write(msgs []*raftpb.Message) error {
+// write stores the entries of msgs and the hard state with them. It syncs when entries, term or vote change. A commit
+// index alone is only a hint for restarts: it is written with what follows, or when it is due.
+func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, due bool) error {
 	var entries []*raftpb.Entry
 	if len(msgs) == 1 {
 		entries = msgs[0].GetEntries()
@@ -106,20 +149,13 @@ func (a *appender) write(msgs []*raftpb.Message) error {
 			entries = append(entries, m.GetEntries()...)
 		}
 	}
-	hs, changed := a.saved, false
-	for _, m := range msgs {
-		if m.Term != nil {
-			hs, changed = hardStateOf(m), true
-		}
-	}
-	changed = changed && hs != a.saved
-	if len(entries) == 0 && !changed {
+	sync := len(entries) > 0 || known.Term != a.saved.Term || known.Vote != a.saved.Vote
+	if !sync && (!due || known == a.saved) {
 		return nil
 	}
-	sync := len(entries) > 0 || hs.Term != a.saved.Term || hs.Vote != a.saved.Vote
 	var save *raftlog.HardState
-	if changed {
-		save = &hs
+	if known != a.saved {
+		save = &known
 	}
 	began := a.n.cfg.Clock.Now()
 	a.began.Store(began.UnixNano())
@@ -132,8 +168,20 @@ func (a *appender) write(msgs []*raftpb.Message) error {
 	if sync {
 		a.n.measures.Syncs.Took(took)
 	}
-	a.saved = hs
+	a.mu.Lock()
+	a.saved = known
+	a.mu.Unlock()
 	return nil
+}
+
+// finish writes the commit index that is only known. REQUIRES: the loops have ended, without a failure.
+func (a *appender) finish() error { return a.write(nil, a.known, true) }
+
+// hardState is the newest of which all is written that was given out with it or before.
+func (a *appender) hardState() raftlog.HardState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known
 }
 
 // hardStateOf rebuilds the hard state that raft spread over a MsgStorageAppend.
@@ -144,10 +192,9 @@ func hardStateOf(m *raftpb.Message) raftlog.HardState {
 // installed is called by the apply loop when the snapshot that the append loop
 // waits for is in place: its responses go out and appending goes on.
 func (a *appender) installed(m *raftpb.Message, hs raftlog.HardState) {
-	a.saved = hs // safe: the append loop stands still until installing is nil
 	a.n.deliver([]*raftpb.Message{m})
 	a.mu.Lock()
-	a.installing = nil
+	a.installing, a.known, a.saved = nil, hs, hs
 	a.mu.Unlock()
 	a.signal()
 }

@@ -196,7 +196,7 @@ func (a *applier) finishConfChange() (again bool, err error) {
 func (a *applier) install(m *raftpb.Message) error {
 	n := a.n
 	meta := m.GetSnapshot().GetMetadata()
-	hs := n.append.saved
+	hs := n.append.hardState()
 	if m.Term != nil {
 		hs = hardStateOf(m)
 	}

@@ -13,7 +13,9 @@
 //     and takes one Ready, so batching comes from load and a lone request waits for
 //     nobody. While a leader's log is being written proposals gather: the next write
 //     takes all of them.
-//   - the append loop writes to the log: all that waits in one batch and one sync.
+//   - the append loop writes to the log: all that waits in one batch and one sync. A
+//     commit index that comes alone, a hint for restarts, is written with the next
+//     entries, at the next tick, or when the node stops.
 //   - the apply loop gives committed entries to the StateMachine.
 //
 // The raft loop never blocks on the other two, nor on peers.

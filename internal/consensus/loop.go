@@ -20,6 +20,9 @@ func (n *Node) Turn() bool {
 		n.reads.tick(&n.inbox, n.rn, !n.aloneUnproven())
 		n.stalled.tick(n)
 	}
+	if in.ticks > 0 {
+		n.append.tick()
+	}
 	for _, f := range in.calls {
 		f(n.rn)
 	}

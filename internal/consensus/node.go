@@ -281,6 +281,11 @@ func (n *Node) Stop() {
 	n.shut(ErrStopped)
 	n.wg.Wait()
 	n.failWaiting(ErrStopped)
+	if errors.Is(n.stopErr, ErrStopped) {
+		if err := n.append.finish(); err != nil {
+			n.cfg.Logger.Warn("cannot write the commit index", "error", err)
+		}
+	}
 }
 
 func (n *Node) shut(err error) {
