@@ -2,7 +2,9 @@ package member
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,29 +117,59 @@ func TestAStoreThatDoesNotChangeIsCompactedOnce(t *testing.T) {
 	}
 }
 
+// byHand is a clock one of whose tickers is moved by hand: a tick is taken before the next one can come.
+type byHand struct {
+	*clock.Manual
+	every time.Duration // of that ticker
+	ticks chan time.Time
+}
+
+func (c byHand) NewTicker(d time.Duration) clock.Ticker {
+	if d == c.every {
+		return c
+	}
+	return c.Manual.NewTicker(d)
+}
+
+func (c byHand) C() <-chan time.Time { return c.ticks }
+func (c byHand) Stop()               {}
+func (c byHand) Reset(time.Duration) {}
+
 func TestALeaderCompactsByItself(t *testing.T) {
 	t.Parallel()
-	for name, a := range map[string]AutoCompaction{"by time": {Period: time.Hour}, "by revisions": {Revisions: 5}} {
+	for name, x := range map[string]struct {
+		keep  AutoCompaction
+		every time.Duration // it looks
+		looks int           // until it compacts
+		want  int64
+	}{
+		"by time":      {AutoCompaction{Period: time.Hour}, time.Hour / samplesPerCompaction, samplesPerCompaction, 1}, // when the time began
+		"by revisions": {AutoCompaction{Revisions: 5}, revisionsEvery, 1, 11 - 5},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := clock.NewManual(time.Unix(1_000_000, 0))
+			c := byHand{clock.NewManual(time.Unix(1_000_000, 0)), x.every, make(chan time.Time)}
+			log := make(lines, 1000)
 			cfg := configOf(t, vfs.NewMem(), alone)
-			cfg.Clock, cfg.AutoCompaction = c, a
+			cfg.Clock, cfg.AutoCompaction, cfg.Logger = c, x.keep, slog.New(slog.NewTextHandler(log, nil))
 			m := start(t, cfg)
 			defer stop(t, m)
+			for !strings.Contains(<-log, "compacting automatically") { // the revision of now is noted
+			}
 			for i := range 10 {
 				put(t, m, "k", fmt.Sprint(i))
 			}
-			// Revision 1 when the time began; or five below the current one.
-			want := map[string]int64{"by time": 1, "by revisions": m.Status().Revision - 5}[name]
-			for m.Store().CompactRevision() < want {
-				if err := t.Context().Err(); err != nil {
-					t.Fatal(err)
+			now := c.Now()
+			for range x.looks {
+				if got := m.Store().CompactRevision(); got > 0 {
+					t.Errorf("compacted to %d too early", got)
 				}
-				c.Advance(time.Second)
+				now = now.Add(x.every)
+				c.ticks <- now
 			}
-			if got := m.Store().CompactRevision(); got != want {
-				t.Errorf("compacted to %d, want %d", got, want)
+			c.ticks <- now // the look before has ended
+			if got := m.Store().CompactRevision(); got != x.want {
+				t.Errorf("compacted to %d, want %d", got, x.want)
 			}
 		})
 	}
