@@ -136,7 +136,11 @@ var waitingMethods = map[string]bool{lockpb.Lock_Lock_FullMethodName: true, lock
 func (g *guard) tell(ctx context.Context, method string, took time.Duration, req, resp any, err error) {
 	attrs := []slog.Attr{slog.String("method", method), slog.Duration("took", took), slog.Duration("expected", g.slow)}
 	if p, ok := peer.FromContext(ctx); ok {
-		attrs = append(attrs, slog.String("client", p.Addr.String()))
+		if p.Addr.Network() != localNetwork {
+			attrs = append(attrs, slog.String("client", p.Addr.String()))
+		} else if from := forwardedFor(ctx); from != "" {
+			attrs = append(attrs, slog.String("client", from), slog.String("via", "gateway"))
+		}
 	}
 	if r, ok := req.(*Request); ok {
 		attrs = append(attrs, slog.Int("request_bytes", len(r.Raw())))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -131,7 +133,7 @@ func TestSlowRequestsAreLoggedWithoutTheirContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := j.String()
-	for _, want := range []string{`"slow request"`, `"method":"/etcdserverpb.KV/Put"`, `"request_bytes":16`, `"response_bytes"`, `key is not provided`, `"client":"`,
+	for _, want := range []string{`"slow request"`, `"method":"/etcdserverpb.KV/Put"`, `"request_bytes":16`, `"response_bytes"`, `key is not provided`,
 		`"phases":{"receive":`, `"raft":`, `"apply":`, `"answer":`, `"read-index":`, `"read":`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in %s", want, got)
@@ -169,5 +171,31 @@ func TestAnInterceptorSeesTheRequestAndMayFailIt(t *testing.T) {
 	}
 	if len(seen) != 6 || seen[0] != "/etcdserverpb.KV/Range" || seen[1] != "a" {
 		t.Errorf("seen %q", seen)
+	}
+}
+
+func TestASlowRequestNamesItsClient(t *testing.T) {
+	t.Parallel()
+	l, conn, err := Local()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	defer l.Close()
+	for _, c := range []struct {
+		from       net.Addr
+		said, want string
+	}{
+		{&net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 7}, "10.0.0.1", `"expected":1,"client":"10.0.0.2:7"}`},
+		{l.Addr(), "6.6.6.6, 10.0.0.1", `"expected":1,"client":"10.0.0.1","via":"gateway"}`},
+		{l.Addr(), "", `"expected":1}`},
+	} {
+		var j journal
+		g := &guard{slow: 1, log: slog.New(slog.NewJSONHandler(&j, nil))}
+		ctx := metadata.NewIncomingContext(peer.NewContext(t.Context(), &peer.Peer{Addr: c.from}), metadata.Pairs("x-forwarded-for", c.said))
+		g.tell(ctx, "/m", 2, nil, nil, nil)
+		if got := j.String(); !strings.Contains(got, c.want) {
+			t.Errorf("want %s in %s", c.want, got)
+		}
 	}
 }
