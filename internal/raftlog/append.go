@@ -108,9 +108,16 @@ func (l *Log) Cut(index uint64) error {
 		return fmt.Errorf("cut the log at %d: %w", index, err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.mark = mark
 	l.tail.dropUpTo(index)
+	l.mu.Unlock()
+	if !l.unflushed.mostlyCut(index, last) {
+		return nil
+	}
+	l.unflushed = unflushed{least: l.unflushed.least, last: last}
+	if err := l.db.BeginFlush(); err != nil {
+		return fmt.Errorf("flush the log after the cut at %d: %w", index, err)
+	}
 	return nil
 }
 
@@ -143,6 +150,7 @@ func (l *Log) commit(c change, sync bool) error {
 	if sync {
 		l.sealer.appended()
 	}
+	l.unflushed.bytes += b.Len()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.showLocked(c)

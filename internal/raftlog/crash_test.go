@@ -129,7 +129,7 @@ func newWorkload(t testing.TB, seed uint64) *workload {
 
 func openCrashLog(t testing.TB, fs storage.FS) *Log {
 	t.Helper()
-	l, err := Open(storage.LogDir(crashRoot, ""), Options{TailBytes: 20_000, Storage: storage.Options{
+	l, err := Open(storage.LogDir(crashRoot, ""), Options{TailBytes: 20_000, FlushBytes: 10_000, Storage: storage.Options{
 		FS: fs, MemTableBytes: 64 << 10, Fatal: func(err error) { t.Errorf("fatal: %v", err) },
 	}})
 	must(t, err)

@@ -26,9 +26,15 @@ type Options struct {
 	SealAfter time.Duration
 	// TailBytes bounds the memory for the newest entries; 0 is 8 MiB.
 	TailBytes int
+	// FlushBytes is how much must have been appended before a cut has the memtable flushed; 0 is 4 MiB.
+	FlushBytes int
 }
 
-const tailBytes = 8 << 20
+// Defaults of Options.
+const (
+	tailBytes  = 8 << 20
+	flushBytes = 4 << 20
+)
 
 // Log is an open log. See the package for its guarantees and locks.
 type Log struct {
@@ -37,7 +43,8 @@ type Log struct {
 	readOnly bool
 	sealer   *sealer
 
-	write sync.Mutex // orders the batches; held over their sync
+	write     sync.Mutex // orders the batches; held over their sync
+	unflushed unflushed  // guarded by write
 
 	mu          sync.RWMutex // guards what follows
 	initialised bool
@@ -60,6 +67,9 @@ func Open(dir string, o Options) (*Log, error) {
 	if o.TailBytes == 0 {
 		o.TailBytes = tailBytes
 	}
+	if o.FlushBytes == 0 {
+		o.FlushBytes = flushBytes
+	}
 	db, err := storage.OpenLog(dir, o.Storage)
 	if err != nil {
 		return nil, err
@@ -68,6 +78,7 @@ func Open(dir string, o Options) (*Log, error) {
 	if err := l.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	l.unflushed = unflushed{least: o.FlushBytes, last: l.last}
 	l.sealer = newSealer(db, o.Clock, o.SealAfter)
 	return l, nil
 }

@@ -304,12 +304,25 @@ func (db *DB) Flush() error {
 	return db.flush()
 }
 
-func (db *DB) flush() error {
-	var flushed <-chan struct{}
-	err := db.guard("flushing", func() (err error) {
+// BeginFlush begins to write what is in memory to a table and does not wait for it.
+func (db *DB) BeginFlush() error {
+	if err := db.failure.check(); err != nil {
+		return err
+	}
+	_, err := db.beginFlush()
+	return err
+}
+
+func (db *DB) beginFlush() (flushed <-chan struct{}, err error) {
+	err = db.guard("flushing", func() (err error) {
 		flushed, err = db.p.AsyncFlush()
 		return err
 	})
+	return flushed, err
+}
+
+func (db *DB) flush() error {
+	flushed, err := db.beginFlush()
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,8 @@ type Metrics struct {
 	MemTableBytes uint64
 	// LogBytesWritten is how much was written to the write-ahead log since Open; 0 in a state.
 	LogBytesWritten uint64
+	// FlushedBytes is how much was written from memory to tables since Open, CompactedBytes how much compactions wrote.
+	FlushedBytes, CompactedBytes uint64
 	// Levels are the levels of tables, from the newest. DebtBytes is what compactions have yet to rewrite to bring them in shape.
 	Levels    []Level
 	DebtBytes uint64
@@ -61,7 +63,10 @@ func (db *DB) Metrics() Metrics {
 	m := db.p.Metrics()
 	total := m.Total()
 	levels := make([]Level, len(m.Levels))
+	var flushed, compacted uint64 // of the total, the first would have what the log was given in it
 	for i := range m.Levels {
+		flushed += m.Levels[i].TableBytesFlushed
+		compacted += m.Levels[i].TableBytesCompacted
 		levels[i] = Level{Tables: m.Levels[i].TablesCount, Bytes: m.Levels[i].TablesSize}
 	}
 	return Metrics{
@@ -69,6 +74,8 @@ func (db *DB) Metrics() Metrics {
 		LiveBytes:          uint64(max(0, total.TablesSize)),
 		MemTableBytes:      m.MemTable.Size,
 		LogBytesWritten:    m.WAL.BytesWritten,
+		FlushedBytes:       flushed,
+		CompactedBytes:     compacted,
 		Levels:             levels,
 		DebtBytes:          m.Compact.EstimatedDebt,
 		WALBytes:           m.WAL.Size,
