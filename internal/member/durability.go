@@ -14,7 +14,7 @@ const (
 	// flushEntries is how many entries may be applied beyond the durable ones.
 	flushEntries = 50_000
 	// flushAge is how long an applied entry may stay in memory alone.
-	flushAge = 30 * time.Second
+	flushAge = 5 * time.Minute
 	// durabilityCheck is how often the two are looked at.
 	durabilityCheck = time.Second
 )
@@ -88,7 +88,9 @@ func (d *durability) cut() error {
 	if err != nil {
 		return err
 	}
-	d.durable = max(d.durable, durable)
+	if durable > d.durable {
+		d.durable, d.lastTime = durable, d.m.cfg.Clock.Now()
+	}
 	if d.hold.Load() {
 		return nil
 	}
