@@ -110,7 +110,7 @@ func (h *Hub) flush() {
 	}
 	h.batch.staging.reset()
 	h.batch.n, h.batch.hits = 0, 0
-	h.ring.evict()
+	h.ring.evict(len(h.streams) > 0)
 	h.advance()
 }
 
