@@ -124,6 +124,10 @@ const (
 	indexBlockBytes = 32 << 10
 )
 
+// tableBytes is the size of the state's tables. While one is written Pebble keeps the values of all versions that are not
+// the newest of their keys in memory, in buffers of 32 KiB for blocks of 8.
+const tableBytes = 4 << 20
+
 // uncompressedLevels is how many levels of the state, from the newest, are written without compression: they are
 // rewritten soon, and most reads of what was just written go there.
 const uncompressedLevels = 5
@@ -152,7 +156,9 @@ func stateOptions(o Options) *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax() },
 		ReadOnly:                    o.ReadOnly,
 	}
-	p.TargetFileSizes[0] = 4 << 20
+	for i := range p.TargetFileSizes {
+		p.TargetFileSizes[i] = tableBytes
+	}
 	for i := range p.Levels {
 		l := &p.Levels[i]
 		l.BlockSize = blockBytes
