@@ -437,7 +437,12 @@ func (n *Node) call(f func(*raft.RawNode)) {
 // was called is applied here: a read of the state after it is linearizable. It
 // fails with ErrLeaderChanged, ErrReadTimeout, ErrStopped or the context's error.
 func (n *Node) ReadBarrier(ctx context.Context) error {
-	b := n.BeginRead()
+	b := n.beginRead(1)
+	defer func() {
+		if b.readers.Add(-1) == 0 {
+			n.inbox.signal() // the next batch may wait for that
+		}
+	}()
 	select {
 	case <-b.Done():
 		return b.Err()
@@ -450,8 +455,11 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 
 // BeginRead joins the linearizable reads that wait for the next ReadIndex, without
 // waiting itself.
-func (n *Node) BeginRead() *ReadBatch {
-	b, fresh := n.reads.join(&n.inbox)
+func (n *Node) BeginRead() *ReadBatch { return n.beginRead(0) }
+
+// beginRead joins the reads that gather as so many readers, 0 or 1, that say when they have gone on.
+func (n *Node) beginRead(readers int64) *ReadBatch {
+	b, fresh := n.reads.join(&n.inbox, readers)
 	if fresh {
 		n.inbox.signal()
 	}

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -14,8 +15,9 @@ type ReadBatch struct {
 	done      chan struct{} // closed once, after err is set
 	err       error
 	index     uint64
-	ticks     int        // since the raft loop first saw it unconfirmed
-	asked     []question // of other members, that are answered with it
+	ticks     int          // since the raft loop first saw it unconfirmed
+	asked     []question   // of other members, that are answered with it
+	readers   atomic.Int64 // who wait in ReadBarrier, or have not gone on yet
 }
 
 func newReadBatch() *ReadBatch {
@@ -67,6 +69,7 @@ type reads struct {
 	measures     *Measures
 
 	asked    []question // of other members since the ReadIndex in flight was sent
+	released *ReadBatch // the last one whose readers may go on
 	inflight *ReadBatch
 	context  []byte
 	age      int          // ticks since the ReadIndex in flight was sent
@@ -95,19 +98,22 @@ func (r *reads) ask(m *raftpb.Message) {
 // loses a message; after this many ticks it is sent again under a new context.
 const readRetryTicks = 5
 
-// join returns the batch that gathers now, and whether it is a new one, of which the raft loop has to be told.
-func (r *reads) join(in *inbox) (b *ReadBatch, fresh bool) {
+// join returns the batch that gathers now, with so many more readers, and whether it is a new one, of which the raft loop has to be told.
+func (r *reads) join(in *inbox, readers int64) (b *ReadBatch, fresh bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if fresh = in.gathering == nil; fresh {
 		in.gathering = newReadBatch()
 	}
+	in.gathering.readers.Add(readers)
 	return in.gathering, fresh
 }
 
-// due says whether a ReadIndex should be sent: something waits for one, and none is in flight.
+// due says whether a ReadIndex should be sent: something waits for one, none is in flight, and the readers of the batch before
+// have gone on. When there are more of them than processors, more reads come meanwhile; the fewer batches, the fewer writes to
+// clients.
 func (r *reads) due(in *inbox) bool {
-	if r.inflight != nil {
+	if r.inflight != nil || r.released != nil && r.released.readers.Load() > 0 {
 		return false
 	}
 	in.mu.Lock()
@@ -187,6 +193,7 @@ func (r *reads) release(applied uint64) {
 	for _, b := range r.waiting {
 		if b.index <= applied {
 			b.finish(nil)
+			r.released = b
 		} else {
 			kept = append(kept, b)
 		}

@@ -1,6 +1,8 @@
 package consensus
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -131,5 +133,38 @@ func (f *fixture) mustBe(b *ReadBatch, want bool) {
 	f.t.Helper()
 	if got := decided(b); got != want || got && b.Err() != nil {
 		f.t.Errorf("decided is %v, want %v", got, want)
+	}
+}
+
+// TestTheNextRoundWaitsForTheReadersOfTheOneBefore: until all of them have gone on, whether they read or gave up.
+func TestTheNextRoundWaitsForTheReadersOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+	f.elect()
+	first := f.beginRead(1)
+	f.run()
+	f.confirmRound(f.rounds()[0])
+	f.mustBe(first, true)
+	late := f.BeginRead()
+	f.run()
+	if got := f.rounds(); len(got) != 0 {
+		t.Fatalf("%d rounds began while a reader had not gone on", len(got))
+	}
+	first.readers.Add(-1)
+	f.run()
+	got := f.rounds()
+	if len(got) != 1 {
+		t.Fatalf("%d rounds began after it", len(got))
+	}
+	f.confirmRound(got[0])
+	f.mustBe(late, true)
+
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.ReadBarrier(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("a reader that gave up: %v", err)
+	}
+	if f.inbox.gathering.readers.Load() != 0 {
+		t.Error("a reader that gave up is still counted")
 	}
 }
