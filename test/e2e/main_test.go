@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,8 +25,15 @@ var program struct {
 	ours bool
 }
 
+// parallelMin is how many tests run at once at least.
+const parallelMin = 2
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// These tests wait for disks and processes: one after the other they take several times as long.
+	if runtime.GOMAXPROCS(0) < parallelMin {
+		flag.Set("test.parallel", strconv.Itoa(parallelMin))
+	}
 	// The client library logs each retry to stderr; these tests break connections all the time.
 	os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
 	os.Exit(run(m))
