@@ -27,6 +27,7 @@ type DB struct {
 	clock    clock.Clock
 	measures *Measures
 	cache    *blockCache
+	fence    *fence
 	synced   atomic.Uint64 // of a log: sequence numbers below it are durable
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
@@ -73,7 +74,8 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	if o.OnFlush != nil {
 		flushed = make(chan struct{}, 1)
 	}
-	p.FS, p.Cache = newFence(o.FS, f), db.cache.cache
+	db.fence = newFence(o.FS, f)
+	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
 	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, flushed)
@@ -354,8 +356,11 @@ func (db *DB) Checkpoint(dir string) error {
 
 // OpenCopy opens everything committed before as a database of its own, for reading alone, in dir, which must not exist. It links the
 // tables, needs no room for them as long as both are the same, and has a cache of its own, so that who reads it all puts nothing
-// out of this one's. The caller closes it and removes dir, also after an error. REQUIRES: o has the same FS.
+// out of this one's. The caller closes it and removes dir, also after an error: it is not synced, so that it delays no sync of a log,
+// and a crash leaves an unusable part of it. REQUIRES: o has the same FS, and dir is in a directory that holds no table of this one.
 func (db *DB) OpenCopy(dir string, o Options) (*DB, error) {
+	invariant.Check(db.fence.PathDir(dir) != db.dir, "a copy in %s, inside of the database", dir)
+	defer db.fence.loosen(dir)()
 	if err := db.Checkpoint(dir); err != nil {
 		return nil, err
 	}

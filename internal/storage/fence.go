@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -17,6 +18,7 @@ type fence struct {
 	vfs.FS
 	failure *failure
 	memory  *vfs.MemFS // what is created after a failure
+	loose   sync.Map   // directories of copies, by their path: no crash leaves one that anybody reads, so nothing in them is synced
 }
 
 func newFence(fs vfs.FS, f *failure) *fence {
@@ -35,7 +37,9 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		return f.insteadOf(name, err)
 	}
 	file, err := f.FS.Create(name, c)
-	if err == nil && strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
+	if err == nil && f.isLoose(f.PathDir(name)) {
+		file = looseFile{file}
+	} else if err == nil && strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
 		if err = SyncDir(f.FS, f.PathDir(name)); err != nil {
 			err = errors.Join(err, file.Close())
 		}
@@ -98,8 +102,35 @@ func (f *fence) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.isLoose(name) {
+		file = looseFile{file}
+	}
 	return &writtenFile{File: file, name: name, failure: f.failure, hides: true}, nil
 }
+
+// loosen says that nothing in dir, nor its name, need outlast a crash, until tighten is called.
+func (f *fence) loosen(dir string) (tighten func()) {
+	f.loose.Store(dir, nil)
+	f.loose.Store(f.PathDir(dir), nil) // Pebble syncs it for the name; it has nothing else there
+	return func() { f.loose.Delete(dir) }
+}
+
+func (f *fence) isLoose(dir string) bool {
+	_, ok := f.loose.Load(dir)
+	return ok
+}
+
+// looseFile is a file, or a directory, that is never synced.
+type looseFile struct{ vfs.File }
+
+// Sync implements vfs.File.
+func (looseFile) Sync() error { return nil }
+
+// SyncData implements vfs.File.
+func (looseFile) SyncData() error { return nil }
+
+// SyncTo implements vfs.File.
+func (looseFile) SyncTo(int64) (fullSync bool, err error) { return true, nil }
 
 // OpenReadWrite implements vfs.FS.
 func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
