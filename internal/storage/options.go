@@ -39,7 +39,7 @@ type Options struct {
 	NoSync bool
 	// CacheBytes bounds the block cache; 0 is 256 MiB for a state and 8 MiB for a log.
 	CacheBytes int64
-	// MemTableBytes is the size at which a memtable is flushed; 0 is 32 MiB for a state and 64 MiB for a log.
+	// MemTableBytes is the size at which a memtable is flushed; 0 is 32 MiB for a state and 24 MiB for a log.
 	MemTableBytes uint64
 	// OnFlush is called after flushes have ended and GetDurable shows what they wrote; several that end
 	// together may be told by one call. It runs in a goroutine of its own and may use the DB.
@@ -60,7 +60,7 @@ const (
 	stateCacheBytes    = 256 << 20
 	stateMemTableBytes = 32 << 20
 	logCacheBytes      = 8 << 20
-	logMemTableBytes   = 64 << 20
+	logMemTableBytes   = 24 << 20
 	stallMax           = 30 * time.Second
 )
 
@@ -102,7 +102,8 @@ func (o Options) withDefaults(cacheBytes int64, memTableBytes uint64) Options {
 
 // logOptions suits small records that are written once, read rarely and deleted in order. Its memtables have room for
 // what is appended until the state has flushed one of its own and entries are cut off: what is cut off in the memtable
-// it was written to reaches no table. A memtable takes memory only as far as it is filled.
+// it was written to reaches no table. A memtable takes memory only as far as it is filled, but Pebble gives each of its log
+// files as much room on the disk as a memtable has, and keeps up to five of them.
 func logOptions(o Options) *pebble.Options {
 	return &pebble.Options{
 		FormatMajorVersion:          logFormat,

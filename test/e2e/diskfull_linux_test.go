@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,10 +21,10 @@ func TestFullDiskEndsTheMemberAndNothingElse(t *testing.T) {
 	m := newMember(t)
 	m.dataDir, m.prefix = disk.dir+"/data", disk.enter
 	s := m.start(t)
-	written := fillDisk(t, m.connect(t), 50, false)
+	written := fillDisk(t, s, m.connect(t), 50, false)
 
 	noError(t, disk.fillUp(6<<20))
-	for key, value := range fillDisk(t, m.connect(t), 100_000, true) {
+	for key, value := range fillDisk(t, s, m.connect(t), 100_000, true) {
 		written[key] = value
 	}
 	s.WaitEnd(t)
@@ -41,17 +42,25 @@ func TestFullDiskEndsTheMemberAndNothingElse(t *testing.T) {
 	noError(t, disk.makeRoom())
 	s = m.start(t)
 	checkDisk(t, m.connect(t), written)
-	more := fillDisk(t, m.connect(t), 50, false)
+	more := fillDisk(t, s, m.connect(t), 50, false)
 	checkDisk(t, m.connect(t), more)
 	t.Logf("%d writes were acknowledged before the end", len(written))
 	s.stop(t)
 }
 
 // fillDisk writes up to count values of 32 KiB from a few clients, and returns what was acknowledged. Each client stops at its
-// first error; unless mayFail there must be none.
-func fillDisk(t *testing.T, c *clientv3.Client, count int, mayFail bool) map[string]string {
+// first error; unless mayFail there must be none. A client whose server has ended would ask until its time is over.
+func fillDisk(t *testing.T, s *server, c *clientv3.Client, count int, mayFail bool) map[string]string {
 	t.Helper()
-	ctx := within(t, wholeTest)
+	ctx, cancel := context.WithTimeout(t.Context(), wholeTest)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.Ended():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	var lock sync.Mutex
 	var writers sync.WaitGroup
 	acknowledged := make(map[string]string)

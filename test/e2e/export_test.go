@@ -227,7 +227,7 @@ func newBucket(tx *bolt.Tx, name string) error {
 // TestSnapshotsThatFailDisturbNothing: when the file cannot be made, the request fails and nothing else.
 func TestSnapshotsThatFailDisturbNothing(t *testing.T) {
 	t.Parallel()
-	disk := newSmallDisk(t, 256<<20)
+	disk := newSmallDisk(t, 320<<20)
 	m := newMember(t)
 	m.dataDir, m.prefix = disk.dir+"/data", disk.enter
 	s := m.start(t)
