@@ -86,8 +86,8 @@ type walWalker struct {
 	ended  bool // bad is an end that the writer marked
 
 	// Sequence numbers, the next free one each: after the last record that is whole
-	// and has only whole ones before it; of the record being read; and the highest
-	// that any good record says was synced before it.
+	// and has only whole ones before it, or else where the first record begins; of the
+	// record being read; and the highest that any good record says was synced before it.
 	whole, record, synced uint64
 }
 
@@ -166,6 +166,9 @@ func (w *walWalker) note(place byte, payload []byte) {
 	if place == walFull || place == walFirst {
 		if first, next, synced, ok := readWitness(payload); ok {
 			w.record = next
+			if w.bad < 0 && w.whole == 0 {
+				w.whole = first // what was synced before is in earlier files, and says nothing of this record
+			}
 			// Where the file begins with what is bad, nothing says which sequence numbers that has: it was
 			// synced for sure only if everything before this record was.
 			if w.bad < 0 || w.whole > 0 || synced >= first {

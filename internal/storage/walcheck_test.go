@@ -140,6 +140,42 @@ func TestATornTailIsNoCorruption(t *testing.T) {
 	}
 }
 
+// TestATornFirstRecordIsNoCorruption: of a record that begins a file and is longer than a block only some blocks are there. Its head
+// tells what was synced, all of which is in earlier files.
+func TestATornFirstRecordIsNoCorruption(t *testing.T) {
+	t.Parallel()
+	fs := syncedLog(t, 40)
+	db, err := OpenLog("log", Options{FS: fs, Fatal: func(err error) { t.Errorf("the log failed: %v", err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := func(key byte, size int) {
+		b := db.NewBatch()
+		if err := b.Set([]byte{key}, bytes.Repeat([]byte{7}, size), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(db.Commit(b, true), b.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(2, 10)
+	if err := db.Flush(); err != nil { // begins a new file
+		t.Fatal(err)
+	}
+	commit(3, 4*walBlock)
+	disk := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name, content := walOf(t, disk)
+	for _, length := range []int{100, walBlock, walBlock + 100, 2 * walBlock, 4*walBlock + 50} {
+		overwrite(t, disk, name, content[:length])
+		if err := checkWALs(disk, "log"); err != nil {
+			t.Errorf("torn after %d bytes of %d: %v", length, len(content), err)
+		}
+	}
+}
+
 func FuzzCheckWAL(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -169,6 +205,11 @@ func chunk(first, count, synced uint64) []byte {
 func TestABadRecordIsCorruptionOnlyIfALaterOneWitnessesItsSync(t *testing.T) {
 	t.Parallel()
 	bad := func(b []byte) []byte { b[walSyncHeader+3] ^= 1; return b }
+	head := func(b []byte) []byte { // of a record that goes on in the next chunk
+		b[6] = walSyncFirst + walFirst
+		binary.LittleEndian.PutUint32(b, walChecksum(b[6:]))
+		return b
+	}
 	cases := map[string]struct {
 		records [][]byte
 		corrupt bool
@@ -179,6 +220,9 @@ func TestABadRecordIsCorruptionOnlyIfALaterOneWitnessesItsSync(t *testing.T) {
 		"a bad one that was not":                  {[][]byte{chunk(10, 2, 10), bad(chunk(12, 1, 12)), chunk(13, 1, 12)}, false},
 		"the first one bad, all before synced":    {[][]byte{bad(chunk(10, 2, 10)), chunk(12, 1, 12)}, true},
 		"the first one bad, and not known synced": {[][]byte{bad(chunk(10, 2, 10)), chunk(12, 1, 10)}, false},
+		"the head of the first one alone":         {[][]byte{head(chunk(10, 2, 10))}, false},
+		"the rest of the first one bad":           {[][]byte{head(chunk(10, 2, 10)), bad(chunk(0, 0, 0)), chunk(12, 1, 12)}, true},
+		"the same, and not known synced":          {[][]byte{head(chunk(10, 2, 10)), bad(chunk(0, 0, 0)), chunk(12, 1, 10)}, false},
 		"a bad one, its witness two later":        {[][]byte{chunk(10, 2, 10), bad(chunk(12, 1, 12)), chunk(13, 1, 12), chunk(14, 1, 14)}, true},
 	}
 	for name, c := range cases {
