@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
@@ -100,15 +101,18 @@ func (m *Member) submit(id uint64, cmd apply.Command, p *consensus.Proposal) (*P
 	return &Pending{m, w, cmd}, nil
 }
 
+// proposed is when the waiter was made, just before the proposal.
+func (p *Pending) proposed() time.Time { return p.w.deadline.Add(-p.m.cfg.RequestTimeout) }
+
 func (p *Pending) wait(ctx context.Context) (r apply.Result, err error) {
 	defer func() { p.measure(&r, err) }()
 	phases := measure.PhasesOf(ctx)
-	phases.Enter(measure.Replicating)
+	phases.At(measure.Replicating, p.proposed()) // it may be under way, and even done, by now
 	defer func() { p.tell(phases, r.Index != 0) }()
 	select {
 	case r = <-p.w.out:
 		if errors.Is(r.Err, ErrTimeout) {
-			r.Err = p.m.explain(p.w.deadline.Add(-p.m.cfg.RequestTimeout))
+			r.Err = p.m.explain(p.proposed())
 		}
 		return r, r.Err
 	case <-ctx.Done():
