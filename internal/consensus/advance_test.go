@@ -17,13 +17,16 @@ func (f *fixture) asksForVotes() bool {
 	return false
 }
 
-func TestTicksPassAtOnceOnlyWithoutALeader(t *testing.T) {
-	t.Parallel()
-	// raft draws election timeouts of 10 to 19 ticks.
-	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+// hear takes a heartbeat of the leader of term 2.
+func (f *fixture) hear(leader uint64) {
+	to, term := uint64(1), uint64(2)
+	f.Step(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &leader, To: &to, Term: &term})
 	f.run()
-	f.Advance(9)
-	f.run()
+}
+
+// mustStandWithinTen checks that it does not stand for election yet, and does so within ten ticks.
+func (f *fixture) mustStandWithinTen(t *testing.T) {
+	t.Helper()
 	if f.asksForVotes() {
 		t.Fatal("it stands for election before its election timeout")
 	}
@@ -32,8 +35,18 @@ func TestTicksPassAtOnceOnlyWithoutALeader(t *testing.T) {
 		f.run()
 	}
 	if !f.asksForVotes() {
-		t.Error("it does not stand for election 19 ticks after its start")
+		t.Error("ten ticks later it does not stand for election")
 	}
+}
+
+func TestTicksPassAtOnceOnlyWithoutALeader(t *testing.T) {
+	t.Parallel()
+	// raft draws election timeouts of 10 to 19 ticks.
+	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+	f.run()
+	f.Advance(9)
+	f.run()
+	f.mustStandWithinTen(t)
 
 	alone := newFixture(t, vfs.NewMem(), 1)
 	alone.run()
@@ -49,9 +62,8 @@ func TestAFollowerOfALeaderIsNotHastened(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
 	f.run()
-	from, to, term := uint64(2), uint64(1), uint64(2)
-	f.Step(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &from, To: &to, Term: &term})
-	f.run()
+	const from = 2
+	f.hear(from)
 	if f.Leader() != from {
 		t.Fatal("it does not follow")
 	}
@@ -66,24 +78,11 @@ func TestAFollowerOfALeaderIsNotHastened(t *testing.T) {
 func TestAFollowerOfALeaderThatIsGoneIsHastened(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
-	from, to, term := uint64(2), uint64(1), uint64(2)
-	beat := func() {
-		f.Step(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &from, To: &to, Term: &term})
-		f.run()
-	}
-	beat()
+	const from = 2
+	f.hear(from)
 	f.AdvanceWithout(from, 9)
-	beat() // it is not gone: all begins anew
+	f.hear(from) // it is not gone: all begins anew
 	f.AdvanceWithout(from, 9)
 	f.run()
-	if f.asksForVotes() {
-		t.Fatal("it stands for election before its election timeout")
-	}
-	for range 10 {
-		f.Tick()
-		f.run()
-	}
-	if !f.asksForVotes() {
-		t.Error("it waits for a whole election timeout")
-	}
+	f.mustStandWithinTen(t)
 }

@@ -90,10 +90,7 @@ func TestManyProposalsDoNotWaitForTheLog(t *testing.T) {
 // TestWhatAFollowerPassedOnIsForgottenWithItsLeader: nobody here knows for how long they wait. What clients here wait for stays.
 func TestWhatAFollowerPassedOnIsForgottenWithItsLeader(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
-	f.elect()
-	f.propose("first")
-	f.turns()
+	f := gathering(t)
 	f.passOn(normal("theirs"))
 	f.propose("own")
 	f.Step(&raftpb.Message{Type: raftpb.MsgPreVoteResp.Enum(), From: proto.Uint64(2), To: proto.Uint64(1),
@@ -115,10 +112,7 @@ func TestWhatAFollowerPassedOnIsForgottenWithItsLeader(t *testing.T) {
 // TestWhatIsPassedOnIsBounded: as by a network, more is lost; clients here are refused.
 func TestWhatIsPassedOnIsBounded(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
-	f.elect()
-	f.propose("first")
-	f.turns()
+	f := gathering(t)
 	many := make([]*raftpb.Entry, proposalsMax+1)
 	for i := range many {
 		many[i] = normal("x")
@@ -130,4 +124,13 @@ func TestWhatIsPassedOnIsBounded(t *testing.T) {
 	if err := f.Propose(&Proposal{Data: []byte("y")}); !errors.Is(err, ErrTooManyRequests) {
 		t.Errorf("one more: %v", err)
 	}
+}
+
+// gathering is the leader of three that writes its log: what is proposed now waits.
+func gathering(t *testing.T) *fixture {
+	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+	f.elect()
+	f.propose("first")
+	f.turns()
+	return f
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -111,24 +110,11 @@ func TestNothingStaysReservedAfterRangesThatEndInAnyWay(t *testing.T) {
 	var cache cacheOf
 	conns := NewConns()
 	kv := NewKV(s, KVOptions{ResponseBudget: 40 << 20, Conns: conns, ReserveCache: cache.reserve})
-	srv := NewServer(Options{MaxRequestBytes: soloMax, HasLeader: func() bool { return true }, Logger: discard()})
-	kv.Register(srv)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(conns.Listen(lis)) }()
-	t.Cleanup(func() {
-		srv.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	address := serveKV(t, kv, conns)
 	all := &etcdserverpb.RangeRequest{Key: []byte("big/"), RangeEnd: []byte("big0")}
 	var wg sync.WaitGroup
 	for i := range 9 {
-		c, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		c, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 		if err != nil {
 			t.Fatal(err)

@@ -27,22 +27,9 @@ func TestAClientThatReadsNothingCostsOnlyItself(t *testing.T) {
 	conns := NewConns()
 	kv := NewKV(s, KVOptions{ResponseBudget: 2 << 20, Conns: conns})
 	kv.budget.clock = manual
-	srv := NewServer(Options{MaxRequestBytes: soloMax, HasLeader: func() bool { return true }, Logger: discard()})
-	kv.Register(srv)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(conns.Listen(lis)) }()
-	t.Cleanup(func() {
-		srv.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	address := serveKV(t, kv, conns)
 	connect := func() *grpc.ClientConn {
-		c, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		c, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 		if err != nil {
 			t.Fatal(err)
@@ -80,4 +67,24 @@ func TestAClientThatReadsNothingCostsOnlyItself(t *testing.T) {
 	if err := stream.RecvMsg(&etcdserverpb.RangeResponse{}); err == nil {
 		t.Error("the slow client got all of its answer")
 	}
+}
+
+// serveKV serves kv over connections of its own until the test ends, and returns the address.
+func serveKV(t *testing.T, kv *KV, conns *Conns) string {
+	t.Helper()
+	srv := NewServer(Options{MaxRequestBytes: soloMax, HasLeader: func() bool { return true }, Logger: discard()})
+	kv.Register(srv)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(conns.Listen(lis)) }()
+	t.Cleanup(func() {
+		srv.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return lis.Addr().String()
 }

@@ -112,7 +112,10 @@ func (f *fence) OpenDir(name string) (vfs.File, error) {
 func (f *fence) loosen(dir string) (tighten func()) {
 	f.loose.Store(dir, nil)
 	f.loose.Store(f.PathDir(dir), nil) // Pebble syncs it for the name; it has nothing else there
-	return func() { f.loose.Delete(dir) }
+	return func() {                    // another copy that is being made beside it syncs more than it must, and that is all
+		f.loose.Delete(dir)
+		f.loose.Delete(f.PathDir(dir))
+	}
 }
 
 func (f *fence) isLoose(dir string) bool {

@@ -88,20 +88,7 @@ func TestAnotherMemberTakesOver(t *testing.T) {
 	put(1)
 	put(2)
 	want := written()
-	for n, w := range all {
-		for next := rev + 1; next <= want; {
-			r, ok := <-w
-			if !ok || r.Err() != nil {
-				t.Fatalf("watch %d ended: %v", n, r.Err())
-			}
-			for _, e := range r.Events {
-				if e.Kv.ModRevision != next {
-					t.Fatalf("watch %d: revision %d, want %d", n, e.Kv.ModRevision, next)
-				}
-				next++
-			}
-		}
-	}
+	mustSeeEach(t, all, rev, want)
 	for n, w := range all { // without another write, and asked once
 		if err := clients[n].RequestProgress(ctx); err != nil {
 			t.Fatal(err)

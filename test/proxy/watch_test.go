@@ -296,20 +296,7 @@ func TestWatchesGoOnWhenTheMemberComesBack(t *testing.T) {
 		}
 	}
 	want := must[*clientv3.GetResponse](t)(c.Get(ctx, "k")).Kvs[0].ModRevision
-	for n, w := range all {
-		for next := rev + 1; next <= want; {
-			r, ok := <-w
-			if !ok || r.Err() != nil {
-				t.Fatalf("watch %d ended: %v", n, r.Err())
-			}
-			for _, e := range r.Events {
-				if e.Kv.ModRevision != next {
-					t.Fatalf("watch %d: revision %d, want %d", n, e.Kv.ModRevision, next)
-				}
-				next++
-			}
-		}
-	}
+	mustSeeEach(t, all, rev, want)
 }
 
 // TestNumbersOfWatchesAreThoseOfAMember: a watch that is refused takes none.
@@ -370,4 +357,23 @@ func TestQuietWatchesBecomeShared(t *testing.T) {
 		})
 	}
 	eventually(t, "one watcher serves all", func() bool { return watchers(t, up) == 1 })
+}
+
+// mustSeeEach takes from each watch the events of all revisions after rev, up to want, one a revision.
+func mustSeeEach(t *testing.T, all []clientv3.WatchChan, rev, want int64) {
+	t.Helper()
+	for n, w := range all {
+		for next := rev + 1; next <= want; {
+			r, ok := <-w
+			if !ok || r.Err() != nil {
+				t.Fatalf("watch %d ended: %v", n, r.Err())
+			}
+			for _, e := range r.Events {
+				if e.Kv.ModRevision != next {
+					t.Fatalf("watch %d: revision %d, want %d", n, e.Kv.ModRevision, next)
+				}
+				next++
+			}
+		}
+	}
 }
