@@ -14,8 +14,8 @@ import (
 // small one that shrinks joins its neighbour when both together stay below half of target.
 type runSizes struct{ max, target, chunk int }
 
-// defaultRunSizes makes the two ends of a count, which are looked at key by key, cost about 0.1 ms each.
-var defaultRunSizes = runSizes{max: 1024, target: 512, chunk: 128}
+// defaultRunSizes makes the two ends of a count, which are looked at key by key, cost some 0.03 ms each.
+var defaultRunSizes = runSizes{max: 256, target: 128, chunk: 128}
 
 // run is a stretch of keys from first up to the next run's first; live of them are live.
 type run struct {
