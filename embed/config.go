@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,27 +17,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/config"
-)
-
-// Values of settings, and their defaults.
-const (
-	DefaultName = config.DefaultName
-
-	ClusterStateFlagNew      = "new"
-	ClusterStateFlagExisting = "existing"
-
-	CompactorModePeriodic = "periodic"
-	CompactorModeRevision = "revision"
-
-	DefaultListenPeerURLs           = "http://localhost:2380"
-	DefaultListenClientURLs         = "http://localhost:2379"
-	DefaultInitialAdvertisePeerURLs = DefaultListenPeerURLs
-	DefaultAdvertiseClientURLs      = DefaultListenClientURLs
-
-	DefaultLogOutput = "default"
-	StdErrLogOutput  = "stderr"
-	StdOutLogOutput  = "stdout"
-	JournalLogOutput = "systemd/journal"
 )
 
 // Config holds the settings of a member. The tag of a field is the flag of the command line that it stands for, where
@@ -121,10 +101,16 @@ type Config struct {
 	// ZapLoggerBuilder is called when the member starts, with a copy of the configuration that it may change: NewZapLoggerBuilder.
 	ZapLoggerBuilder func(*Config) error
 
+	// ServerFeatureGate holds the feature gates, open or shut.
+	ServerFeatureGate *FeatureGate `flag:"feature-gates"`
+
 	// UserHandlers are served on the addresses of HTTP clients, by their paths, which may be patterns of net/http.ServeMux.
 	UserHandlers map[string]http.Handler
 	// ServiceRegister adds gRPC services of the program's own. It is called again when the member begins anew with a rebuilt state.
 	ServiceRegister func(*grpc.Server)
+	// GRPCAdditionalServerOptions are given to the gRPC server besides the member's own: interceptors, by grpc.ChainUnaryInterceptor and
+	// grpc.ChainStreamInterceptor, come after those of the member. Credentials and codecs must not be among them.
+	GRPCAdditionalServerOptions []grpc.ServerOption
 
 	Logger                      string        `flag:"logger"`
 	LogLevel                    string        `flag:"log-level"`
@@ -200,6 +186,7 @@ func (cfg *Config) Set(flag, text string) error {
 	fresh := fromSettings(&c)
 	fresh.PeerListeners, fresh.ClientListeners, fresh.SlogLogger = cfg.PeerListeners, cfg.ClientListeners, cfg.SlogLogger
 	fresh.ZapLoggerBuilder, fresh.UserHandlers, fresh.ServiceRegister = cfg.ZapLoggerBuilder, cfg.UserHandlers, cfg.ServiceRegister
+	fresh.GRPCAdditionalServerOptions = cfg.GRPCAdditionalServerOptions
 	*cfg = *fresh
 	return nil
 }
@@ -222,21 +209,41 @@ func (cfg *Config) validated() (config.Config, error) {
 	if err := c.Validate(); err != nil {
 		return c, fmt.Errorf("embed: %w", err)
 	}
+	if len(c.ListenClientURLs) > 0 && len(c.AdvertiseClientURLs) == 0 {
+		return c, fmt.Errorf("embed: %w", ErrUnsetAdvertiseClientURLsFlag)
+	}
 	c.Notices = once(c.Notices)
-	return c, cfg.checkHandlers()
+	return c, errors.Join(cfg.checkHandlers(), cfg.checkOptions())
 }
 
 // checkHandlers refuses patterns that cannot be served.
-func (cfg *Config) checkHandlers() (err error) {
+func (cfg *Config) checkHandlers() error {
+	return refused("UserHandlers", func() {
+		mux := http.NewServeMux()
+		for pattern, h := range cfg.UserHandlers {
+			mux.Handle(pattern, h)
+		}
+	})
+}
+
+// checkOptions refuses options that the member's own do not leave room for.
+func (cfg *Config) checkOptions() error {
+	return refused("GRPCAdditionalServerOptions", func() {
+		grpc.NewServer(slices.Concat([]grpc.ServerOption{
+			grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { return nil, nil }),
+			grpc.StreamInterceptor(func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error { return nil }),
+		}, cfg.GRPCAdditionalServerOptions)...).Stop()
+	})
+}
+
+// refused makes an error of a panic, with which libraries refuse what they are given.
+func refused(field string, try func()) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("embed: UserHandlers: %v", reason)
+			err = fmt.Errorf("embed: %s: %v", field, reason)
 		}
 	}()
-	mux := http.NewServeMux()
-	for pattern, h := range cfg.UserHandlers {
-		mux.Handle(pattern, h)
-	}
+	try()
 	return nil
 }
 
@@ -281,8 +288,11 @@ func (cfg *Config) clone() *Config {
 			*p = slices.Clone(*p)
 		case *map[string]struct{}:
 			*p = maps.Clone(*p)
+		case **FeatureGate:
+			*p = (*p).DeepCopy()
 		}
 	})
+	c.GRPCAdditionalServerOptions = slices.Clone(c.GRPCAdditionalServerOptions)
 	c.UserHandlers = maps.Clone(c.UserHandlers)
 	return &c
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // byName are the flags that have no field of their own: Set takes them.
-var byName = []string{"feature-gates", "v2-deprecation", "raft-read-timeout", "raft-write-timeout",
+var byName = []string{"v2-deprecation", "raft-read-timeout", "raft-write-timeout",
 	"audit-log-file", "audit-log-reads", "audit-log-max-size", "audit-log-max-backups",
 	"discovery-token", "discovery-endpoints", "discovery-dial-timeout", "discovery-request-timeout", "discovery-keepalive-time",
 	"discovery-keepalive-timeout", "discovery-insecure-transport", "discovery-insecure-skip-tls-verify", "discovery-cert", "discovery-key",

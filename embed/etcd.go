@@ -80,18 +80,21 @@ func Start(ctx context.Context, cfg *Config) (*Etcd, error) {
 
 // run runs the member in a goroutine of its own, and returns when it runs or will not.
 func (e *Etcd) run(ctx context.Context, c config.Config, log *slog.Logger, files io.Closer) error {
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := newServer(end)
+	s.local, s.stopping = e.local, life.Done()
+	s.features, s.requestTimeout = *e.cfg.ServerFeatureGate.DeepCopy(), server.RequestTimeout(&c)
 	e.Server = s
 	ended := make(chan error, 1)
 	host := server.Host{Clients: e.Clients, Peers: e.Peers, Local: e.local,
-		Handlers: e.cfg.UserHandlers, Register: e.cfg.ServiceRegister, Started: s.starts, Serving: s.serves, Removed: s.wasRemoved}
+		Handlers: e.cfg.UserHandlers, Register: e.cfg.ServiceRegister, Options: e.cfg.GRPCAdditionalServerOptions, Started: s.starts, Serving: s.serves, Removed: s.wasRemoved}
 	go func() {
-		defer end()
+		defer end(nil)
 		err := errors.Join(server.RunIn(life, c, log, host), files.Close())
 		if err == nil && s.removed.Load() {
 			err = ErrRemoved
 		}
+		s.leaders.wait()
 		ended <- err
 		if err != nil {
 			e.errs <- err
@@ -105,7 +108,7 @@ func (e *Etcd) run(ctx context.Context, c config.Config, log *slog.Logger, files
 	case err := <-ended:
 		return failed(ctx, err)
 	case <-ctx.Done():
-		end()
+		end(nil)
 		return failed(ctx, <-ended)
 	}
 }

@@ -82,6 +82,8 @@ func format(field any) string {
 		return strings.Join(*p, ",")
 	case *[]url.URL:
 		return config.URLs(*p).String()
+	case **FeatureGate:
+		return (*p).String()
 	case *map[string]struct{}:
 		if len(*p) == 0 {
 			return everybody
@@ -111,6 +113,9 @@ func take(field any, text string) (err error) {
 		var us config.URLs
 		us, err = config.ParseURLs(text)
 		*p = us
+	case **FeatureGate:
+		*p = new(FeatureGate)
+		err = (*p).Set(text)
 	case *bool:
 		*p, err = strconv.ParseBool(text)
 	case *time.Duration:

@@ -2,12 +2,16 @@ package embed
 
 import (
 	"context"
-	"slices"
+	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/server"
 )
 
 // ID identifies a member or a cluster; 0 is none.
@@ -18,26 +22,42 @@ func (id ID) String() string { return cluster.ID(id).String() }
 
 // Server is the serving side of a member. Its methods may be called from any goroutine, also after the member has ended.
 type Server struct {
-	end     context.CancelFunc
-	member  atomic.Pointer[member.Member] // replaced when the member begins anew with a rebuilt state
-	removed atomic.Bool
+	end      context.CancelCauseFunc
+	stopping <-chan struct{}               // closed by end
+	member   atomic.Pointer[member.Member] // replaced when the member begins anew with a rebuilt state
+	leaders  leaders
+	removed  atomic.Bool
+	errs     chan error // of ErrNotify
+
+	local          *bufconn.Listener // for clients inside the process
+	features       FeatureGate       // not changed any more
+	requestTimeout time.Duration
 
 	started, ready, stopped chan struct{}
 	startOnce, readyOnce    sync.Once
 }
 
-func newServer(end context.CancelFunc) *Server {
-	return &Server{end: end, started: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{})}
+func newServer(end context.CancelCauseFunc) *Server {
+	return &Server{end: end, leaders: leaders{changed: make(chan struct{})}, errs: make(chan error, 1),
+		started: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{})}
 }
 
 func (s *Server) starts(m *member.Member) {
-	s.member.Store(m)
+	again := s.member.Swap(m) != nil
+	s.leaders.follow(m)
+	if again {
+		s.leaders.tell() // it knows no leader yet
+	}
 	s.startOnce.Do(func() { close(s.started) })
 }
 
 func (s *Server) serves(*member.Member) { s.readyOnce.Do(func() { close(s.ready) }) }
 
-func (s *Server) wasRemoved() { s.removed.Store(true) }
+func (s *Server) wasRemoved() {
+	if !s.removed.Swap(true) {
+		s.errs <- ErrRemoved
+	}
+}
 
 // ReadyNotify is closed once clients are served for the first time. It stays open when the member ends before that.
 func (s *Server) ReadyNotify() <-chan struct{} { return s.ready }
@@ -45,20 +65,29 @@ func (s *Server) ReadyNotify() <-chan struct{} { return s.ready }
 // StopNotify is closed once the member has ended, for whatever reason; then Err holds the reason, if there is one.
 func (s *Server) StopNotify() <-chan struct{} { return s.stopped }
 
+// StoppingNotify is closed once the member is told to end, or has ended by itself.
+func (s *Server) StoppingNotify() <-chan struct{} { return s.stopping }
+
+// ErrNotify gives ErrRemoved when the member is removed from its cluster, just before it ends: Etcd.Err gives it once the member has ended.
+func (s *Server) ErrNotify() <-chan error { return s.errs }
+
 // Stop ends the member in good order and returns when it has ended. It may be called more than once.
 func (s *Server) Stop() {
-	s.end()
+	s.end(nil)
+	<-s.stopped
+}
+
+// HardStop is Stop without giving leadership to another member first: the others have to notice that the leader is gone.
+func (s *Server) HardStop() {
+	s.end(server.ErrNoHandOver)
 	<-s.stopped
 }
 
 // MemberID returns the member's ID.
 func (s *Server) MemberID() ID { return ID(s.member.Load().ID()) }
 
-// Leader returns the ID of the leader that the member knows, 0 when there is none.
-func (s *Server) Leader() ID { return ID(s.member.Load().Status().Leader) }
-
-// Term returns the term of the consensus.
-func (s *Server) Term() uint64 { return s.member.Load().Status().Term }
+// ID is MemberID under the name that it had in etcd 3.5.
+func (s *Server) ID() ID { return s.MemberID() }
 
 // CommittedIndex returns the index of the last entry that a majority is known to hold.
 func (s *Server) CommittedIndex() uint64 { return s.member.Load().Status().Committed }
@@ -66,8 +95,27 @@ func (s *Server) CommittedIndex() uint64 { return s.member.Load().Status().Commi
 // AppliedIndex returns the index of the last entry whose effect is in the member's state.
 func (s *Server) AppliedIndex() uint64 { return s.member.Load().Status().Applied }
 
-// IsLearner tells whether the member does not vote.
-func (s *Server) IsLearner() bool { return s.member.Load().IsLearner() }
+// LinearizableReadNotify returns once all that was acknowledged before is in the member's state. It takes a majority of the members.
+func (s *Server) LinearizableReadNotify(ctx context.Context) error {
+	if err := s.member.Load().ReadBarrier(ctx); err != nil {
+		return fmt.Errorf("embed: %w", err)
+	}
+	return nil
+}
+
+// RequestTimeout returns how long a request may take.
+func (s *Server) RequestTimeout() time.Duration { return s.requestTimeout }
+
+// FeatureEnabled tells whether a feature gate is open.
+func (s *Server) FeatureEnabled(f Feature) bool { return s.features.Enabled(f) }
+
+// IsMemberExist tells whether there is such a member in the cluster.
+func (s *Server) IsMemberExist(id ID) bool { return s.Cluster().IsMemberExist(id) }
+
+// IsIDRemoved tells whether such a member was removed from the cluster.
+func (s *Server) IsIDRemoved(id uint64) bool {
+	return s.member.Load().Members().IsRemoved(cluster.ID(id))
+}
 
 // ClusterVersion returns the version of etcd that all members of the cluster support, such as "3.6.0"; "" while it is not decided.
 func (s *Server) ClusterVersion() string { return s.member.Load().Members().Version() }
@@ -93,15 +141,27 @@ type Member struct {
 func (c *Cluster) Members() []Member {
 	var out []Member
 	for _, m := range c.of.member.Load().Members().Members() {
-		out = append(out, Member{ID: ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner})
+		out = append(out, public(m))
 	}
 	return out
 }
 
-// IsMemberExist tells whether there is such a member.
-func (c *Cluster) IsMemberExist(id ID) bool {
-	return slices.ContainsFunc(c.Members(), func(m Member) bool { return m.ID == id })
+// Member returns one member, nil when there is none of that ID.
+func (c *Cluster) Member(id ID) *Member {
+	m, ok := c.of.member.Load().Members().Member(cluster.ID(id))
+	if !ok {
+		return nil
+	}
+	out := public(m)
+	return &out
 }
+
+func public(m cluster.Member) Member {
+	return Member{ID: ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner}
+}
+
+// IsMemberExist tells whether there is such a member.
+func (c *Cluster) IsMemberExist(id ID) bool { return c.Member(id) != nil }
 
 // ClientURLs returns the addresses of all members for clients.
 func (c *Cluster) ClientURLs() []string {

@@ -114,7 +114,7 @@ type Config struct {
 	// MaxTxnOps is the number of operations that one transaction may hold.
 	MaxTxnOps uint
 
-	gates gateSet // see Gate
+	gates GateSet // see Gate
 	// MaxRequestBytes is the size of the largest request that a client may send.
 	MaxRequestBytes uint
 	// MaxConcurrentStreams is the number of streams that one client connection may have open.

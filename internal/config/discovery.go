@@ -34,10 +34,12 @@ func (d *Discovery) Wanted() bool {
 	return d.SRV != "" || slices.ContainsFunc(d.Endpoints, func(e string) bool { return e != "" })
 }
 
+// ErrDiscoveryConflict is returned when the founding members are named in more than one way.
+var ErrDiscoveryConflict = errors.New(`multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)
+
 var (
-	errDiscoveryConflict = errors.New(`multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)
-	errDiscoveryProxy    = errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
-	errDiscoveryHalf     = errors.New("both --discovery-token and --discovery-endpoints must be set")
+	errDiscoveryProxy = errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
+	errDiscoveryHalf  = errors.New("both --discovery-token and --discovery-endpoints must be set")
 )
 
 // checkDiscovery refuses what no member can begin with, and more than one way to find the members. REQUIRES: InitialCluster is what was given.
@@ -55,7 +57,7 @@ func (c *Config) checkDiscovery() error {
 	case c.InitialClusterState != stateNew && c.InitialClusterState != stateExisting: // only a file can hold it
 		return fmt.Errorf("unexpected clusterState %q", c.InitialClusterState)
 	case ways > 1:
-		return errDiscoveryConflict
+		return ErrDiscoveryConflict
 	case (c.Discovery.Token == "") != (len(c.Discovery.Endpoints) == 0):
 		return errDiscoveryHalf
 	}

@@ -13,9 +13,9 @@ func TestDiscoveryIsTheOnlyWayToFindTheMembers(t *testing.T) {
 		args []string
 		want string
 	}{
-		"records and a list":         {[]string{"--discovery-srv=x", "--initial-cluster=a=http://127.0.0.1:1"}, errDiscoveryConflict.Error()},
-		"a registry and a list":      {[]string{"--discovery-token=t", "--discovery-endpoints=e", "--initial-cluster=a=http://127.0.0.1:1"}, errDiscoveryConflict.Error()},
-		"records and a registry":     {[]string{"--discovery-srv=x", "--discovery-token=t", "--discovery-endpoints=e"}, errDiscoveryConflict.Error()},
+		"records and a list":         {[]string{"--discovery-srv=x", "--initial-cluster=a=http://127.0.0.1:1"}, ErrDiscoveryConflict.Error()},
+		"a registry and a list":      {[]string{"--discovery-token=t", "--discovery-endpoints=e", "--initial-cluster=a=http://127.0.0.1:1"}, ErrDiscoveryConflict.Error()},
+		"records and a registry":     {[]string{"--discovery-srv=x", "--discovery-token=t", "--discovery-endpoints=e"}, ErrDiscoveryConflict.Error()},
 		"a token without a registry": {[]string{"--discovery-token=t"}, errDiscoveryHalf.Error()},
 		"a registry without a token": {[]string{"--discovery-endpoints=e"}, errDiscoveryHalf.Error()},
 		"another fallback than exit": {[]string{"--discovery-fallback=restart"}, "invalid value"},

@@ -35,19 +35,7 @@ const (
 )
 
 // Gate says whether a feature gate is open: as it was set, as all of its stage were set, or by default.
-func (c *Config) Gate(name string) bool {
-	if on, ok := c.gates[name]; ok {
-		return on
-	}
-	all := allAlpha
-	if isBeta(name) {
-		all = allBeta
-	}
-	if on, ok := c.gates[all]; ok && name != allAlpha && name != allBeta {
-		return on
-	}
-	return gateDefaults[name]
-}
+func (c *Config) Gate(name string) bool { return c.gates.Open(name) }
 
 // isBeta tells the stage of a gate: those that are BETA are open by default.
 func isBeta(name string) bool { return gateDefaults[name] || name == allBeta }
@@ -82,10 +70,26 @@ func (c *Config) idleGates() string {
 	return strings.Join(out, "; ")
 }
 
-// gateSet holds the gates that were set.
-type gateSet map[string]bool
+// GateSet holds the feature gates that were set.
+type GateSet map[string]bool
 
-func (g gateSet) String() string {
+// Open says whether a gate is open: as it was set, as all of its stage were set, or by default. One that is not known is shut.
+func (g GateSet) Open(name string) bool {
+	if on, ok := g[name]; ok {
+		return on
+	}
+	all := allAlpha
+	if isBeta(name) {
+		all = allBeta
+	}
+	if on, ok := g[all]; ok && name != allAlpha && name != allBeta {
+		return on
+	}
+	return gateDefaults[name]
+}
+
+// String is the set as the flag takes it.
+func (g GateSet) String() string {
 	names := slices.Sorted(maps.Keys(g))
 	for i, n := range names {
 		names[i] = n + "=" + strconv.FormatBool(g[n])
@@ -93,12 +97,13 @@ func (g gateSet) String() string {
 	return strings.Join(names, ",")
 }
 
-func gates(p *gateSet) value {
-	return setting[gateSet]{p: p, parse: parseGates, format: gateSet.String}
+func gates(p *GateSet) value {
+	return setting[GateSet]{p: p, parse: ParseGates, format: GateSet.String}
 }
 
-func parseGates(s string) (gateSet, error) {
-	out := gateSet{}
+// ParseGates reads NAME=true|false separated by commas, in etcd's words where something is wrong with it.
+func ParseGates(s string) (GateSet, error) {
+	out := GateSet{}
 	for _, pair := range strings.Split(s, ",") {
 		if pair = strings.TrimSpace(pair); pair == "" {
 			continue

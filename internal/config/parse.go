@@ -14,6 +14,8 @@ var (
 	ErrHelp = errors.New("help requested")
 	// ErrVersion is returned when the version was asked for.
 	ErrVersion = errors.New("version requested")
+	// ErrAdvertiseClientURLs is returned when clients are listened for and not told where.
+	ErrAdvertiseClientURLs = errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
 )
 
 // UsageError is returned when the command line itself cannot be read. etcd ends with status 2 and its usage
@@ -111,7 +113,7 @@ func (p *parser) sources(environ []string) error {
 		return err
 	}
 	if given["listen-client-urls"] && !given["advertise-client-urls"] {
-		return errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+		return ErrAdvertiseClientURLs
 	}
 	return nil
 }

@@ -76,6 +76,9 @@ func (c *Config) checkLogging() error {
 	return c.checkRotation()
 }
 
+// ErrRotationOutput is returned when the log is to be rotated and is not one file.
+var ErrRotationOutput = errors.New("--log-outputs requires a single file path when --log-rotate-config-json is defined")
+
 func (c *Config) checkRotation() error {
 	files := 0
 	for _, o := range c.LogOutputs {
@@ -84,7 +87,7 @@ func (c *Config) checkRotation() error {
 		}
 	}
 	if files != 1 {
-		return errors.New("--log-outputs requires a single file path when --log-rotate-config-json is defined")
+		return ErrRotationOutput
 	}
 	var r LogRotation
 	err := json.Unmarshal([]byte(c.logRotationJSON), &r)

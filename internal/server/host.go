@@ -25,9 +25,11 @@ type Host struct {
 	Local net.Listener
 
 	// Handlers are served on the addresses of HTTP clients beside the member's own, by patterns of http.ServeMux; Register adds
-	// gRPC services beside the member's own.
+	// gRPC services beside the member's own. Options are further ones of the gRPC server, such as interceptors in a chain, which
+	// come after the member's own.
 	Handlers map[string]http.Handler
 	Register func(*grpc.Server)
+	Options  []grpc.ServerOption
 
 	// Started is told of the member when it runs, and Serving when its clients are served. Both are called again when the member
 	// begins anew with a state that was rebuilt.

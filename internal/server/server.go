@@ -34,6 +34,14 @@ import (
 // requestTimeoutBase and two election timeouts are what etcd gives a request.
 const requestTimeoutBase = 5 * time.Second
 
+// RequestTimeout is how long the requests of a member with these settings may take.
+func RequestTimeout(cfg *config.Config) time.Duration {
+	return requestTimeoutBase + 2*cfg.ElectionTimeout
+}
+
+// ErrNoHandOver is the cause that, ending the context of a member that leads, makes it end without giving leadership to another one.
+var ErrNoHandOver = errors.New("ended without handing leadership over")
+
 // Run runs a member until ctx is cancelled or the member fails. It returns nil
 // after a graceful stop, and otherwise the reason.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
@@ -124,7 +132,9 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 		return errors.Join(err, p.stop(), m.Stop(), closeListeners())
 	}
 	stop := sync.OnceValue(func() error {
-		m.HandOver(context.Background())
+		if context.Cause(ctx) != ErrNoHandOver { //nolint:errorlint // it is nobody's but ours
+			m.HandOver(context.Background())
+		}
 		return errors.Join(s.stop(), p.stop(), m.Stop())
 	})
 	defer func() { err = also(err, stop()) }()
@@ -249,7 +259,7 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		ClientURLs:   cfg.AdvertiseClientURLs.Strings(),
 		TickInterval: cfg.HeartbeatInterval, ElectionTicks: cfg.ElectionTicks(), HeartbeatTicks: 1,
 		PreVote: cfg.PreVote, ElectionTickAdvance: cfg.InitialElectionTickAdvance,
-		RequestTimeout:  requestTimeoutBase + 2*cfg.ElectionTimeout,
+		RequestTimeout:  RequestTimeout(cfg),
 		MaxRequestBytes: uint64(cfg.MaxRequestBytes),
 		AuthToken:       cfg.AuthToken,
 		AuthTokenTTL:    time.Duration(min(cfg.AuthTokenTTL, math.MaxInt32)) * time.Second,

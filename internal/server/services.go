@@ -79,6 +79,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 	front := grpcOptions(cfg, m, log)
 	front.Gate, front.Measures, front.Audit = gate, o.calls, auditing(cfg, requests)
 	trace(&front, tracing)
+	front.Extra = append(front.Extra, host.Options...)
 	s := &services{
 		conns:   rpc.NewConns(),
 		grpc:    rpc.NewServer(front),

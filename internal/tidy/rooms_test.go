@@ -60,6 +60,7 @@ var rooms = []room{
 	{"internal/util", []string{"internal/etcdfile", "internal/snapshot", "internal/backup", "internal/restore", "internal/offline",
 		"internal/config", "internal/tlsconf"}, whyTool},
 	{"embed", []string{"internal/server"}, "embed is the public face of server"},
+	{"embed/v3client", []string{"embed"}, "it is a name for what embed has"},
 	{"cmd/ashlar", []string{"internal/server", "internal/ctl", "internal/util", "internal/proxy", "embed"}, "a program picks what to run; nothing else"},
 }
 
@@ -124,7 +125,7 @@ var fences = []fence{
 	{"go.etcd.io/etcd/server", nil, false, "etcd's server is what we replace"},
 	{"go.etcd.io/etcd/etcdctl", nil, false, "etcdctl is what we replace"},
 	{"go.etcd.io/etcd/etcdutl", nil, false, "etcdutl is what we replace"},
-	{"go.etcd.io/etcd/client/v3", []string{"internal/ctl", "internal/util", "internal/proxy", "internal/discovery", "embed"}, true, "members do not speak to each other as clients"},
+	{"go.etcd.io/etcd/client/v3", []string{"internal/ctl", "internal/util", "internal/proxy", "internal/discovery", "embed", "embed/v3client"}, true, "members do not speak to each other as clients"},
 	{"go.etcd.io/etcd/api/v3/etcdserverpb", aboveApply, false, "the command in an entry goes no deeper than apply"},
 	{"go.etcd.io/etcd/api/v3/v3rpc", grpcRooms, true, "one table in rpc turns errors into statuses"},
 	{"google.golang.org/grpc", grpcRooms, true, "gRPC ends at the services"},
