@@ -91,21 +91,21 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	attrs := bytes.TrimSpace(o.attrs.Bytes()) // {…}
 	o.line.Reset()
-	ts := r.Time.UTC().Format(timeLayout)
+	ts, from := r.Time.UTC().Format(timeLayout), caller(r.PC)
 	if h.console {
-		o.consoleLine(r, ts, attrs)
+		o.consoleLine(r, ts, from, attrs)
 	} else {
-		o.jsonLine(r, ts, attrs)
+		o.jsonLine(r, ts, from, attrs)
 	}
-	return o.sink.WriteLevel(r.Level, o.line.Bytes())
+	return o.sink.WriteLine(r.Level, from, o.line.Bytes())
 }
 
-func (o *output) jsonLine(r slog.Record, ts string, attrs []byte) {
+func (o *output) jsonLine(r slog.Record, ts, from string, attrs []byte) {
 	b := &o.line
 	b.WriteString(`{"level":"` + levelName(r.Level) + `","ts":"` + ts + `"`)
-	if c := caller(r.PC); c != "" {
+	if from != "" {
 		b.WriteString(`,"caller":`)
-		b.Write(quote(c))
+		b.Write(quote(from))
 	}
 	b.WriteString(`,"msg":`)
 	b.Write(quote(r.Message))
@@ -118,10 +118,10 @@ func (o *output) jsonLine(r slog.Record, ts string, attrs []byte) {
 	b.WriteByte('\n')
 }
 
-func (o *output) consoleLine(r slog.Record, ts string, attrs []byte) {
+func (o *output) consoleLine(r slog.Record, ts, from string, attrs []byte) {
 	parts := []string{ts, levelName(r.Level)}
-	if c := caller(r.PC); c != "" {
-		parts = append(parts, c)
+	if from != "" {
+		parts = append(parts, from)
 	}
 	parts = append(parts, strings.ReplaceAll(r.Message, "\n", " "))
 	if len(attrs) > len("{}") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
 	"strings"
 	"time"
 )
@@ -23,16 +24,16 @@ const (
 )
 
 // journal writes lines to journald by its native protocol: a datagram of fields for each. The line is MESSAGE, its level is in
-// PRIORITY too. It may be restarted: every datagram is addressed anew.
+// PRIORITY too, its package in PACKAGE. It may be restarted: every datagram is addressed anew.
 type journal struct {
 	conn       *net.UnixConn
 	to         *net.UnixAddr
 	identifier string
 }
 
-// openJournal fails when nobody listens at the path.
-func openJournal(path, identifier string) (*journal, error) {
-	to := &net.UnixAddr{Name: path, Net: "unixgram"}
+// openJournal fails when nobody listens at the socket.
+func openJournal(socket, identifier string) (*journal, error) {
+	to := &net.UnixAddr{Name: socket, Net: "unixgram"}
 	probe, err := net.DialUnix("unixgram", nil, to)
 	if err != nil {
 		return nil, fmt.Errorf("can't find journal (%w)", err) // etcd's words
@@ -47,13 +48,16 @@ func openJournal(path, identifier string) (*journal, error) {
 	return &journal{conn, to, identifier}, nil
 }
 
-// WriteLevel sends one line.
-func (j *journal) WriteLevel(level slog.Level, line []byte) error {
+// WriteLine sends one line, with the fields that etcd sends.
+func (j *journal) WriteLine(level slog.Level, from string, line []byte) error {
 	message := strings.TrimSuffix(string(line), "\n")
 	message = message[:min(len(message), journalLineMax)]
 	var b []byte
 	b = appendField(b, "PRIORITY", priority(level))
 	b = appendField(b, "SYSLOG_IDENTIFIER", j.identifier)
+	if from != "" {
+		b = appendField(b, "PACKAGE", path.Dir(from))
+	}
 	b = appendField(b, "MESSAGE", message)
 	if err := j.conn.SetWriteDeadline(time.Now().Add(journalTimeout)); err != nil {
 		return err

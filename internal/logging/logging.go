@@ -120,15 +120,15 @@ func openSink(name string, o *Options) (sink, io.Closer, error) {
 	return plain{f}, f, nil
 }
 
-// sink takes lines with their level.
+// sink takes lines with their level, and the place in the program that they come from: package/file.go:line, or "".
 type sink interface {
-	WriteLevel(level slog.Level, line []byte) error
+	WriteLine(level slog.Level, from string, line []byte) error
 }
 
-// plain is a sink that does not want to know the level.
+// plain is a sink that wants the line alone.
 type plain struct{ w io.Writer }
 
-func (p plain) WriteLevel(_ slog.Level, line []byte) error {
+func (p plain) WriteLine(_ slog.Level, _ string, line []byte) error {
 	_, err := p.w.Write(line)
 	return err
 }
@@ -136,10 +136,10 @@ func (p plain) WriteLevel(_ slog.Level, line []byte) error {
 // sinks are several; one that fails does not keep the line from the others.
 type sinks []sink
 
-func (ss sinks) WriteLevel(level slog.Level, line []byte) error {
+func (ss sinks) WriteLine(level slog.Level, from string, line []byte) error {
 	var errs []error
 	for _, s := range ss {
-		if err := s.WriteLevel(level, line); err != nil {
+		if err := s.WriteLine(level, from, line); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -127,7 +127,7 @@ func TestTheJournalTakesLinesWithTheirLevel(t *testing.T) {
 		return string(buf[:n])
 	}
 	log.Warn("one")
-	if got := read(); !strings.HasPrefix(got, "PRIORITY=4\nSYSLOG_IDENTIFIER=etcd\nMESSAGE=") || !strings.HasSuffix(got, "\tone\n") {
+	if got := read(); !strings.HasPrefix(got, "PRIORITY=4\nSYSLOG_IDENTIFIER=etcd\nPACKAGE=logging\nMESSAGE=") || !strings.HasSuffix(got, "\tone\n") {
 		t.Errorf("got %q", got)
 	}
 	if err := errors.Join(daemon.Close(), os.RemoveAll(path)); err != nil { // journald is restarted
