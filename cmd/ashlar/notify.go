@@ -55,23 +55,36 @@ func newNotifier(environ []string, pid int, log *slog.Logger) *notifier {
 	return n
 }
 
-// started takes the member whose life is told of.
-func (n *notifier) started(m *member.Member) { n.member.Store(m) }
+// started takes the member whose life is told of, and says what it waits for.
+func (n *notifier) started(m *member.Member) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.member.Store(m)
+	if !n.ended {
+		n.send("STATUS=waiting for a majority of the cluster's members")
+	}
+}
 
-// serving says that clients are served, the first time that it is called, and begins to answer the watchdog: in the name of the
+// serving says that clients are served, and begins to answer the watchdog the first time that it is called: in the name of the
 // member that was started, or of the process alone.
 func (n *notifier) serving(*member.Member) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ready || n.ended {
-		return
-	}
-	n.ready = true
-	n.send("READY=1\nSTATUS=serving clients")
-	if n.watchdog > 0 {
-		n.loop.Go(n.answerWatchdog)
+	switch {
+	case n.ended:
+	case n.ready: // a member that began anew
+		n.send("STATUS=" + served)
+	default:
+		n.ready = true
+		n.send("READY=1\nSTATUS=" + served)
+		if n.watchdog > 0 {
+			n.loop.Go(n.answerWatchdog)
+		}
 	}
 }
+
+// served is the status of a process whose clients are served.
+const served = "serving clients"
 
 // stopping says that the member stops, the first time that it is called, and answers the watchdog no more: what hangs while it
 // stops is ended by the manager.

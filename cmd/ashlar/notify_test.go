@@ -89,7 +89,7 @@ func TestTheWatchdogGetsNoAnswerForAMemberThatIsNotAlive(t *testing.T) {
 	n.stopping()           // says it once
 	n.serving(nil)         // which is over
 	n.send("that was all") // datagrams keep their order
-	for _, want := range []string{"STOPPING=1\nSTATUS=stopping", "that was all"} {
+	for _, want := range []string{"STATUS=waiting for a majority of the cluster's members", "STOPPING=1\nSTATUS=stopping", "that was all"} {
 		buf := make([]byte, 100)
 		if got, err := manager.Read(buf); err != nil || string(buf[:got]) != want {
 			t.Errorf("the manager heard %q, %v; want %q", buf[:got], err, want)

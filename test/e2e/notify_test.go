@@ -53,18 +53,21 @@ func newServiceManager(tb testing.TB) *serviceManager {
 	return s
 }
 
-// next is the next message, of which only the first line counts.
+// next is the next message that says more than how things are, of which only the first line counts.
 func (s *serviceManager) next(tb testing.TB) string {
 	tb.Helper()
 	timer := time.NewTimer(process.Patience)
 	defer timer.Stop()
-	select {
-	case m := <-s.heard:
-		first, _, _ := strings.Cut(m, "\n")
-		return first
-	case <-timer.C:
-		tb.Fatal("the service manager heard nothing more")
-		return ""
+	for {
+		select {
+		case m := <-s.heard:
+			if first, _, _ := strings.Cut(m, "\n"); !strings.HasPrefix(first, "STATUS=") {
+				return first
+			}
+		case <-timer.C:
+			tb.Fatal("the service manager heard nothing more")
+			return ""
+		}
 	}
 }
 
