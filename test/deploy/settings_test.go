@@ -76,7 +76,7 @@ func TestTheUnitStartsAMemberWithItsSettings(t *testing.T) {
 }
 
 // Flags and sections of other programs that the pages name.
-var others = []string{"file", "tag", "build-arg", "publish", "volume", "rm", "entrypoint", "from", "now", "config", "namespace", "etcd-upgrade",
+var others = []string{"file", "tag", "build-arg", "publish", "volume", "rm", "entrypoint", "from", "chown", "priority", "target", "all", "now", "config", "namespace", "etcd-upgrade",
 	"endpoints", "cacert", "cert", "key", "cluster", "write-out", "experimental-", "experimental-initial-corrupt-check",
 	"experimental-watch-progress-notify-interval"}
 
@@ -120,7 +120,7 @@ func TestTheImageHasTheProgramUnderEveryName(t *testing.T) {
 	t.Parallel()
 	text := read(t, "Containerfile")
 	for _, want := range []string{"./cmd/ashlar\n", "for name in etcd etcdctl etcdutl; do ln -s ashlar /image/usr/local/bin/$name", "-extldflags -static",
-		"\nFROM scratch\n", "\nENV PATH=/usr/local/bin\n", "\nARG USER=65532:65532\nUSER $USER\n", `ENTRYPOINT ["ashlar"]`} {
+		"\nFROM scratch\n", "\nENV PATH=/usr/local/bin\n", "\nARG USER=65532:65532\n", "\nUSER $USER\n", `ENTRYPOINT ["ashlar"]`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not hold %q", want)
 		}
@@ -130,10 +130,10 @@ func TestTheImageHasTheProgramUnderEveryName(t *testing.T) {
 		t.Fatal("it has no command")
 	}
 	c, err := config.Parse("ashlar", strings.Split(command[1], `", "`), nil)
-	if err != nil || !strings.Contains(text, " /image"+c.DataDir+"\n") {
+	if err != nil || !strings.Contains(text, "COPY --from=build --chown=$USER /data "+c.DataDir+"\n") {
 		t.Errorf("its data directory %q is not made, %v", c.DataDir, err)
 	}
-	version := regexp.MustCompile(`\nFROM \S+golang:(\S+) AS`).FindStringSubmatch(text)
+	version := regexp.MustCompile(`\nARG BUILDER=\S+golang:(\S+)\n`).FindStringSubmatch(text)
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil || version == nil || !strings.Contains(string(mod), "\ngo "+version[1]) {
 		t.Errorf("it is built with Go %v, which go.mod does not ask for, %v", version, err)
