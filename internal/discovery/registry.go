@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -59,6 +60,10 @@ func OpenRegistry(d *config.Discovery, c clock.Clock, log *slog.Logger) (*Regist
 		return nil, err
 	}
 	cfg.Logger = zap.NewNop() // what matters comes back as an error
+	if d.ServerName != "" && cfg.TLS != nil {
+		// gRPC verifies the name that it dials, whatever name is in the configuration of TLS.
+		cfg.DialOptions = append(cfg.DialOptions, grpc.WithAuthority(d.ServerName))
+	}
 	client, err := clientv3.New(*cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the discovery service: %w", err)

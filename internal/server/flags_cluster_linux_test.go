@@ -7,13 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
-	"github.com/ashlar-kv/ashlar/internal/discovery"
 )
 
 // clusterProofs are of how a member finds its cluster, and of what it tells others of itself.
@@ -58,67 +56,6 @@ var clusterProofs = map[string]proof{
 			t.Errorf("got %v", err)
 		}
 	},
-}
-
-// ofSpec is made of what the registry is opened with.
-func ofSpec(text string, get func(*clientv3.ConfigSpec) any, want any) proof {
-	return made(func(cfg *config.Config, _ *flagLab) *clientv3.ConfigSpec { return discovery.ClientSpec(&cfg.Discovery) }, text, get, want)
-}
-
-// ofSpecInFile is ofSpec for a row without a flag.
-func ofSpecInFile(text string, get func(*clientv3.ConfigSpec) any, want any) proof {
-	return func(t *testing.T, l *flagLab, key string) {
-		parts := strings.Split(key, ".")
-		write(t, l.path("d.yaml"), strings.Join(parts, ": {")+": "+text+strings.Repeat("}", len(parts)-1)+"\n")
-		cfg := parsed(t, "--config-file="+l.path("d.yaml"))
-		if cfg.Discovery.User == "" && strings.Contains(key, "auth") {
-			cfg.Discovery.User = "u"
-		}
-		if got := get(discovery.ClientSpec(&cfg.Discovery)); got != want {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-}
-
-const discoveryKeys = "discovery-config.client."
-
-// discoveryProofs: the lab's member is the registry.
-var discoveryProofs = map[string]proof{
-	"discovery-token":     provesRegistry,
-	"discovery-endpoints": provesRegistry,
-	"discovery-srv":       provesRecords,
-	"discovery-srv-name":  provesRecords,
-	"discovery-fallback": func(t *testing.T, _ *flagLab, name string) {
-		_, err := config.Parse("ashlar", []string{"--" + name + "=proxy"}, nil)
-		if err == nil || !strings.Contains(err.Error(), "v2 proxy is deprecated") {
-			t.Errorf("got %v", err)
-		}
-	},
-	"discovery-dial-timeout":             ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.DialTimeout }, 9*time.Second),
-	"discovery-request-timeout":          ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.RequestTimeout }, 9*time.Second),
-	"discovery-keepalive-time":           ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.KeepAliveTime }, 9*time.Second),
-	"discovery-keepalive-timeout":        ofSpec("9s", func(s *clientv3.ConfigSpec) any { return s.KeepAliveTimeout }, 9*time.Second),
-	"discovery-insecure-transport":       ofSpec("false", func(s *clientv3.ConfigSpec) any { return s.Secure.InsecureTransport }, false),
-	"discovery-insecure-skip-tls-verify": ofSpec("true", func(s *clientv3.ConfigSpec) any { return s.Secure.InsecureSkipVerify }, true),
-	"discovery-cert":                     ofSpec("x", func(s *clientv3.ConfigSpec) any { return s.Secure.Cert }, "x"),
-	"discovery-key":                      ofSpec("x", func(s *clientv3.ConfigSpec) any { return s.Secure.Key }, "x"),
-	"discovery-cacert":                   ofSpec("x", func(s *clientv3.ConfigSpec) any { return s.Secure.Cacert }, "x"),
-	"discovery-user":                     ofSpec("x", login(func(a *clientv3.AuthConfig) string { return a.Username }), "x"),
-	"discovery-password":                 ofSpec("x", login(func(a *clientv3.AuthConfig) string { return a.Password }), "x"),
-	discoveryKeys + "auth.token":         ofSpecInFile("x", login(func(a *clientv3.AuthConfig) string { return a.Token }), "x"),
-	discoveryKeys + "max-request-bytes":  ofSpecInFile("9", func(s *clientv3.ConfigSpec) any { return s.MaxCallSendMsgSize }, 9),
-	discoveryKeys + "max-recv-bytes":     ofSpecInFile("9", func(s *clientv3.ConfigSpec) any { return s.MaxCallRecvMsgSize }, 9),
-	discoveryKeys + "secure.server-name": ofSpecInFile("x", func(s *clientv3.ConfigSpec) any { return s.Secure.ServerName }, "x"),
-}
-
-// login reads what is logged in with, if anybody logs in.
-func login(get func(*clientv3.AuthConfig) string) func(*clientv3.ConfigSpec) any {
-	return func(s *clientv3.ConfigSpec) any {
-		if s.Auth == nil {
-			return ""
-		}
-		return get(s.Auth)
-	}
 }
 
 // provesRegistry has a member register under a token of its own.

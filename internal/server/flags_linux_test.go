@@ -29,7 +29,7 @@ type proof func(t *testing.T, l *flagLab, name string)
 // proofs are carried out while the lab's member runs, endProofs when it has ended.
 var (
 	proofs    = merged(memberProofs, tickProofs, clusterProofs, discoveryProofs, tlsProofs, httpProofs, logProofs)
-	endProofs = merged(tracingProofs, auditProofs, map[string]proof{"force-new-cluster": provesForceNewCluster, "max-learners": provesMaxLearners})
+	endProofs = merged(tracingProofs, auditProofs, registryProofs, map[string]proof{"force-new-cluster": provesForceNewCluster, "max-learners": provesMaxLearners})
 )
 
 func merged(parts ...map[string]proof) map[string]proof {
@@ -63,7 +63,13 @@ func TestEveryFlagDoesWhatItSays(t *testing.T) {
 		case end:
 			late = append(late, label)
 		case now:
-			t.Run(label, func(t *testing.T) { p(t, l, label) })
+			_, alone := tickProofs[label]
+			t.Run(label, func(t *testing.T) {
+				if alone {
+					t.Parallel()
+				}
+				p(t, l, label)
+			})
 		}
 	}
 	l.end(t)
@@ -89,6 +95,8 @@ type flagLab struct {
 	client    *clientv3.Client
 	collector *collector
 	stop      func() error
+	guarded   *guarded
+	pings     *registryPings
 }
 
 func (l *flagLab) path(name string) string { return filepath.Join(l.dir, name) }
@@ -100,7 +108,7 @@ func newFlagLab(t *testing.T) *flagLab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	l := &flagLab{dir: dir, collector: collect(t)}
+	l := &flagLab{dir: dir, collector: collect(t), guarded: guard(t), pings: startRegistryPings(t)}
 	l.args = []string{
 		"--name=m1", "--data-dir=" + l.path("data"), "--wal-dir=" + l.path("wal"),
 		"--listen-client-urls=unix://" + l.path("client"), "--advertise-client-urls=http://client.example:1",
@@ -145,22 +153,31 @@ func parsed(t *testing.T, args ...string) config.Config {
 // run runs a member with its log as cfg has it, until stop is called or the test ends.
 func (l *flagLab) run(t *testing.T, cfg config.Config) (*member.Member, func() error) {
 	t.Helper()
+	return l.runIn(t, cfg, Host{}, true)
+}
+
+// runIn is run with a host. It waits until clients are served if they are to be, and else until the member has started.
+func (l *flagLab) runIn(t *testing.T, cfg config.Config, h Host, served bool) (*member.Member, func() error) {
+	t.Helper()
 	log, files, err := logging.Open(LogOptions(&cfg, os.Stdout, os.Stderr))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	serving, ended := make(chan *member.Member, 1), make(chan error, 1)
-	go func() {
-		ended <- RunIn(ctx, cfg, log, Host{Serving: func(m *member.Member) { serving <- m }})
-	}()
+	up, ended := make(chan *member.Member, 1), make(chan error, 1)
+	if tell := func(m *member.Member) { up <- m }; served {
+		h.Serving = tell
+	} else {
+		h.Started = tell
+	}
+	go func() { ended <- RunIn(ctx, cfg, log, h) }()
 	stop := sync.OnceValue(func() error {
 		cancel()
 		return errors.Join(<-ended, files.Close())
 	})
 	t.Cleanup(func() { _ = stop() })
 	select {
-	case m := <-serving:
+	case m := <-up:
 		return m, stop
 	case err := <-ended:
 		ended <- err

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/audit"
 	"github.com/ashlar-kv/ashlar/internal/config"
@@ -49,11 +51,10 @@ var logProofs = map[string]proof{
 		if n := len(written(t, large, "--enable-log-rotation", "--"+name+`={"maxsize": 2}`)); n != 2 {
 			t.Errorf("3 MB are in %d files", n)
 		}
-		cfg := parsed(t, "--enable-log-rotation", "--log-outputs=f",
-			"--"+name+`={"maxsize": 1, "maxage": 2, "maxbackups": 3, "localtime": true, "compress": true}`)
-		want := logging.Rotation{MaxSize: 1, MaxAge: 2, MaxBackups: 3, LocalTime: true, Compress: true}
-		if o := LogOptions(&cfg, nil, nil); o.Rotation == nil || *o.Rotation != want {
-			t.Errorf("got %+v, want %+v", o.Rotation, want)
+		seesBackups(t, name)
+		cfg := parsed(t, "--enable-log-rotation", "--log-outputs=f", "--"+name+`={"localtime": true}`)
+		if o := LogOptions(&cfg, nil, nil); !o.Rotation.LocalTime { // the zone is one for all tests of the process
+			t.Error("files are not named by local time")
 		}
 	},
 	"warning-unary-request-duration": func(t *testing.T, l *flagLab, _ string) {
@@ -62,8 +63,51 @@ var logProofs = map[string]proof{
 	"warning-apply-duration": func(t *testing.T, l *flagLab, _ string) {
 		logged(t, l.path("a.log"), "apply request took too long", `"expected-duration":"1ns"`)
 	},
-	"audit-log-max-size":    ofAudit("9", func(o audit.Options) any { return o.MaxBytes }, int64(9<<20)),
-	"audit-log-max-backups": ofAudit("9", func(o audit.Options) any { return o.Kept }, 9),
+	"audit-log-max-size": func(t *testing.T, _ *flagLab, name string) {
+		if one, two := audited(t, "--"+name+"=1"), audited(t, "--"+name+"=2"); one != 5 || two != 3 {
+			t.Errorf("5 MB are in %d files and in %d", one, two)
+		}
+	},
+	"audit-log-max-backups": func(t *testing.T, _ *flagLab, name string) {
+		if n := audited(t, "--audit-log-max-size=1", "--"+name+"=2"); n != 3 {
+			t.Errorf("there are %d files", n)
+		}
+	},
+}
+
+// seesBackups begins a log where there are three full files, of which one is old.
+func seesBackups(t *testing.T, name string) {
+	now := time.Now().UTC()
+	var full []string
+	for _, at := range []time.Time{now.AddDate(-1, 0, 0), now.Add(-2 * time.Hour), now.Add(-time.Hour)} {
+		full = append(full, "log-"+at.Format("2006-01-02T15-04-05.000"))
+	}
+	for settings, want := range map[string][]string{
+		`{"maxage": 1}`:      full[1:],
+		`{"maxbackups": 1}`:  full[2:],
+		`{"compress": true}`: {full[0] + ".gz", full[1] + ".gz", full[2] + ".gz"},
+	} {
+		dir := t.TempDir()
+		for _, f := range full {
+			write(t, filepath.Join(dir, f), "full\n")
+		}
+		cfg := parsed(t, "--enable-log-rotation", "--log-outputs="+filepath.Join(dir, "log"), "--"+name+"="+settings)
+		log, files, err := logging.Open(LogOptions(&cfg, nil, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("line")
+		eventually(t, settings+" is heeded", func() bool {
+			found, err := filepath.Glob(filepath.Join(dir, "log-*"))
+			for i := range found {
+				found[i] = filepath.Base(found[i])
+			}
+			return err == nil && slices.Equal(found, want)
+		})
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // auditProofs read what is written for certain when the member has ended.
@@ -79,9 +123,30 @@ var auditProofs = map[string]proof{
 	},
 }
 
-// ofAudit is made of what the audit log is opened with.
-func ofAudit(text string, get func(audit.Options) any, want any) proof {
-	return made(func(cfg *config.Config, _ *flagLab) audit.Options { return auditOptions(cfg, nil) }, text, get, want)
+// audited counts the files of an audit log with these flags into which somewhat less than 5 MB are written.
+func audited(t *testing.T, flags ...string) int {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "audit")
+	cfg := parsed(t, append(flags, "--audit-log-file="+file)...)
+	text := bytes.Repeat([]byte("x"), 500)
+	large := audit.Record{Method: "m", Touches: slices.Repeat([]audit.Touch{{Key: text, End: text}}, 30)} // 31 kB
+	for range 5 {
+		to, err := openAudit(&cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 31 {
+			to.Add(&large)
+		}
+		if err := to.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := filepath.Glob(file + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
 }
 
 // lines logs about so many bytes.

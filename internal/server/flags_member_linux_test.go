@@ -6,24 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/net/http2"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
-	"github.com/ashlar-kv/ashlar/internal/peer"
-	"github.com/ashlar-kv/ashlar/internal/rpc"
+	"github.com/ashlar-kv/ashlar/internal/wire"
 )
 
 // memberProofs are of the groups Member, Unsafe and Features, where a running member shows them.
@@ -47,10 +44,11 @@ var memberProofs = map[string]proof{
 			t.Errorf("%v, %v", got, err)
 		}
 	},
-	"quota-backend-bytes": func(t *testing.T, l *flagLab, _ string) {
+	"quota-backend-bytes": func(t *testing.T, l *flagLab, name string) {
 		if st, err := l.client.Status(t.Context(), l.client.Endpoints()[0]); err != nil || st.DbSizeQuota != 123456789 {
 			t.Errorf("%v, %v", st, err)
 		}
+		seesQuota(t, l, name)
 	},
 	"max-txn-ops": func(t *testing.T, l *flagLab, _ string) {
 		puts := func(n int) (ops []clientv3.Op) {
@@ -76,9 +74,7 @@ var memberProofs = map[string]proof{
 	"socket-reuse-port":      provesReusePort,
 	"socket-reuse-address":   provesReuseAddress,
 	"memory-mlock":           provesMlock,
-	"feature-gates": func(t *testing.T, l *flagLab, _ string) {
-		answers(t, l, "metrics", "/metrics", `etcd_server_feature_enabled{name="CompactHashCheck",stage="ALPHA"} 1`)
-	},
+	"feature-gates":          provesGates,
 	"watch-progress-notify-interval": func(t *testing.T, l *flagLab, _ string) {
 		ctx, cancel := context.WithTimeout(t.Context(), flagPatience)
 		defer cancel()
@@ -89,7 +85,6 @@ var memberProofs = map[string]proof{
 		}
 		t.Error("the watch ended")
 	},
-	"unsafe-no-fsync": ofMember("true", func(c *member.Config) any { return c.NoSync }, true),
 }
 
 // clientMember is a member as the client is told of it.
@@ -136,77 +131,15 @@ func made[T any](of func(cfg *config.Config, l *flagLab) T, text string, get fun
 func ofMember(text string, get func(*member.Config) any, want any, extra ...string) proof {
 	return made(func(cfg *config.Config, _ *flagLab) *member.Config {
 		log := slog.New(slog.DiscardHandler)
-		c := memberConfig(cfg, log, newPeers(cfg, log, func() {}), nil, cluster.InitialCluster{}, nil)
+		c := memberConfig(cfg, log, newPeers(cfg, clock.Real(), log, func() {}), nil, cluster.InitialCluster{}, nil)
 		return &c
 	}, text, get, want, extra...)
 }
 
-// ofGRPC is made of what the gRPC server is opened with.
-func ofGRPC(text string, get func(rpc.Options) any, want any) proof {
-	return made(func(cfg *config.Config, l *flagLab) rpc.Options {
-		return grpcOptions(cfg, l.member, slog.New(slog.DiscardHandler))
-	}, text, get, want)
-}
-
-// ofTransport is made of what connections to other members are opened with.
-func ofTransport(text string, get func(peer.Config) any, want any) proof {
-	return made(func(cfg *config.Config, _ *flagLab) peer.Config {
-		return transportConfig(cfg, slog.New(slog.DiscardHandler))
-	}, text, get, want)
-}
-
-// tickProofs are of settings whose effect takes its time.
-var tickProofs = map[string]proof{
-	"heartbeat-interval":            ofMember("50", func(c *member.Config) any { return [2]any{c.TickInterval, c.ElectionTicks} }, [2]any{50 * time.Millisecond, 20}),
-	"election-timeout":              both(ofMember("3000", func(c *member.Config) any { return [2]any{c.ElectionTicks, c.RequestTimeout} }, [2]any{30, 11 * time.Second}), seesElectionTimeout),
-	"initial-election-tick-advance": ofMember("false", func(c *member.Config) any { return c.ElectionTickAdvance }, false),
-	"pre-vote":                      both(ofMember("false", func(c *member.Config) any { return c.PreVote }, false), seesPreVote),
-	"strict-reconfig-check":         both(ofMember("false", func(c *member.Config) any { return c.StrictReconfigCheck }, false), seesStrictness),
-	"auto-compaction-retention":     both(ofMember("5h", func(c *member.Config) any { return c.AutoCompaction.Period }, 5*time.Hour), seesRetention),
-	"auto-compaction-mode": ofMember("revision", func(c *member.Config) any { return c.AutoCompaction }, member.AutoCompaction{Revisions: 7},
-		"--auto-compaction-retention=7"),
-	"auth-token":         both(ofMember("jwt,pub-key=p", func(c *member.Config) any { return c.AuthToken }, "jwt,pub-key=p"), seesToken),
-	"auth-token-ttl":     ofMember("9", func(c *member.Config) any { return c.AuthTokenTTL }, 9*time.Second),
-	"bcrypt-cost":        both(ofMember("4", func(c *member.Config) any { return c.BcryptCost }, 4), seesBcryptCost),
-	"corrupt-check-time": ofMember("9s", func(c *member.Config) any { return c.CorruptCheckTime }, 9*time.Second),
-	"compact-hash-check-time": ofMember("9s", func(c *member.Config) any { return c.CompactHashCheckTime }, 9*time.Second,
-		"--feature-gates=CompactHashCheck=true"),
-	"snapshot-catchup-entries": ofMember("9", func(c *member.Config) any { return c.SnapshotCatchUpEntries }, uint64(9)),
-	"grpc-keepalive-min-time":  ofGRPC("3s", func(o rpc.Options) any { return o.KeepaliveMinTime }, 3*time.Second),
-	"grpc-keepalive-interval":  ofGRPC("3s", func(o rpc.Options) any { return o.KeepaliveInterval }, 3*time.Second),
-	"grpc-keepalive-timeout":   ofGRPC("3s", func(o rpc.Options) any { return o.KeepaliveTimeout }, 3*time.Second),
-	"raft-read-timeout":        ofTransport("9s", func(c peer.Config) any { return c.ReadTimeout }, 9*time.Second),
-	"raft-write-timeout":       ofTransport("9s", func(c peer.Config) any { return c.WriteTimeout }, 9*time.Second),
-}
-
 // provesMaxStreams reads the settings that the server sends at the beginning of a connection.
 func provesMaxStreams(t *testing.T, l *flagLab, _ string) {
-	conn, err := net.Dial("unix", l.path("client"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(flagPatience)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
-		t.Fatal(err)
-	}
-	f := http2.NewFramer(conn, conn)
-	if err := f.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		frame, err := f.ReadFrame()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s, ok := frame.(*http2.SettingsFrame); ok && !s.IsAck() {
-			if n, ok := s.Value(http2.SettingMaxConcurrentStreams); !ok || n != 77 {
-				t.Errorf("got %d, %v", n, ok)
-			}
-			return
-		}
+	if n := wire.Dial(t, "unix", l.path("client")).MaxStreams(); n != 77 {
+		t.Errorf("got %d", n)
 	}
 }
 
@@ -262,13 +195,13 @@ func provesMlock(t *testing.T, _ *flagLab, _ string) {
 	}
 }
 
-// provesMaxLearners: the lab has one, so a member that may have none does not start.
+// provesMaxLearners: the lab has one, so a member that may have none does not start; and a running one takes as many as it may.
 func provesMaxLearners(t *testing.T, l *flagLab, name string) {
 	err := Run(t.Context(), parsed(t, append(l.args, "--"+name+"=0")...), slog.New(slog.DiscardHandler))
 	if !errors.Is(err, cluster.ErrTooManyLearners) {
 		t.Errorf("got %v", err)
 	}
-	ofMember("9", func(c *member.Config) any { return c.MaxLearners }, 9)(t, l, name)
+	seesLearners(t, l, name)
 }
 
 // provesForceNewCluster: the lab's member was not alone.

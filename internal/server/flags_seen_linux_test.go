@@ -19,7 +19,6 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 )
 
 // both shows the same in several ways.
@@ -34,24 +33,8 @@ func both(ways ...proof) proof {
 // alone runs a member with these flags until the test ends, and returns a client of it and where its log is.
 func alone(t *testing.T, l *flagLab, flags ...string) (c *clientv3.Client, log string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(l.dir, "m") // the paths of sockets must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	log = filepath.Join(dir, "log")
-	cfg := parsed(t, append([]string{"--data-dir=" + filepath.Join(dir, "data"), "--listen-client-urls=unix://" + dir + "/c",
-		"--advertise-client-urls=http://127.0.0.1:1", "--listen-peer-urls=unix://" + dir + "/p", "--log-outputs=" + log}, flags...)...)
-	_, stop := l.run(t, cfg)
-	c, err = clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + dir + "/c"}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(c.Close(), stop()); err != nil {
-			t.Error(err)
-		}
-	})
-	return c, log
+	x := l.solo(t, Host{}, flags...)
+	return x.client, x.log
 }
 
 // withRoot makes root, whose password is root.
@@ -134,35 +117,5 @@ func seesStrictness(t *testing.T, l *flagLab, name string) {
 		if err == nil || errors.Is(err, rpctypes.ErrMemberNotEnoughStarted) != refused {
 			t.Errorf("--%s=%s: %v", name, value, err)
 		}
-	}
-}
-
-// seesElectionTimeout grants a lease as short as a member allows: it must outlast an election.
-func seesElectionTimeout(t *testing.T, l *flagLab, name string) {
-	for value, want := range map[string]int64{"1000": 2, "3000": 5} {
-		c, _ := alone(t, l, "--"+name+"="+value)
-		if r, err := c.Grant(t.Context(), 1); err != nil || r.TTL != want {
-			t.Errorf("with %s ms a lease has %v, %v; want %d s", value, r, err, want)
-		}
-	}
-}
-
-// seesRetention writes until history is gone.
-func seesRetention(t *testing.T, l *flagLab, name string) {
-	c, _ := alone(t, l, "--"+name+"=1s")
-	ctx, cancel := context.WithTimeout(t.Context(), flagPatience)
-	defer cancel()
-	pause := time.NewTicker(100 * time.Millisecond)
-	defer pause.Stop()
-	for {
-		if _, err := c.Put(ctx, "k", "v"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Get(ctx, "k", clientv3.WithRev(2)); errors.Is(err, rpctypes.ErrCompacted) {
-			return
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		<-pause.C
 	}
 }

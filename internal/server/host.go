@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/grpc"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
 )
@@ -18,6 +19,8 @@ import (
 type Host struct {
 	// FS is where the member's two databases stand; nil is the operating system's filesystem.
 	FS vfs.FS
+	// Clock is what the member, its services and its connections to others go by; nil is the machine's.
+	Clock clock.Clock
 	// Clients and Peers are used in place of listeners of one's own: one for each of ListenClientURLs and of ListenPeerURLs, in
 	// their order, or none at all. They carry no TLS yet. They are closed when RunIn returns.
 	Clients, Peers []net.Listener
@@ -48,6 +51,9 @@ type lending struct {
 func newLending(h Host) *lending {
 	if h.FS == nil {
 		h.FS = vfs.Default
+	}
+	if h.Clock == nil {
+		h.Clock = clock.Real()
 	}
 	x := &lending{Host: h}
 	for _, l := range h.Clients {

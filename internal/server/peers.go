@@ -43,7 +43,7 @@ type peers struct {
 	broken    chan error
 }
 
-func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
+func newPeers(cfg *config.Config, c clock.Clock, log *slog.Logger, removed func()) *peers {
 	p := &peers{http: &http.Transport{
 		DialContext:         peerDialer(cfg).DialContext,
 		MaxIdleConnsPerHost: peerIdleConns,
@@ -54,7 +54,7 @@ func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
 	}}
 	p.questions = p.http.Clone()
 	o := transportConfig(cfg, log)
-	o.HTTP, o.Removed = p.http, removed
+	o.HTTP, o.Clock, o.Removed = p.http, c, removed
 	p.transport = peer.New(o)
 	return p
 }
@@ -62,7 +62,7 @@ func newPeers(cfg *config.Config, log *slog.Logger, removed func()) *peers {
 // transportConfig is what cfg says of the transport.
 func transportConfig(cfg *config.Config, log *slog.Logger) peer.Config {
 	return peer.Config{
-		PeerURLs: cfg.AdvertisePeerURLs.Strings(), Clock: clock.Real(),
+		PeerURLs:    cfg.AdvertisePeerURLs.Strings(),
 		ReadTimeout: cfg.RaftReadTimeout, WriteTimeout: cfg.RaftWriteTimeout, Logger: log.With("part", "peer"),
 	}
 }

@@ -23,7 +23,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
@@ -101,10 +100,10 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 	plain.encrypt(e)
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
-	p := newPeers(&cfg, log, func() { close(told) })
+	p := newPeers(&cfg, host.Clock, log, func() { close(told) })
 	p.dialTLS(e.dialing.Dialing(peerDialer(&cfg)))
 	initialised := cfg.Initialised()
-	m, remotes, err := openMember(ctx, host.FS, &cfg, log, p, failed)
+	m, remotes, err := openMember(ctx, host, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log, host)
 		return errors.Join(closeListeners(), p.stop())
@@ -216,7 +215,7 @@ func tellRemoved(cfg *config.Config, log *slog.Logger, host *lending) {
 
 // openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
 // comes on failed.
-func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
+func openMember(ctx context.Context, host *lending, cfg *config.Config, log *slog.Logger, p *peers, failed chan<- error) (*member.Member, []cluster.Member, error) {
 	if err := discover(ctx, cfg, net.DefaultResolver, log); err != nil {
 		return nil, nil, err
 	}
@@ -235,7 +234,7 @@ func openMember(ctx context.Context, fs vfs.FS, cfg *config.Config, log *slog.Lo
 		}
 	}
 	mc := memberConfig(cfg, log, p, failed, initial, join)
-	mc.FS = fs
+	mc.FS, mc.Clock = host.FS, host.Clock
 	if cfg.ForceNewCluster && cfg.Initialised() {
 		if err := member.ForceNewCluster(mc); err != nil {
 			return nil, nil, fmt.Errorf("--force-new-cluster: %w", err)
@@ -276,7 +275,6 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		CompactHashCheckTime:   compactHashCheckTime(cfg),
 		KeepCompactHashes:      cfg.Gate(config.GateCompactHashCheck),
 		NoSync:                 cfg.UnsafeNoFsync,
-		Clock:                  clock.Real(),
 		Logger:                 log,
 		Fatal: func(err error) {
 			select {

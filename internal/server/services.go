@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/audit"
-	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/metrics"
@@ -77,7 +76,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 		Vars: func() map[string]any { return variables(m) }, Profiles: cfg.EnablePprof,
 	}
 	front := grpcOptions(cfg, m, log)
-	front.Gate, front.Measures, front.Audit = gate, o.calls, auditing(cfg, requests)
+	front.Clock, front.Gate, front.Measures, front.Audit = host.Clock, gate, o.calls, auditing(cfg, requests)
 	trace(&front, tracing)
 	front.Extra = append(front.Extra, host.Options...)
 	s := &services{
@@ -87,7 +86,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 		http:    httpServer(host.handler(web.Handler(pages)), log),
 		metrics: httpServer(web.MetricsHandler(pages), log),
 		broken:  make(chan error, 2*len(cfg.ListenClientURLs)+len(cfg.ListenClientHTTPURLs)+len(cfg.ListenMetricsURLs)+2),
-		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: clock.Real(),
+		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: host.Clock,
 			Authorize: gate.Watch, Measures: o.calls}),
 		leases:  rpc.NewLease(m),
 		gateway: gateway, log: log,
@@ -102,7 +101,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate, Measures: o.calls,
 		ReserveCache: m.ReserveCache})
 	s.leases.ShareBudget(kv)
-	s.line = rpc.NewLine(kv, s.leases, m.Hub(), clock.Real())
+	s.line = rpc.NewLine(kv, s.leases, m.Hub(), host.Clock)
 	rpc.Services{
 		KV:          kv,
 		Maintenance: maintenance,
@@ -132,7 +131,6 @@ func grpcOptions(cfg *config.Config, m *member.Member, log *slog.Logger) rpc.Opt
 		Trusted:              m.Trusted,
 		LeaderChanged:        m.Node().LeaderChanged,
 		LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
-		Clock:                clock.Real(),
 		Logger:               log,
 		Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
 	}

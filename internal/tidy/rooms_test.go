@@ -15,7 +15,7 @@ type room struct {
 }
 
 // leaves may be imported from everywhere and import nothing of ours.
-var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority", "internal/measure"}
+var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority", "internal/measure", "internal/wire"}
 
 // state are the siblings that apply joins.
 var state = []string{"internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
@@ -119,7 +119,7 @@ var fences = []fence{
 	{pebble + "/vfs", []string{"*"}, true, ""},
 	{"github.com/cockroachdb/", []string{"internal/storage"}, false, "storage is the only importer of Pebble, so that it can be replaced in one place"},
 	{"go.etcd.io/raft/v3/raftpb", []string{"internal/consensus", "internal/peer", "internal/raftlog", "internal/apply",
-		"internal/cluster", "internal/snapshot", "internal/member", "internal/etcdfile", "internal/takeover"}, false, "raft's messages go where entries are stored, sent and applied, no further"},
+		"internal/cluster", "internal/snapshot", "internal/member", "internal/etcdfile", "internal/takeover"}, true, "raft's messages go where entries are stored, sent and applied, no further"},
 	{"go.etcd.io/raft", []string{"internal/consensus", "internal/peer"}, false, "only consensus drives raft; transport reports to it"},
 	{"go.etcd.io/bbolt", []string{"internal/etcdfile"}, true, "bbolt is etcd's file format, nothing that we store in"},
 	{"go.etcd.io/etcd/server", nil, false, "etcd's server is what we replace"},
