@@ -25,13 +25,16 @@ type durability struct {
 	m       *Member
 	flushed chan struct{} // capacity 1: a flush of the state has ended
 	hold    atomic.Bool   // the log is not to be cut
+	// receivers need what follows their snapshots, as long as the log has fewer bytes than logMax says for a state.
+	receivers receivers
+	logMax    func(stateBytes uint64) uint64
 
 	durable  uint64    // newest durable applied index known
 	lastTime time.Time // when durable was last brought up to applied
 }
 
 func (d *durability) init(m *Member, durable uint64) {
-	d.m, d.durable = m, durable
+	d.m, d.durable, d.logMax = m, durable, receiverLog
 	d.flushed = make(chan struct{}, 1)
 	d.lastTime = m.cfg.Clock.Now()
 }
@@ -80,9 +83,10 @@ func (d *durability) flushIfDue(now time.Time) error {
 // cut reads how far the state is durable and cuts the log below it, leaving
 // SnapshotCatchUpEntries for followers that are a little behind.
 func (d *durability) cut() error {
-	var durable uint64
+	var durable, stateBytes uint64
 	err := d.m.held(func(g *generation) (err error) {
 		durable, err = mvcc.DurableApplied(g.db)
+		stateBytes = g.db.Metrics().LiveBytes
 		return err
 	})
 	if err != nil {
@@ -100,7 +104,7 @@ func (d *durability) cut() error {
 		return nil
 	}
 	// Cutting a few entries at a time would cost more than it frees.
-	to := below - keep
+	to := d.spare(below-keep, d.logMax(stateBytes))
 	if to < d.m.log.FirstIndex()+keep/4+1 {
 		return nil
 	}
@@ -108,4 +112,13 @@ func (d *durability) cut() error {
 		return fmt.Errorf("cut the log up to %d: %w", to, err)
 	}
 	return nil
+}
+
+// spare lowers where the log is to be cut to what receivers need, unless the log takes logMax bytes.
+func (d *durability) spare(to, logMax uint64) uint64 {
+	need, any := d.receivers.need(d.m.cfg.Clock.Now())
+	if !any || need >= to || d.m.log.Metrics().DiskBytes >= logMax {
+		return to
+	}
+	return need
 }

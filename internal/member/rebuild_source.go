@@ -57,7 +57,7 @@ func (m *Member) answerState() (state io.ReadCloser, err error) {
 		if err := g.store.Hold(); err != nil {
 			return errors.Join(err, r.Close())
 		}
-		state = &sentState{r, func() { g.store.Release(); <-m.states }}
+		state = &sentState{m.paced(r), func() { g.store.Release(); <-m.states }}
 		return nil
 	})
 	if err != nil {
@@ -68,7 +68,7 @@ func (m *Member) answerState() (state io.ReadCloser, err error) {
 
 // sentState is a state on its way to a member that rebuilds its own.
 type sentState struct {
-	*snapshot.Reader
+	*pacedState
 	release func()
 }
 

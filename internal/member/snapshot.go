@@ -185,12 +185,14 @@ func (m *Member) sendSnapshot(msg *raftpb.Message) {
 	msg.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 		Index: proto.Uint64(index), Term: proto.Uint64(term), ConfState: conf,
 	}}
+	state.to, state.index = msg.GetTo(), index
+	m.durable.receivers.begin(state.to, state.index)
 	m.cfg.SendSnapshot(msg, state)
 }
 
 // openToSend opens a view of the state that keeps the generation open until it is
 // closed.
-func (m *Member) openToSend(g *generation) (io.ReadCloser, *raftpb.ConfState, error) {
+func (m *Member) openToSend(g *generation) (*heldReader, *raftpb.ConfState, error) {
 	if m.cfg.SendSnapshot == nil {
 		return nil, nil, errors.New("no transport")
 	}
@@ -215,19 +217,21 @@ func (m *Member) openToSend(g *generation) (io.ReadCloser, *raftpb.ConfState, er
 		g.store.Release()
 		return nil, nil, err
 	}
-	return &heldReader{r, g.store, m, content}, conf, nil
+	return &heldReader{pacedState: m.paced(r), store: g.store, member: m, content: content}, conf, nil
 }
 
 // heldReader is a state on its way to another member, as a stream, or as a Database. It belongs to one goroutine.
 type heldReader struct {
-	*snapshot.Reader
-	store   *mvcc.Store
-	member  *Member
-	content *etcdfile.Content // of the same instant
+	*pacedState
+	store     *mvcc.Store
+	member    *Member
+	content   *etcdfile.Content // of the same instant
+	to, index uint64            // whose it is, and the entry it was made at
 }
 
 func (r *heldReader) Close() error {
 	defer r.store.Release()
+	defer func() { r.member.durable.receivers.end(r.to, r.index, r.member.cfg.Clock.Now()) }()
 	return errors.Join(r.Reader.Close(), r.content.Close())
 }
 

@@ -191,3 +191,31 @@ func TestWhatWasAnsweredSurvivesAPowerCutOfAll(t *testing.T) {
 		}
 	}
 }
+
+// TestALogIsNotCutBeforeTheReceiverOfASnapshotHasIt: the state takes its time to arrive and to be built, and the others go on
+// writing, flushing and cutting.
+func TestALogIsNotCutBeforeTheReceiverOfASnapshotHasIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3, 3)
+	h := w.leaveBehind()
+	p := w.untilSnapshotArrives(h)
+	l := w.leader()
+	w.write(60)
+	if err := errors.Join(l.m.Flush(), l.m.CutLog()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.m.ReceiveSnapshot(copyMessage(p.m), newState(p)); err != nil {
+		t.Fatal(err)
+	}
+	before := w.network.received
+	for range 3 {
+		h.m.Node().Turn()
+	}
+	l.m.Node().ReportSnapshot(h.m.ID(), true)
+	w.Settle()
+	w.CheckStates()
+	if h.m.Log().Mark().Generation != 2 || w.network.received != before {
+		t.Errorf("member %d is at generation %d after %d more snapshots: one should have been enough",
+			h.n, h.m.Log().Mark().Generation, w.network.received-before)
+	}
+}

@@ -71,7 +71,7 @@ func (b *builder) read(r io.Reader, n int) error {
 	b.payload = b.payload[:0]
 	for len(b.payload) < n {
 		at := len(b.payload)
-		b.payload = slices.Grow(b.payload, min(n-at, blockBytes))
+		b.payload = slices.Grow(b.payload, min(n-at, readStep))
 		b.payload = b.payload[:min(n, cap(b.payload))]
 		if err := readFull(r, b.payload[at:]); err != nil {
 			return err

@@ -14,13 +14,16 @@ import (
 // undamaged stream of a version that this release knows.
 var ErrInvalid = errors.New("snapshot: invalid stream")
 
+// BlockBytes is the size at which a Reader closes a block: it reads so much of the state at a time. The record that crosses it may be
+// as large as the request that wrote it, which --max-request-bytes bounds.
+const BlockBytes = 256 << 10
+
 const (
 	magic   = "ASHLARS1"
 	version = 1
-	// blockBytes is the size at which a block is closed. The record that crosses it may be as large as the request
-	// that wrote it, which --max-request-bytes bounds; blockBytesMax is above every one that gRPC can carry.
-	blockBytes    = 1 << 20
+	// blockBytesMax is above every record that gRPC can carry, readStep what memory is taken for one at a time.
 	blockBytesMax = 1<<31 - 1
+	readStep      = 1 << 20
 	headerBytes   = len(magic) + 4
 	frameBytes    = 8
 )

@@ -53,7 +53,7 @@ func (r *Reader) fill() error {
 		valid = r.it.First()
 	}
 	r.payload = r.payload[:0]
-	for ; valid && len(r.payload) < blockBytes; valid = r.it.Next() {
+	for ; valid && len(r.payload) < BlockBytes; valid = r.it.Next() {
 		if !travels(r.it.Key()) {
 			continue
 		}
