@@ -107,10 +107,12 @@ func (b *inbox) passOn(m *raftpb.Message) bool {
 			return false
 		}
 	}
+	ps := make([]Proposal, len(m.GetEntries()))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, e := range m.GetEntries() {
-		b.putLocked(&Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true})
+	for i, e := range m.GetEntries() {
+		ps[i] = Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true}
+		b.putLocked(&ps[i])
 	}
 	return true
 }

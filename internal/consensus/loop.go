@@ -160,6 +160,7 @@ func (n *Node) propose(ps []*Proposal) {
 	if len(ps) == 0 {
 		return
 	}
+	all := make([]raftpb.Entry, len(ps))
 	entries := make([]*raftpb.Entry, 0, len(ps))
 	batch := make([]*Proposal, 0, len(ps))
 	size := 0
@@ -168,7 +169,7 @@ func (n *Node) propose(ps []*Proposal) {
 		entries, batch, size = entries[len(entries):], batch[len(batch):], 0
 	}
 	leads := n.leadsNow()
-	for _, p := range ps {
+	for i, p := range ps {
 		if p.Cancelled != nil && p.Cancelled() {
 			continue
 		}
@@ -183,7 +184,8 @@ func (n *Node) propose(ps []*Proposal) {
 		if size > 0 && size+len(p.Data) > uncommittedBytesMax/8 {
 			flush()
 		}
-		entries, batch, size = append(entries, &raftpb.Entry{Data: p.Data}), append(batch, p), size+len(p.Data)
+		all[i].Data = p.Data
+		entries, batch, size = append(entries, &all[i]), append(batch, p), size+len(p.Data)
 	}
 	if len(batch) > 0 {
 		flush()

@@ -34,12 +34,13 @@ type decoder interface {
 	next() (*raftpb.Message, error)
 }
 
-// appendFramed appends a message or entry behind its length.
-func appendFramed(dst []byte, m proto.Message) ([]byte, error) {
+// appendFramed appends a message behind its length.
+func appendFramed(dst []byte, m *raftpb.Message) (_ []byte, err error) {
 	at := len(dst)
-	dst = append(dst, make([]byte, 8)...)
-	dst, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
-	if err != nil {
+	dst = binary.BigEndian.AppendUint64(dst, 0)
+	if isPlain(m) {
+		dst = appendPlain(dst, m)
+	} else if dst, err = (proto.MarshalOptions{}).MarshalAppend(dst, m); err != nil {
 		return nil, fmt.Errorf("encode a message: %w", err)
 	}
 	binary.BigEndian.PutUint64(dst[at:], uint64(len(dst)-at-8))
@@ -50,6 +51,7 @@ func appendFramed(dst []byte, m proto.Message) ([]byte, error) {
 type frames struct {
 	r   io.Reader
 	buf []byte
+	memory
 }
 
 func (f *frames) number() (uint64, error) {
@@ -60,14 +62,35 @@ func (f *frames) number() (uint64, error) {
 	return binary.BigEndian.Uint64(f.buf), nil
 }
 
-// message reads one into m. It takes memory as the bytes come, not on the word of the sender.
-func (f *frames) message(m proto.Message) error {
+// message reads one.
+func (f *frames) message() (*raftpb.Message, error) {
+	b, err := f.frame()
+	if err != nil {
+		return nil, err
+	}
+	defer f.trim()
+	return f.decodeMessage(b)
+}
+
+// entry reads one.
+func (f *frames) entry() (*raftpb.Entry, error) {
+	b, err := f.frame()
+	if err != nil {
+		return nil, err
+	}
+	defer f.trim()
+	return f.decodeEntry(b)
+}
+
+// frame reads what has its length in front. It takes memory as the bytes come, not on the word of the sender, and uses it again for the
+// next one.
+func (f *frames) frame() ([]byte, error) {
 	n, err := f.number()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n > messageBytesMax {
-		return fmt.Errorf("%w: a length of %d bytes, the bound is %d", errMalformed, n, messageBytesMax)
+		return nil, fmt.Errorf("%w: a length of %d bytes, the bound is %d", errMalformed, n, messageBytesMax)
 	}
 	f.buf = f.buf[:0]
 	for left := int(n); left > 0; {
@@ -75,17 +98,18 @@ func (f *frames) message(m proto.Message) error {
 		at := len(f.buf)
 		f.buf = slices.Grow(f.buf, step)[:at+step]
 		if _, err := io.ReadFull(f.r, f.buf[at:]); err != nil {
-			return noEOF(err)
+			return nil, noEOF(err)
 		}
 		left -= step
 	}
-	if err := proto.Unmarshal(f.buf, m); err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err)
-	}
+	return f.buf, nil
+}
+
+// trim lets a large buffer go.
+func (f *frames) trim() {
 	if cap(f.buf) > keptBuffer {
 		f.buf = nil
 	}
-	return nil
 }
 
 // noEOF makes an early end of an end.
@@ -116,12 +140,9 @@ func (c *messageCodec) appendHeartbeat(dst []byte) []byte {
 }
 
 func (c *messageCodec) next() (*raftpb.Message, error) {
-	m := &raftpb.Message{}
-	if err := c.message(m); err != nil {
+	m, err := c.message()
+	if err != nil || isLinkHeartbeat(m) {
 		return nil, err
-	}
-	if isLinkHeartbeat(m) {
-		return nil, nil
 	}
 	return m, nil
 }

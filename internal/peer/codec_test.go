@@ -65,8 +65,8 @@ func TestAnAppendThatFollowsHasNoHeader(t *testing.T) {
 	enc := &appEncoder{}
 	first, _ := enc.append(nil, appendMessage(3, 3, 7, 2))
 	second, _ := enc.append(nil, appendMessage(3, 3, 9, 1))
-	entry, _ := appendFramed(nil, appendMessage(3, 3, 9, 1).GetEntries()[0])
-	want := append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1}, entry...)
+	entry, _ := proto.Marshal(appendMessage(3, 3, 9, 1).GetEntries()[0])
+	want := append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, byte(len(entry))}, entry...)
 	want = append(want, 0, 0, 0, 0, 0, 0, 0, 4) // the commit index
 	if first[0] != 2 || !bytes.Equal(second, want) {
 		t.Errorf("got %x and %x, want 02… and %x", first, second, want)

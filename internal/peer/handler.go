@@ -155,8 +155,8 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 	}
 	measures := t.received(req)
 	body := &timedReader{t: t, r: countingReader{req.Body, &measures.Received}, rc: http.NewResponseController(w)}
-	m := &raftpb.Message{}
-	if err := (&frames{r: body}).message(m); err != nil {
+	m, err := (&frames{r: body}).message()
+	if err != nil {
 		http.Error(w, "failed to decode raft message ("+err.Error()+")", http.StatusBadRequest)
 		return
 	}
@@ -174,7 +174,7 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 	if req.Header.Get("Content-Type") == typeState {
 		receive = t.answers.ReceiveSnapshot
 	}
-	err := measures.SnapshotsReceived.run(t.cfg.Clock.Now, func() error { return receive(m, body) })
+	err = measures.SnapshotsReceived.run(t.cfg.Clock.Now, func() error { return receive(m, body) })
 	if err != nil {
 		log.Warn("cannot receive a snapshot", "error", err)
 		http.Error(w, "failed to process the snapshot ("+err.Error()+")", http.StatusInternalServerError)

@@ -52,9 +52,7 @@ func (e *appEncoder) append(dst []byte, m *raftpb.Message) (_ []byte, err error)
 	}
 	dst = binary.BigEndian.AppendUint64(append(dst, appEntries), uint64(len(m.GetEntries())))
 	for _, x := range m.GetEntries() {
-		if dst, err = appendFramed(dst, x); err != nil {
-			return nil, err
-		}
+		dst = appendEntry(binary.BigEndian.AppendUint64(dst, uint64(entryBytes(x))), x)
 		e.index++
 	}
 	return binary.BigEndian.AppendUint64(dst, m.GetCommit()), nil
@@ -79,8 +77,8 @@ func (d *appDecoder) next() (*raftpb.Message, error) {
 		m, err := d.entries()
 		return m, noEOF(err)
 	case appMessage:
-		m := &raftpb.Message{}
-		if err := d.message(m); err != nil {
+		m, err := d.message()
+		if err != nil {
 			return nil, noEOF(err)
 		}
 		d.reset(m)
@@ -103,10 +101,11 @@ func (d *appDecoder) entries() (*raftpb.Message, error) {
 		Type: raftpb.MsgApp.Enum(), From: proto.Uint64(d.remote), To: proto.Uint64(d.local),
 		Term: proto.Uint64(d.term), LogTerm: proto.Uint64(d.term), Index: proto.Uint64(d.index),
 	}
+	m.Entries = make([]*raftpb.Entry, 0, min(n, boxesAtOnce))
 	size := 0
 	for range n {
-		e := &raftpb.Entry{}
-		if err := d.message(e); err != nil {
+		e, err := d.entry()
+		if err != nil {
 			return nil, err
 		}
 		if size += len(e.GetData()); size > messageBytesMax {
