@@ -123,7 +123,7 @@ func (s *store) source() Source {
 		if err := w.Finish(); err != nil {
 			return err
 		}
-		return etcdfile.AppendSum(path)
+		return etcdfile.AppendSum(context.Background(), path)
 	}}
 }
 
@@ -140,7 +140,7 @@ func exported(tb testing.TB, dir string, number int) (all []record) {
 	if _, err := Export(context.Background(), dir, number, out); err != nil {
 		tb.Fatalf("export point %d: %v", number, err)
 	}
-	if err := etcdfile.CheckSum(out); err != nil {
+	if err := etcdfile.CheckSum(context.Background(), out); err != nil {
 		tb.Fatal(err)
 	}
 	f, err := etcdfile.Open(out)
@@ -241,15 +241,27 @@ func TestAnInterruptedRunLeavesTheEarlierPoints(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	rename := func(t *testing.T, from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
 	info := `{"cluster":"abc","taken":"1970-01-01T00:00:09Z"}`
 	cases := map[string]struct {
 		leave   func(t *testing.T, dir string, s *store)
 		resumed bool
 	}{
-		"while it was fetched":                      {func(t *testing.T, dir string, _ *store) { write(t, filepath.Join(dir, "incoming.db.tmp"), "part") }, false},
+		"while it was fetched":                      {func(t *testing.T, dir string, _ *store) { write(t, filepath.Join(dir, partName), "part") }, false},
 		"when it was fetched, before that was said": {fetch, false},
 		"when it was fetched whole": {func(t *testing.T, dir string, s *store) {
 			fetch(t, dir, s)
+			write(t, filepath.Join(dir, incomingInfo), info)
+		}, true},
+		"when it was fetched whole and that was said": {func(t *testing.T, dir string, s *store) {
+			fetch(t, dir, s)
+			rename(t, filepath.Join(dir, incomingName), filepath.Join(dir, partName))
+			write(t, filepath.Join(dir, sumsName), "")
 			write(t, filepath.Join(dir, incomingInfo), info)
 		}, true},
 		"when what was fetched was damaged since": {func(t *testing.T, dir string, _ *store) {

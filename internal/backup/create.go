@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 var (
@@ -36,9 +38,11 @@ const (
 type Source struct {
 	// Cluster is its id in hexadecimal, "" when it is not known.
 	Cluster string
-	// Fetch writes its content to the file at path, as a database of etcd's with its SHA-256 behind it. Nil stands for a
-	// source that is only to be had from an interrupted run.
+	// Fetch writes its content to the file at path, as a database of etcd's with its SHA-256 behind it.
 	Fetch func(ctx context.Context, path string) error
+	// Open, in place of Fetch, begins to transfer that, or goes on with a transfer that was cut. Without either the content is only
+	// to be had from an interrupted run.
+	Open func(ctx context.Context, have Piece) (Transfer, error)
 }
 
 // Options says how to make a point.
@@ -52,7 +56,7 @@ type Options struct {
 }
 
 // Create adds a point to the backup in dir, which it makes if need be. An interrupted run whose transfer was complete is
-// finished, and nothing is transferred anew. Errors are ErrBusy, ErrDiverged, or wrap ErrInvalid when the parent is damaged.
+// finished, and nothing is transferred anew; one whose transfer was cut is gone on with, where the source can. Errors are ErrBusy, ErrDiverged, or wrap ErrInvalid when the parent is damaged.
 func Create(ctx context.Context, dir string, src Source, o Options) (p Point, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Point{}, fmt.Errorf("make the backup's directory: %w", err)
@@ -76,12 +80,10 @@ func Create(ctx context.Context, dir string, src Source, o Options) (p Point, er
 	if p, err = b.store(ctx, in); err != nil {
 		return Point{}, fmt.Errorf("store the point: %w", err)
 	}
-	for _, name := range []string{incomingInfo, incomingName} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return Point{}, fmt.Errorf("remove what the point was made of: %w", err)
-		}
+	if err := b.forgetFetched(); err != nil {
+		return Point{}, fmt.Errorf("remove what the point was made of: %w", err)
 	}
-	return p, syncDir(dir)
+	return p, nil
 }
 
 func lockBackup(dir string) (io.Closer, error) {
@@ -147,44 +149,90 @@ func (b *run) clean() error {
 	return nil
 }
 
-// fetch transfers the content, unless an interrupted run has.
+// fetch gets the content, unless an interrupted run has.
 func (b *run) fetch(ctx context.Context, src Source) (in incoming, err error) {
-	text, err := os.ReadFile(b.path(incomingInfo))
-	if err == nil && json.Unmarshal(text, &in) == nil && etcdfile.CheckSum(b.path(incomingName)) == nil &&
-		(src.Cluster == "" || src.Cluster == in.Cluster) && !b.stored(in) {
-		b.o.Logger.Info("going on with the content that an interrupted run has fetched", "taken", in.Taken)
-		return in, nil
-	}
-	if src.Fetch == nil {
-		return in, errors.New("there is no source")
-	}
-	// The description goes first: it must never stand beside another content.
-	for _, name := range []string{incomingInfo, incomingName} {
-		if err := os.Remove(b.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return in, err
-		}
-	}
-	temp := b.path(incomingName + tempSuffix)
-	if err := src.Fetch(ctx, temp); err != nil {
-		return in, errors.Join(err, removeIfThere(temp))
-	}
-	if err := etcdfile.CheckSum(temp); err != nil {
+	if in, ok, err := b.fetched(ctx, src); ok || err != nil {
 		return in, err
 	}
-	if err := syncFile(temp); err != nil {
-		return in, err
-	}
-	if err := os.Rename(temp, b.path(incomingName)); err != nil {
-		return in, err
-	}
-	if err := syncDir(b.dir); err != nil {
+	if err := b.forgetFetched(); err != nil {
 		return in, err
 	}
 	in = incoming{Cluster: src.Cluster, Taken: b.o.Now.UTC()}
-	if text, err = json.Marshal(in); err != nil {
+	switch {
+	case src.Open != nil:
+		in.Taken, err = b.transfer(ctx, src)
+	case src.Fetch != nil:
+		if err = b.removePart(); err == nil {
+			err = src.Fetch(ctx, b.path(partName))
+		}
+		if err == nil {
+			err = etcdfile.CheckSum(ctx, b.path(partName))
+		}
+		if err != nil {
+			err = errors.Join(err, b.removePart())
+		}
+	default:
+		err = errors.New("there is no source")
+	}
+	if err != nil {
 		return in, err
 	}
-	return in, writeFile(b.dir, incomingInfo, text)
+	if err := syncFile(b.path(partName)); err != nil {
+		return in, err
+	}
+	text, err := json.Marshal(in)
+	if err != nil {
+		return in, err
+	}
+	if err := writeFile(b.dir, incomingInfo, text); err != nil {
+		return in, err
+	}
+	return in, b.arrive()
+}
+
+// removePart removes what has come of a transfer.
+func (b *run) removePart() error {
+	return errors.Join(removeIfThere(b.path(partName)), removeIfThere(b.path(sumsName)))
+}
+
+// fetched tells what an interrupted run has fetched, if it is whole and not a point yet.
+func (b *run) fetched(ctx context.Context, src Source) (in incoming, ok bool, err error) {
+	text, err := os.ReadFile(b.path(incomingInfo))
+	if err != nil || json.Unmarshal(text, &in) != nil || src.Cluster != "" && src.Cluster != in.Cluster || b.stored(in) {
+		return in, false, nil // what cannot be read counts as not there: it is fetched anew
+	}
+	for _, name := range []string{incomingName, partName} {
+		if etcdfile.CheckSum(ctx, b.path(name)) != nil {
+			continue
+		}
+		b.o.Logger.Info("going on with the content that an interrupted run has fetched", "taken", in.Taken)
+		if name == partName {
+			err = b.arrive()
+		}
+		return in, true, err
+	}
+	return in, false, ctx.Err()
+}
+
+// forgetFetched removes a content that is whole but of no use. Its description goes first: it must never stand beside another one.
+func (b *run) forgetFetched() error {
+	for _, name := range []string{incomingInfo, incomingName} {
+		if err := removeIfThere(b.path(name)); err != nil {
+			return err
+		}
+	}
+	return syncDir(b.dir)
+}
+
+// arrive gives a content that is whole, described and on disk its name.
+func (b *run) arrive() error {
+	if err := os.Rename(b.path(partName), b.path(incomingName)); err != nil {
+		return err
+	}
+	if err := removeIfThere(b.path(sumsName)); err != nil {
+		return err
+	}
+	return syncDir(b.dir)
 }
 
 // stored tells whether a fetched content is a point already: the run was interrupted when only the content was left to remove.
@@ -193,7 +241,7 @@ func (b *run) stored(in incoming) bool {
 }
 
 func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -227,7 +275,7 @@ func (b *run) store(ctx context.Context, in incoming) (p Point, err error) {
 		return Point{}, err
 	}
 	if b.parent == nil {
-		err = b.storeFull(f, &p)
+		err = b.storeFull(ctx, f, &p)
 	} else {
 		err = b.storeIncrement(ctx, f, &p)
 	}
@@ -242,13 +290,18 @@ func (b *run) store(ctx context.Context, in incoming) (p Point, err error) {
 }
 
 // storeFull gives the content the point's name.
-func (b *run) storeFull(f *etcdfile.File, p *Point) error {
+func (b *run) storeFull(ctx context.Context, f *etcdfile.File, p *Point) error {
+	ctx, line := progress.Begin(ctx, "storing the point", 0)
+	defer line.End()
 	w, err := f.Walk()
 	if err != nil {
 		return err
 	}
 	for {
-		key, _, err := w.Next()
+		key, value, err := w.Next()
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return errors.Join(err, w.Close())
 		}
@@ -256,6 +309,7 @@ func (b *run) storeFull(f *etcdfile.File, p *Point) error {
 			break
 		}
 		p.Versions++
+		line.Add(int64(len(key) + len(value)))
 	}
 	if err := w.Close(); err != nil {
 		return err
@@ -270,7 +324,7 @@ func (b *run) storeFull(f *etcdfile.File, p *Point) error {
 	if err := syncDir(b.dir); err != nil {
 		return err
 	}
-	file, err := describe(b.dir, name)
+	file, err := describe(ctx, b.dir, name)
 	p.Files = []File{file}
 	return err
 }
@@ -300,6 +354,8 @@ func (b *run) storeIncrement(ctx context.Context, f *etcdfile.File, p *Point) (e
 			return err // the next run removes them
 		}
 	}
+	ctx, line := progress.Begin(ctx, "comparing with the point before", 0)
+	defer line.End()
 	d := difference{before: before, parent: parent.Revision, removed: streams[0], added: streams[1]}
 	if err = d.run(ctx, f); err == nil {
 		err = rest(ctx, f, streams[2])
@@ -320,7 +376,7 @@ func (b *run) storeIncrement(ctx context.Context, f *etcdfile.File, p *Point) (e
 		return err
 	}
 	for _, name := range names {
-		file, err := describe(b.dir, name)
+		file, err := describe(ctx, b.dir, name)
 		if err != nil {
 			return err
 		}
@@ -350,6 +406,7 @@ func (d *difference) run(ctx context.Context, f *etcdfile.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
+	line := progress.Of(ctx)
 	old, oldValue, err := d.before.next()
 	for err == nil {
 		key, value, nerr := w.Next()
@@ -357,6 +414,7 @@ func (d *difference) run(ctx context.Context, f *etcdfile.File) (err error) {
 			return nerr
 		}
 		if key != nil {
+			line.Add(int64(len(key) + len(value)))
 			if d.versions++; d.versions%1024 == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // Find returns the points, and the one of a number, 0 for the newest. Damaged manifests are an error.
@@ -60,7 +61,7 @@ func Export(ctx context.Context, dir string, number int, path string) (p Point, 
 	if err := write(ctx, dir, chain, temp); err != nil {
 		return Point{}, errors.Join(fmt.Errorf("write %s: %w", temp, err), removeIfThere(temp))
 	}
-	if err := etcdfile.AppendSum(temp); err != nil {
+	if err := etcdfile.AppendSum(ctx, temp); err != nil {
 		return Point{}, errors.Join(err, removeIfThere(temp))
 	}
 	if err := os.Rename(temp, path); err != nil {
@@ -81,6 +82,8 @@ func write(ctx context.Context, dir string, chain []Point, path string) (err err
 		return err
 	}
 	last := chain[len(chain)-1]
+	ctx, line := progress.Begin(ctx, fmt.Sprintf("writing point %d", last.Number), 0)
+	defer line.End()
 	if err = putRest(ctx, dir, last, w); err == nil {
 		err = putVersions(ctx, v, last.Versions, w)
 	}
@@ -115,7 +118,7 @@ func putRest(ctx context.Context, dir string, p Point, w *etcdfile.Writer) (err 
 }
 
 func putVersions(ctx context.Context, v versions, want int64, w *etcdfile.Writer) error {
-	n := int64(0)
+	n, line := int64(0), progress.Of(ctx)
 	for {
 		key, value, err := v.next()
 		if err != nil {
@@ -124,6 +127,7 @@ func putVersions(ctx context.Context, v versions, want int64, w *etcdfile.Writer
 		if key == nil {
 			break
 		}
+		line.Add(int64(len(key) + len(value)))
 		if n++; n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -168,11 +172,13 @@ func Verify(ctx context.Context, dir string, damaged func(number int, err error)
 
 // checkFiles compares the files of a point with its manifest.
 func checkFiles(ctx context.Context, dir string, p Point) error {
+	ctx, line := progress.Begin(ctx, fmt.Sprintf("comparing the checksums of point %d", p.Number), p.Bytes())
+	defer line.End()
 	for _, f := range p.Files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		got, err := describe(dir, f.Name)
+		got, err := describe(ctx, dir, f.Name)
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%w: %s is missing", ErrInvalid, filepath.Join(dir, f.Name))
 		}
@@ -198,15 +204,18 @@ func checkContent(ctx context.Context, dir string, all []Point, p Point) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, v.close()) }()
+	ctx, line := progress.Begin(ctx, fmt.Sprintf("going through point %d", p.Number), 0)
+	defer line.End()
 	n := int64(0)
 	for ; ctx.Err() == nil; n++ {
-		key, _, err := v.next()
+		key, value, err := v.next()
 		if err != nil {
 			return fmt.Errorf("%w: point %d: %w", ErrInvalid, p.Number, err)
 		}
 		if key == nil {
 			break
 		}
+		line.Add(int64(len(key) + len(value)))
 	}
 	if n != p.Versions && ctx.Err() == nil {
 		return fmt.Errorf("%w: point %d has %d versions and its manifest says %d", ErrInvalid, p.Number, n, p.Versions)

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ashlar-kv/ashlar/internal/progress"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -192,13 +194,13 @@ func writeFile(dir, name string, b []byte) error {
 func syncDir(dir string) error { return storage.SyncDir(vfs.Default, dir) }
 
 // describe returns the size and the checksum of a file.
-func describe(dir, name string) (f File, err error) {
+func describe(ctx context.Context, dir, name string) (f File, err error) {
 	in, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return File{}, err
 	}
 	h := sha256.New()
-	n, err := io.Copy(h, in)
+	n, err := io.Copy(io.MultiWriter(h, progress.Of(ctx)), in)
 	if err = errors.Join(err, in.Close()); err != nil {
 		return File{}, fmt.Errorf("read %s: %w", filepath.Join(dir, name), err)
 	}

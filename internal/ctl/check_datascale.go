@@ -38,9 +38,9 @@ func (s *session) checkDatascaleCommand() *cobra.Command {
 			}
 			fmt.Fprintf(s.Stdout, "Start data scale check for work load [%d key-value pairs, %d bytes per key-value, %d concurrent clients].\n",
 				w.puts, w.valueSize, w.clients)
-			progress := s.startBar(w.puts, w.puts)
-			o := w.run(ctx, c, func(done int) { progress.show(done, done, time.Now()) })
-			progress.end("")
+			bar := s.startBar(w.puts, w.puts)
+			o := w.run(ctx, c, func(done int) { bar.show(done, done, time.Now()) })
+			bar.end("")
 			after, err := s.residentMemory(ctx, endpoint)
 			if err != nil {
 				return err

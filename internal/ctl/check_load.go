@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // workload is a number of puts by several clients at once.
@@ -117,13 +119,13 @@ type bar struct {
 	w        io.Writer
 	total    int
 	drawn    time.Time
-	terminal *progress // nil: there is none
+	terminal *progress.Line // nil: there is none
 }
 
 // startBar begins a bar on standard error, for so many puts on a terminal, and a total of etcdctl's line.
 func (s *session) startBar(puts, total int) *bar {
 	b := &bar{w: s.Stderr, total: total}
-	if isTerminal(s.Stderr) {
+	if progress.IsTerminal(s.Stderr) {
 		b.terminal = s.startProgress(keyCount, int64(puts))
 	}
 	return b
@@ -131,7 +133,7 @@ func (s *session) startBar(puts, total int) *bar {
 
 func (b *bar) show(puts, done int, now time.Time) {
 	if b.terminal != nil {
-		b.terminal.add(int64(puts) - b.terminal.done)
+		b.terminal.Reach(int64(puts))
 		return
 	}
 	if done < b.total && now.Sub(b.drawn) < 100*time.Millisecond {
@@ -145,7 +147,7 @@ func (b *bar) show(puts, done int, now time.Time) {
 // end leaves what was drawn behind in a pipe, and takes it away on a terminal.
 func (b *bar) end(text string) {
 	if b.terminal != nil {
-		b.terminal.end()
+		b.terminal.End()
 		return
 	}
 	fmt.Fprint(b.w, text)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // doctorMetrics are the metrics that doctor reads.
@@ -141,7 +143,7 @@ func (x *examination) checkQuota() {
 		if float64(used) >= quotaSerious*float64(quota) {
 			v = serious
 		}
-		x.find(v, m.name(), fmt.Sprintf("%s of the quota of %s are used; when it is full, writes are refused", byteSize(used), byteSize(quota)),
+		x.find(v, m.name(), fmt.Sprintf("%s of the quota of %s are used; when it is full, writes are refused", progress.Bytes(used), progress.Bytes(quota)),
 			"ashlar ctl du tells where they are; ashlar ctl compaction REVISION drops history; or raise --quota-backend-bytes")
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // duFlags are the flags of du.
@@ -58,20 +60,20 @@ func (s *session) du(ctx context.Context, f *duFlags, prefix string) error {
 	n := s.scanPrefix(c, prefix, f.revision)
 	bar := s.startProgress(keyCount, 0)
 	sums := &prefixSums{depth: f.depth, separator: []byte(f.separator), root: prefix, out: func(l usageLine) error {
-		bar.end()
+		bar.End()
 		return s.printUsage(f, l)
 	}}
 	for {
 		kv, err := n.next(ctx)
 		if err != nil {
-			bar.end()
+			bar.End()
 			return err
 		}
 		if kv == nil {
 			return sums.end()
 		}
-		bar.total = n.count
-		bar.add(1)
+		bar.Expect(n.count)
+		bar.Add(1)
 		if err := sums.add(kv); err != nil {
 			return err
 		}
@@ -93,8 +95,8 @@ func (s *session) printUsage(f *duFlags, l usageLine) error {
 		}{[]byte(l.Prefix), l.Keys, l.Bytes})
 	}
 	size := fmt.Sprint(l.Bytes)
-	if f.human || isTerminal(s.Stdout) {
-		size = byteSize(l.Bytes)
+	if f.human || progress.IsTerminal(s.Stdout) {
+		size = progress.Bytes(l.Bytes)
 	}
 	name := shown([]byte(l.Prefix))
 	if l.Prefix == "" {

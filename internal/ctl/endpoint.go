@@ -13,6 +13,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 func (s *session) endpointCommand() *cobra.Command {
@@ -204,7 +206,7 @@ func statusRow(e endpointStatus) []string {
 		free = 100 * (size - used) / size
 	}
 	return []string{e.Endpoint, fmt.Sprintf("%x", r.GetHeader().GetMemberId()), r.GetVersion(), r.GetStorageVersion(),
-		byteSize(size), byteSize(used), fmt.Sprintf("%d%%", free), byteSize(r.GetDbSizeQuota()),
+		progress.Bytes(size), progress.Bytes(used), fmt.Sprintf("%d%%", free), progress.Bytes(r.GetDbSizeQuota()),
 		strconv.FormatBool(r.GetLeader() == r.GetHeader().GetMemberId()), strconv.FormatBool(r.GetIsLearner()),
 		fmt.Sprint(r.GetRaftTerm()), fmt.Sprint(r.GetRaftIndex()), fmt.Sprint(r.GetRaftAppliedIndex()),
 		strings.Join(r.GetErrors(), ", "), r.GetDowngradeInfo().GetTargetVersion(),
@@ -229,21 +231,4 @@ func statusFields(p *page, e endpointStatus) {
 	p.field("DowngradeTargetVersion", r.GetDowngradeInfo().GetTargetVersion())
 	p.field("DowngradeEnabled", r.GetDowngradeInfo().GetEnabled())
 	p.line()
-}
-
-// byteSize spells a number of bytes with a decimal unit and about two digits: 25 kB, 2.1 GB.
-func byteSize(n int64) string {
-	if n < 10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n), 0
-	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
-	for value >= 1000 && unit < len(units)-1 {
-		value /= 1000
-		unit++
-	}
-	if rounded := float64(int64(value*10+0.5)) / 10; rounded < 10 {
-		return fmt.Sprintf("%.1f %s", rounded, units[unit])
-	}
-	return fmt.Sprintf("%.0f %s", value, units[unit])
 }

@@ -128,7 +128,7 @@ const knownLeasesMax = 1 << 16
 func (e *exporter) run(ctx context.Context) error {
 	n := e.s.scanPrefix(e.client, string(e.header.Prefix), e.header.Revision)
 	bar := e.s.startProgress(keyCount, 0)
-	defer bar.end()
+	defer bar.End()
 	if e.last != nil {
 		n.from = string(e.last) + "\x00"
 		if n.end != "\x00" && n.from >= n.end {
@@ -147,11 +147,11 @@ func (e *exporter) run(ctx context.Context) error {
 		if kv == nil {
 			break
 		}
-		bar.total = n.count
+		bar.Expect(n.count)
 		if err := e.key(ctx, kv); err != nil {
 			return err
 		}
-		bar.add(1)
+		bar.Add(1)
 	}
 	if err := e.line(exportEnd{End: true, Keys: e.written}); err != nil {
 		return err
@@ -159,7 +159,7 @@ func (e *exporter) run(ctx context.Context) error {
 	if err := e.out.Flush(); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}
-	bar.end()
+	bar.End()
 	fmt.Fprintf(e.s.Stderr, "%d keys exported as of revision %d\n", e.written, n.revision)
 	if e.expired > 0 {
 		fmt.Fprintf(e.s.Stderr, "%d keys hang on leases that have ended since; they were written without\n", e.expired)

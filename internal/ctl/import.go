@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // importFlags are the flags of import.
@@ -76,7 +78,7 @@ func (s *session) importFrom(ctx context.Context, f *importFlags, name string) e
 	m := &importer{s: s, client: c, flags: f, start: time.Now()}
 	if name == "-" {
 		m.in = newExportReader(s.input)
-		m.bar = s.startProgress(byteSize, 0)
+		m.bar = s.startProgress(progress.Bytes, 0)
 		return m.run(ctx)
 	}
 	file, err := os.Open(name)
@@ -92,7 +94,7 @@ func (s *session) importFrom(ctx context.Context, f *importFlags, name string) e
 		return err
 	}
 	m.in = newExportReader(file)
-	m.bar = s.startProgress(byteSize, size)
+	m.bar = s.startProgress(progress.Bytes, size)
 	if err := m.run(ctx); err != nil {
 		return err
 	}
@@ -139,7 +141,7 @@ type importer struct {
 	flags  *importFlags
 	in     *exportReader
 	mark   *importMark // nil for standard input
-	bar    *progress
+	bar    *progress.Line
 	start  time.Time
 
 	batch *importBatch        // that is being filled
@@ -153,14 +155,14 @@ type importer struct {
 }
 
 func (m *importer) run(ctx context.Context) error {
-	defer m.bar.end()
+	defer m.bar.End()
 	m.batch, m.keys = &importBatch{}, map[string]struct{}{}
 	err := m.copy(ctx)
 	// Nothing is under way any more when this returns, and what has ended is in the mark, also after an error.
 	if err = errors.Join(err, m.settle(ctx, 0)); err != nil {
 		return err
 	}
-	m.bar.end()
+	m.bar.End()
 	m.report()
 	return nil
 }

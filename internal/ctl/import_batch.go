@@ -117,7 +117,7 @@ func (m *importer) end(ctx context.Context, b *importBatch) error {
 	for _, key := range b.keys {
 		delete(m.keys, key)
 	}
-	m.bar.add(b.safe - m.bar.done)
+	m.bar.Reach(b.safe)
 	if m.mark == nil {
 		return nil
 	}

@@ -121,13 +121,3 @@ func TestAnErrorOfTheOutputIsReported(t *testing.T) {
 		}
 	}
 }
-
-func TestSizesOfBytes(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int64]string{0: "0 B", 9: "9 B", 10: "10 B", 999: "999 B", 1000: "1.0 kB", 20480: "20 kB",
-		9_960_000: "10 MB", 2_097_152: "2.1 MB", 2_147_483_648: "2.1 GB", 1 << 62: "4.6 EB"} {
-		if got := byteSize(n); got != want {
-			t.Errorf("%d: got %s, want %s", n, got, want)
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ashlar-kv/ashlar/internal/logging"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // session is one run of one command.
@@ -91,7 +92,7 @@ func (s *session) print(r reply) error {
 	s.printing.Lock()
 	defer s.printing.Unlock()
 	form := s.printer
-	if r.table != nil && s.freeForm && isTerminal(s.Stdout) {
+	if r.table != nil && s.freeForm && progress.IsTerminal(s.Stdout) {
 		form = printers["table"]
 	}
 	return form.print(&page{Writer: s.Stdout, hex: s.settings.hex, paint: s.paint()}, r)

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // shellLineMax bounds a line that is not typed at a terminal.
@@ -34,7 +36,7 @@ func (s *session) shellCommand() *cobra.Command {
 		if s.settings.user != "" && s.settings.password == "" { // it may have been asked for, once is enough
 			h.globals = append(h.unsaid([]string{"--user"}), "--user="+client.Username, "--password="+client.Password)
 		}
-		if isTerminal(s.Stdin) && isTerminal(s.Stdout) {
+		if progress.IsTerminal(s.Stdin) && progress.IsTerminal(s.Stdout) {
 			return h.terminal(ctx)
 		}
 		return h.lines(ctx)
@@ -123,7 +125,7 @@ func (h *shell) execute(ctx context.Context, args []string, stdout, stderr io.Wr
 	p := h.s.Process
 	p.Environ, p.Stdout, p.Stderr = environ, stdout, stderr
 	s := newSession(p)
-	if !isTerminal(p.Stdin) {
+	if !progress.IsTerminal(p.Stdin) {
 		s.input = h.s.input // the lines that follow are a command's input, too, as in any shell
 	}
 	defer s.close()

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 func (s *session) snapshotCommand() *cobra.Command {
@@ -82,8 +84,8 @@ func (s *session) saveSnapshot(ctx context.Context, name string) (version string
 	}
 	defer r.Snapshot.Close()
 	check := newTrailingSum(f)
-	bar := s.startProgress(byteSize, 0)
-	defer bar.end()
+	bar := s.startProgress(progress.Bytes, 0)
+	defer bar.End()
 	if _, err := io.Copy(io.MultiWriter(check, bar), r.Snapshot); err != nil {
 		return "", fmt.Errorf("could not write snapshot: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/term"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // topFlags are the flags of top.
@@ -58,7 +60,7 @@ func (s *session) top(ctx context.Context, f *topFlags) error {
 		return err
 	}
 	defer w.scraper.close()
-	if !f.once && isTerminal(s.Stdout) && isTerminal(s.Stdin) {
+	if !f.once && progress.IsTerminal(s.Stdout) && progress.IsTerminal(s.Stdin) {
 		return s.topLive(ctx, f, w)
 	}
 	w.look(ctx)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // topMetrics are the metrics that top reads.
@@ -120,7 +122,7 @@ func (w *topWatch) memberRows() [][]string {
 			if !ok {
 				return "-"
 			}
-			return byteSize(int64(v))
+			return progress.Bytes(int64(v))
 		}
 		commits, ok := w.rate(e, "etcd_server_proposals_committed_total")
 		cpu := "-"
@@ -239,8 +241,8 @@ func (w *topWatch) prefixRows(rows int) [][]string {
 		}
 	}
 	for _, p := range firstBy(allBytes, rows, func(p string) (float64, float64) { return bytes[p], allBytes[p] }) {
-		out = append(out, []string{shown([]byte(p)), spellRate(requests[p], true), byteSize(int64(bytes[p])),
-			fmt.Sprintf("%.0f", allRequests[p]), byteSize(int64(allBytes[p]))})
+		out = append(out, []string{shown([]byte(p)), spellRate(requests[p], true), progress.Bytes(int64(bytes[p])),
+			fmt.Sprintf("%.0f", allRequests[p]), progress.Bytes(int64(allBytes[p]))})
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -37,6 +38,12 @@ func (f *File) Build(ctx context.Context, db *storage.DB, index, term uint64, co
 
 // build does all steps; members writes the membership.
 func (b *builder) build(ctx context.Context, members func() error, index, term uint64, conf *raftpb.ConfState) error {
+	size, err := b.f.size()
+	if err != nil {
+		return err
+	}
+	ctx, line := progress.Begin(ctx, "restoring", size)
+	defer line.End()
 	for _, step := range []func() error{
 		members,
 		b.alarms,

@@ -15,6 +15,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // openTimeout is how long Open waits for a process that has the file open for writing.
@@ -61,6 +62,7 @@ func (f *File) view(fn func(tx *bolt.Tx) error) (err error) {
 
 // each calls fn for every record of a bucket; an absent bucket is empty. The slices are valid until fn returns.
 func (f *File) each(ctx context.Context, bucket string, from []byte, fn func(key, value []byte) error) error {
+	line := progress.Of(ctx)
 	return f.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(bucket))
 		if b == nil {
@@ -72,6 +74,7 @@ func (f *File) each(ctx context.Context, bucket string, from []byte, fn func(key
 			if n++; n%contextEvery == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
+			line.Add(int64(len(k) + len(v)))
 			if err := fn(k, v); err != nil {
 				return err
 			}

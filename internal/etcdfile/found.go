@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -86,12 +87,12 @@ func (b *builder) found(f *cluster.Founding) error {
 
 // WriteStart writes, to a file at path that must not exist, the database that etcd's own tool would restore this one to: its
 // records with the new cluster's members. The file is synced, its name is not.
-func (f *File) WriteStart(path string, s Start) (err error) {
+func (f *File) WriteStart(ctx context.Context, path string, s Start) (err error) {
 	size, err := f.size()
 	if err != nil {
 		return err
 	}
-	if err := copyFile(path, f.path, size); err != nil {
+	if err := copyFile(ctx, path, f.path, size); err != nil {
 		return fmt.Errorf("write the database %s: %w", path, err)
 	}
 	revision, err := f.Revision()
@@ -121,7 +122,9 @@ func (f *File) size() (size int64, err error) {
 	return size, err
 }
 
-func copyFile(to, from string, size int64) (err error) {
+func copyFile(ctx context.Context, to, from string, size int64) (err error) {
+	ctx, line := progress.Begin(ctx, "copying the database", size)
+	defer line.End()
 	in, err := os.Open(from)
 	if err != nil {
 		return err
@@ -132,7 +135,7 @@ func copyFile(to, from string, size int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	_, err = io.CopyN(out, in, size)
+	_, err = io.CopyN(out, reading{ctx, in}, size)
 	return err
 }
 

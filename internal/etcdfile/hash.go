@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -42,6 +43,8 @@ func (f *File) HashKV(ctx context.Context, rev int64) (hash uint32, compactRev, 
 	if rev < compact {
 		return 0, 0, 0, fmt.Errorf("revision %d, compacted to %d: %w", rev, compact, mvcc.ErrCompacted)
 	}
+	ctx, line := progress.Begin(ctx, "hashing", 0)
+	defer line.End()
 	keep, err := f.kept(ctx, rev, compact)
 	if err != nil {
 		return 0, 0, 0, err

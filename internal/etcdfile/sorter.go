@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -21,6 +22,9 @@ const (
 	mergeBytesMin = 4 << 10
 	mergeBytesMax = 128 << 10
 )
+
+// compareYield is after how many comparisons sorting lets others run, as giveWay does.
+const compareYield = 8 << 10
 
 // In the file a version is a CRC-32C of all that follows, its revision, the length of its value, whose highest bit marks a tombstone,
 // and the value.
@@ -92,7 +96,13 @@ func (s *sorter) add(v version) error {
 
 // sort sorts the run in memory.
 func (s *sorter) sort() {
-	slices.SortFunc(s.places, func(a, b place) int { return compareRevisions(a.rev(), b.rev()) })
+	n := 0
+	slices.SortFunc(s.places, func(a, b place) int {
+		if n++; n%compareYield == 0 {
+			runtime.Gosched()
+		}
+		return compareRevisions(a.rev(), b.rev())
+	})
 }
 
 // spill writes the run in memory to the file.

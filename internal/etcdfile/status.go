@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // Status sums up a database.
@@ -46,6 +47,8 @@ func (f *File) Status(ctx context.Context) (s Status, err error) {
 	live := make(map[string]struct{})
 	h := crc32.New(castagnoli)
 	last := ""
+	ctx, line := progress.Begin(ctx, "summing up", s.Size)
+	defer line.End()
 	err = f.Records(ctx, func(bucket string, key, value []byte) error {
 		if bucket != last {
 			last = bucket
@@ -79,6 +82,7 @@ func (f *File) Status(ctx context.Context) (s Status, err error) {
 // Records calls fn for every bucket, with neither key nor value, and after it for each of its records, in order of bucket and
 // key. The slices are valid until fn returns.
 func (f *File) Records(ctx context.Context, fn func(bucket string, key, value []byte) error) error {
+	line := progress.Of(ctx)
 	return f.view(func(tx *bolt.Tx) error {
 		n := 0
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
@@ -90,6 +94,7 @@ func (f *File) Records(ctx context.Context, fn func(bucket string, key, value []
 				if n++; n%contextEvery == 0 && ctx.Err() != nil {
 					return ctx.Err()
 				}
+				line.Add(int64(len(k) + len(v)))
 				return fn(bucket, k, v)
 			})
 		})
@@ -111,6 +116,8 @@ func (f *File) Check(ctx context.Context) error {
 		return fmt.Errorf("%w: %s has %d bytes and should have %d: it was cut short", ErrInvalid, f.path, info.Size(), size)
 	}
 	bucket, last := "", []byte(nil)
+	ctx, line := progress.Begin(ctx, "checking every record", 2*size)
+	defer line.End()
 	err = f.Records(ctx, func(name string, key, _ []byte) error {
 		if name != bucket {
 			bucket, last = name, last[:0]
@@ -149,7 +156,7 @@ const sectorBytes = 512
 
 // CheckSum compares the SHA-256 behind a snapshot's database, by which a client ends it, with the database. It returns a
 // *SumError or ErrNoSum.
-func CheckSum(path string) (err error) {
+func CheckSum(ctx context.Context, path string) (err error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return err
@@ -162,8 +169,10 @@ func CheckSum(path string) (err error) {
 	if info.Size()%sectorBytes != sha256.Size {
 		return ErrNoSum
 	}
+	ctx, line := progress.Begin(ctx, "comparing the checksum", info.Size())
+	defer line.End()
 	h := sha256.New()
-	if _, err := io.CopyN(h, in, info.Size()-sha256.Size); err != nil {
+	if _, err := io.CopyN(h, reading{ctx, in}, info.Size()-sha256.Size); err != nil {
 		return fmt.Errorf("read the snapshot %s: %w", path, err)
 	}
 	var e SumError
@@ -176,15 +185,32 @@ func CheckSum(path string) (err error) {
 	return nil
 }
 
+// reading reads until its context ends, and tells the line of that how much.
+type reading struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (r reading) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.from.Read(p)
+	progress.Of(r.ctx).Add(int64(n))
+	return n, err
+}
+
 // AppendSum puts the SHA-256 of a database behind it, as a client ends a snapshot, and syncs the file.
-func AppendSum(path string) (err error) {
+func AppendSum(ctx context.Context, path string) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	ctx, line := progress.Begin(ctx, "computing the checksum", 0)
+	defer line.End()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, reading{ctx, f}); err != nil {
 		return fmt.Errorf("read the database %s: %w", path, err)
 	}
 	if _, err := f.Write(h.Sum(nil)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -20,13 +21,17 @@ type Counts struct {
 // been opened, so blocks whose checksum is wrong end it, too.
 func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
 	data := newTally()
+	ctx, line := progress.Begin(ctx, "reading every record", 0)
+	defer line.End()
 	for ok := c.it.First(); ok; ok = c.it.Next() {
 		if n.Records++; n.Records%contextEvery == 0 && ctx.Err() != nil {
 			return n, ctx.Err()
 		}
-		if err := c.verifyRecord(data); err != nil {
+		size, err := c.verifyRecord(data)
+		if err != nil {
 			return n, err
 		}
+		line.Add(int64(size))
 	}
 	if err := c.explain(c.it.Error()); err != nil {
 		return n, err
@@ -54,25 +59,25 @@ func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
 	return n, err
 }
 
-// verifyRecord checks the record that the iterator is at, and counts it where it is data.
-func (c *Content) verifyRecord(data *tally) error {
+// verifyRecord checks the record that the iterator is at, counts it where it is data, and returns how many bytes it read of it.
+func (c *Content) verifyRecord(data *tally) (size int, err error) {
 	key := c.it.Key()
 	if !storage.ValidKey(key) {
-		return storage.Corruptf(c.db.Dir(), "the key %x is of no known kind", key)
+		return 0, storage.Corruptf(c.db.Dir(), "the key %x is of no known kind", key)
 	}
 	if key[0] != storage.SpaceData {
-		return nil
+		return len(key), nil
 	}
 	value, err := c.it.ValueAndErr()
 	if err != nil {
-		return c.explain(err)
+		return 0, c.explain(err)
 	}
 	if err := verifyVersion(key, value); err != nil {
-		return storage.Corruptf(c.db.Dir(), "the version %x: %w", key, err)
+		return 0, storage.Corruptf(c.db.Dir(), "the version %x: %w", key, err)
 	}
 	user, main, sub, _ := storage.DecodeDataKey(key) // it is valid
 	data.add(user, mvcc.Revision{Main: main, Sub: sub}, len(value) == 0)
-	return nil
+	return len(key) + len(value), nil
 }
 
 // history calls fn for every record of history, in order.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -16,6 +18,8 @@ func (c *Content) versions(ctx context.Context, temp string, put sink) (err erro
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	ctx, line := progress.Begin(ctx, "reading the state", 0)
+	defer line.End()
 	s := newSorter(temp, c.runBytes)
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := c.gather(ctx, s); err != nil {
@@ -28,11 +32,13 @@ func (c *Content) versions(ctx context.Context, temp string, put sink) (err erro
 func (c *Content) gather(ctx context.Context, s *sorter) error {
 	lower, upper := storage.SpaceBounds(storage.SpaceData)
 	var alone []byte
+	line := progress.Of(ctx)
 	n := 0
 	for ok := c.it.SeekGE(lower); ok && storage.CompareKeys(c.it.Key(), upper) < 0; ok = c.it.Next() {
 		if n++; n%contextEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
+		giveWay(n)
 		user, main, sub, valid := storage.DecodeDataKey(c.it.Key())
 		if !valid {
 			return fmt.Errorf("%w: the data key %x", storage.ErrCorrupt, c.it.Key())
@@ -46,11 +52,23 @@ func (c *Content) gather(ctx context.Context, s *sorter) error {
 			alone = appendKeyAlone(alone[:0], user)
 			v = alone
 		}
+		line.Add(int64(len(v)))
 		if err := s.add(version{mvcc.Revision{Main: main, Sub: sub}, tombstone, v}); err != nil {
 			return err
 		}
 	}
 	return c.explain(c.it.Error())
+}
+
+// yieldEvery is after how many records a long walk lets others run: some 0.1 ms. Otherwise it would be taken from the processor only after
+// 10 ms, and whoever serves a request beside it, in several steps of several goroutines, would wait so long for each.
+const yieldEvery = 64
+
+// giveWay lets others run now and then.
+func giveWay(n int) {
+	if n%yieldEvery == 0 {
+		runtime.Gosched()
+	}
 }
 
 // inOrder gives what the sorter has to put, beside a walk of history, which must hold the very same versions.
@@ -63,6 +81,7 @@ func (c *Content) inOrder(ctx context.Context, s *sorter, put sink) error {
 		if n++; n%contextEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
+		giveWay(n)
 		if err := c.compare(x, more, upper); err != nil {
 			return err
 		}

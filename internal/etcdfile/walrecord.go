@@ -9,10 +9,13 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // The types of records.
@@ -64,9 +67,11 @@ func (w *walReading) file(ctx context.Context, path string, last bool) (err erro
 		return fmt.Errorf("read the write-ahead log: %w", err)
 	}
 	if w.from == nil {
-		w.from = bufio.NewReaderSize(f, walBufferBytes)
+		w.from = bufio.NewReaderSize(nil, walBufferBytes)
 	}
-	w.from.Reset(f)
+	ctx, line := progress.Begin(ctx, "reading "+filepath.Base(path), info.Size())
+	defer line.End()
+	w.from.Reset(reading{ctx, f})
 	r := &walFile{from: w.from, size: info.Size()}
 	for n := 1; ; n++ {
 		if n%contextEvery == 0 && ctx.Err() != nil {

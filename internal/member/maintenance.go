@@ -15,6 +15,7 @@ type maintenance struct {
 	ended  bool        // Stop has begun: nothing is started any more
 	defrag *defragment // under way, nil when none is
 	sent   map[*Export]struct{}
+	kept   *keptExport // nil when none is
 
 	work sync.WaitGroup
 	ctx  context.Context // ends when the member stops
@@ -48,6 +49,7 @@ func (x *maintenance) begin(ctx context.Context) (_ context.Context, end func(),
 func (x *maintenance) close() {
 	x.mu.Lock()
 	x.ended = true
+	_ = x.forgetKeptLocked() // it was only read
 	x.mu.Unlock()
 	x.end()
 	x.work.Wait()

@@ -44,10 +44,9 @@ const (
 // Export is the state at one instant as a database file that etcd and its tools can read. It belongs to one goroutine;
 // Close must be called, and removes the file.
 type Export struct {
-	x       *maintenance
-	file    *os.File
-	left    int64
-	version string
+	x    *maintenance
+	left int64
+	exportFile
 
 	mu     sync.Mutex // guards what follows, and reading; it comes after maintenance.mu
 	read   time.Time  // when something was last read
@@ -72,6 +71,9 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	}
 	defer end()
 	e := &Export{x: x}
+	if e.id, err = newExportID(); err != nil {
+		return nil, err
+	}
 	path, err := m.exportTo(ctx, e)
 	if err != nil && x.ctx.Err() != nil {
 		err = ErrStopped
@@ -86,11 +88,16 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	if err := os.Remove(path); err != nil {
 		return nil, errors.Join(fmt.Errorf("export the state: %w", err), e.file.Close())
 	}
-	e.read = m.cfg.Clock.Now()
 	x.mu.Lock()
-	x.sent[e] = struct{}{}
-	x.mu.Unlock()
+	defer x.mu.Unlock()
+	e.sendLocked()
 	return e, nil
+}
+
+// sendLocked notes that the export is being read. REQUIRES: maintenance.mu.
+func (e *Export) sendLocked() {
+	e.left, e.read = e.size, e.x.m.cfg.Clock.Now()
+	e.x.sent[e] = struct{}{}
 }
 
 // enterExport waits for a place among those that are made or sent.
@@ -141,7 +148,7 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 				return err
 			}
 			e.version = c.ClusterVersion
-			e.left, err = c.Write(ctx, path)
+			e.size, err = c.Write(ctx, path)
 			return errors.Join(err, c.Close())
 		})
 	}
@@ -149,7 +156,7 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 		return "", errors.Join(err, os.Remove(path))
 	}
 	m.measures.Exports.Took(clk.Now().Sub(begin))
-	m.cfg.Logger.Info("exported the state", "bytes", e.left, "took", clk.Now().Sub(begin))
+	m.cfg.Logger.Info("exported the state", "bytes", e.size, "took", clk.Now().Sub(begin))
 	return path, nil
 }
 
@@ -159,7 +166,12 @@ func (m *Member) withCopy(dir string, fn func(*storage.DB) error) (err error) {
 	defer func() { err = errors.Join(err, fs.RemoveAll(dir)) }()
 	var db *storage.DB
 	err = m.held(func(g *generation) (err error) {
-		if err := m.roomFor(g.store.SizeInUse() + exportSpareBytes); err != nil {
+		need := g.store.SizeInUse() + exportSpareBytes
+		err = m.roomFor(need)
+		if errors.Is(err, syscall.ENOSPC) && m.maintenance.forgetKept() {
+			err = m.roomFor(need)
+		}
+		if err != nil {
 			return err
 		}
 		db, err = g.db.OpenCopy(dir, storage.Options{FS: fs, Logger: m.cfg.Logger, Fatal: m.fatal, CacheBytes: exportCacheBytes})
@@ -225,10 +237,15 @@ func (e *Export) closeLocked() error {
 	if e.closed {
 		return nil
 	}
+	e.leaveLocked()
+	return e.file.Close()
+}
+
+// leaveLocked ends the reading and leaves the file open. REQUIRES: both locks.
+func (e *Export) leaveLocked() {
 	e.closed = true
 	delete(e.x.sent, e)
 	<-e.x.exports
-	return e.file.Close()
 }
 
 // removeExports removes what a crash has left of database files.

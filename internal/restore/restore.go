@@ -99,7 +99,7 @@ func (w *writer) write(ctx context.Context) (revision int64, err error) {
 		return 0, err
 	}
 	if w.DatabaseFile {
-		if err := w.databaseFile(); err != nil {
+		if err := w.databaseFile(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -152,12 +152,12 @@ func (w *writer) log() (err error) {
 }
 
 // databaseFile writes etcd's database.
-func (w *writer) databaseFile() error {
+func (w *writer) databaseFile(ctx context.Context) error {
 	snap := filepath.Join(w.DataDir, "member", "snap")
 	if err := os.MkdirAll(snap, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the database file: %w", err)
 	}
-	if err := w.f.WriteStart(filepath.Join(snap, "db"), w.Start); err != nil {
+	if err := w.f.WriteStart(ctx, filepath.Join(snap, "db"), w.Start); err != nil {
 		return err
 	}
 	wal := w.WALDir

@@ -44,6 +44,8 @@ type MaintenanceMember interface {
 	Defragment(ctx context.Context) error
 	// Export makes a database file of everything.
 	Export(ctx context.Context) (*member.Export, error)
+	// ResumeExport returns one again whose reader was cut off, or member.ErrExportGone.
+	ResumeExport(ctx context.Context, id string) (*member.Export, error)
 	// ValidateDowngrade, EnableDowngrade and CancelDowngrade return the cluster's version, such as "3.7".
 	ValidateDowngrade(ctx context.Context, target string) (clusterVersion string, err error)
 	EnableDowngrade(ctx context.Context, target string) (clusterVersion string, err error)

@@ -8,7 +8,12 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
+
+// tableSuffix ends the names of tables.
+const tableSuffix = ".sst"
 
 // Verified says what VerifyTables has read.
 type Verified struct {
@@ -30,8 +35,10 @@ func VerifyTables(ctx context.Context, fs FS, dir string, log bool, damaged func
 		options = logOptions(Options{})
 	}
 	options.EnsureDefaults()
+	_, line := progress.Begin(ctx, "reading "+fs.PathBase(dir), bytesOf(fs, dir, names))
+	defer line.End()
 	for _, name := range names {
-		if !strings.HasSuffix(name, ".sst") {
+		if !strings.HasSuffix(name, tableSuffix) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -45,8 +52,24 @@ func VerifyTables(ctx context.Context, fs FS, dir string, log bool, damaged func
 		}
 		v.Tables++
 		v.Bytes += size
+		line.Add(size)
 	}
 	return v, nil
+}
+
+// bytesOf is the size of all tables, 0 when it cannot be told.
+func bytesOf(fs FS, dir string, names []string) (n int64) {
+	for _, name := range names {
+		if !strings.HasSuffix(name, tableSuffix) {
+			continue
+		}
+		info, err := fs.Stat(fs.PathJoin(dir, name))
+		if err != nil {
+			return 0
+		}
+		n += info.Size()
+	}
+	return n
 }
 
 func verifyTable(ctx context.Context, fs FS, path string, options sstable.ReaderOptions) (size int64, err error) {

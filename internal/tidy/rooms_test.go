@@ -15,7 +15,8 @@ type room struct {
 }
 
 // leaves may be imported from everywhere and import nothing of ours.
-var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority", "internal/measure", "internal/wire"}
+var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority", "internal/measure", "internal/wire",
+	"internal/progress"}
 
 // state are the siblings that apply joins.
 var state = []string{"internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
@@ -109,7 +110,7 @@ var (
 	deterministic = []string{"internal/apply", "internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
 	aboveApply    = []string{"internal/lockpb", "internal/apply", "internal/watch", "internal/member", "internal/rpc", "internal/web", "internal/server",
 		"internal/proxy", "internal/ctl", "internal/util", "internal/backup", "internal/discovery", "embed", "cmd/ashlar"}
-	grpcRooms = []string{"internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/discovery", "internal/tracing", "embed"}
+	grpcRooms = []string{"internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/util", "internal/discovery", "internal/tracing", "embed"}
 )
 
 const pebble = "github.com/cockroachdb/pebble/v2"

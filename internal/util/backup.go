@@ -16,6 +16,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/offline"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 func (s *session) backupCommand() *cobra.Command {
@@ -54,13 +55,20 @@ func (s *session) backupCreateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		transferred := false
+		if open := src.Open; open != nil {
+			src.Open = func(ctx context.Context, have backup.Piece) (backup.Transfer, error) {
+				transferred = true
+				return open(ctx, have)
+			}
+		}
 		for {
 			o := backup.Options{Full: f.full, Now: clock.Real().Now(), Logger: s.log}
 			p, err := backup.Create(ctx, args[0], src, o)
 			if err != nil {
 				return err
 			}
-			if err := s.print(pointReply(p)); err != nil || p.Taken.Equal(o.Now) {
+			if err := s.print(pointReply(p)); err != nil || transferred || p.Taken.Equal(o.Now) {
 				return err
 			}
 		}
@@ -82,7 +90,7 @@ func (s *session) source(ctx context.Context, f *sourceFlags) (backup.Source, er
 
 // copySnapshot copies a snapshot file, whose checksum must be there: a database that was copied may have been written meanwhile.
 func (s *session) copySnapshot(ctx context.Context, from, to string) error {
-	if err := etcdfile.CheckSum(from); err != nil {
+	if err := etcdfile.CheckSum(ctx, from); err != nil {
 		return err
 	}
 	return copyTo(ctx, to, from)
@@ -108,7 +116,7 @@ func (s *session) stoppedSource(f *sourceFlags) (src backup.Source, err error) {
 			if _, err := c.Write(ctx, path); err != nil {
 				return err
 			}
-			return etcdfile.AppendSum(path)
+			return etcdfile.AppendSum(ctx, path)
 		})
 	}
 	return src, err
@@ -124,14 +132,14 @@ func kindOf(p backup.Point) string {
 func pointReply(p backup.Point) reply {
 	taken := p.Taken.Format(time.RFC3339)
 	return reply{
-		simple: fmt.Sprintf("point %d: %s, revision %d, %d versions, %s, taken %s", p.Number, kindOf(p), p.Revision, p.Versions, siBytes(p.Bytes()), taken),
+		simple: fmt.Sprintf("point %d: %s, revision %d, %d versions, %s, taken %s", p.Number, kindOf(p), p.Revision, p.Versions, progress.Bytes(p.Bytes()), taken),
 		fields: []field{{"Number", strconv.Itoa(p.Number)}, {"Parent", strconv.Itoa(p.Parent)}, {"Revision", strconv.FormatInt(p.Revision, 10)},
 			{"Compact revision", strconv.FormatInt(p.Compacted, 10)}, {"Versions", strconv.FormatInt(p.Versions, 10)},
 			{"Bytes", strconv.FormatInt(p.Bytes(), 10)}, {"Taken", taken}},
 		json:     p,
 		headings: []string{"POINT", "KIND", "REVISION", "VERSIONS", "SIZE", "TAKEN"},
 		row: []string{strconv.Itoa(p.Number), kindOf(p), strconv.FormatInt(p.Revision, 10), strconv.FormatInt(p.Versions, 10),
-			siBytes(p.Bytes()), taken},
+			progress.Bytes(p.Bytes()), taken},
 	}
 }
 

@@ -2,21 +2,27 @@ package util
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/ashlar-kv/ashlar/internal/backup"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/progress"
+	"github.com/ashlar-kv/ashlar/internal/snapshot"
 )
 
 // connection is how to reach a running member. Names and meaning are those of the client's flags.
@@ -83,23 +89,82 @@ func (c *connection) source(ctx context.Context) (src backup.Source, err error) 
 		return src, fmt.Errorf("ask %s for its cluster: %w", c.endpoint, err)
 	}
 	src.Cluster = cluster.ID(status.Header.GetClusterId()).String()
-	src.Fetch = c.fetch
+	src.Open = c.open
 	return src, nil
 }
 
-// fetch writes a snapshot of the member to the file at path, as it comes: with its checksum at the end.
-func (c *connection) fetch(ctx context.Context, path string) (err error) {
+// open asks the member for a snapshot, or for what is missing of one.
+func (c *connection) open(ctx context.Context, have backup.Piece) (t backup.Transfer, err error) {
 	client, err := c.dial()
 	if err != nil {
-		return err
+		return t, err
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
-	r, err := client.SnapshotWithVersion(ctx)
+	id := snapshot.TransferNew
+	if have.ID != "" {
+		id = have.ID
+	}
+	ctx, end := context.WithCancel(metadata.AppendToOutgoingContext(ctx,
+		snapshot.TransferKey, id, snapshot.OffsetKey, strconv.FormatInt(have.Bytes, 10)))
+	body := &snapshotBody{client: client, end: end}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("ask %s for a snapshot: %w", c.endpoint, err), body.Close())
+		}
+	}()
+	body.stream, err = pb.NewMaintenanceClient(client.ActiveConnection()).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
-		return fmt.Errorf("ask %s for a snapshot: %w", c.endpoint, err)
+		return t, err
 	}
-	defer func() { err = errors.Join(err, r.Snapshot.Close()) }()
-	return writeFrom(ctx, path, r.Snapshot)
+	first, err := body.stream.Recv()
+	if err != nil {
+		return t, err
+	}
+	header, err := body.stream.Header()
+	if err != nil {
+		return t, err
+	}
+	body.left = first.GetBlob()
+	t.Body = body
+	if v := header.Get(snapshot.TransferKey); len(v) > 0 {
+		t.ID = v[0]
+	}
+	if v := header.Get(snapshot.OffsetKey); len(v) > 0 {
+		if t.From, err = strconv.ParseInt(v[0], 10, 64); err != nil {
+			return t, err
+		}
+	}
+	if rest := int64(first.GetRemainingBytes()); rest > 0 {
+		t.Size = t.From + int64(len(body.left)) + rest + sha256.Size
+	}
+	return t, nil
+}
+
+// snapshotBody is what a member sends of a snapshot. It has a connection of its own, so that a broken one hinders none after it.
+type snapshotBody struct {
+	client *clientv3.Client
+	end    context.CancelFunc
+	stream pb.Maintenance_SnapshotClient
+	left   []byte
+}
+
+// Read implements io.Reader.
+func (b *snapshotBody) Read(p []byte) (int, error) {
+	for len(b.left) == 0 {
+		r, err := b.stream.Recv()
+		if err != nil {
+			return 0, err
+		}
+		b.left = r.GetBlob()
+	}
+	n := copy(p, b.left)
+	b.left = b.left[n:]
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (b *snapshotBody) Close() error {
+	b.end()
+	return b.client.Close()
 }
 
 // writeFrom writes a new file with what from gives.
@@ -109,7 +174,7 @@ func writeFrom(ctx context.Context, path string, from io.Reader) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := io.Copy(f, from); err != nil {
+	if _, err := io.Copy(io.MultiWriter(f, progress.Of(ctx)), from); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return ctx.Err()
@@ -121,5 +186,11 @@ func copyTo(ctx context.Context, path, from string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	ctx, line := progress.Begin(ctx, "copying", info.Size())
+	defer line.End()
 	return writeFrom(ctx, path, in)
 }

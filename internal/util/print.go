@@ -71,20 +71,3 @@ func (r *reply) table(text *strings.Builder) {
 	fmt.Fprintf(text, "┌%s┐\n│%s│\n├%s┤\n│%s│\n└%s┘\n", strings.Join(rules, "┬"), strings.Join(heads, "│"),
 		strings.Join(rules, "┼"), strings.Join(cells, "│"), strings.Join(rules, "┴"))
 }
-
-// siBytes is a size as people read it, rounded as etcd's tools do.
-func siBytes(n int64) string {
-	if n < 10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
-	size, unit := float64(n), 0
-	for size >= 1000 && unit < len(units)-1 {
-		size /= 1000
-		unit++
-	}
-	if size = float64(int64(size*10+0.5)) / 10; size < 10 {
-		return fmt.Sprintf("%.1f %s", size, units[unit])
-	}
-	return fmt.Sprintf("%.0f %s", size, units[unit])
-}

@@ -62,7 +62,7 @@ func (s *session) snapshotRestoreCommand() *cobra.Command {
 			if _, err := os.Stat(args[0]); err != nil {
 				return err
 			}
-		} else if err := etcdfile.CheckSum(args[0]); err != nil {
+		} else if err := etcdfile.CheckSum(ctx, args[0]); err != nil {
 			return err
 		}
 		return s.restoreFile(ctx, args[0], t)

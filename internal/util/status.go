@@ -9,6 +9,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/offline"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 func (s *session) snapshotStatusCommand() *cobra.Command {
@@ -48,7 +49,7 @@ func (s *session) onDatabase(ctx context.Context, path, walDir string, fn func(*
 }
 
 func statusReply(s etcdfile.Status) reply {
-	hash, size := strconv.FormatUint(uint64(s.Hash), 16), siBytes(s.Size)
+	hash, size := strconv.FormatUint(uint64(s.Hash), 16), progress.Bytes(s.Size)
 	return reply{
 		simple: fmt.Sprintf("%s, %d, %d, %s, %s", hash, s.Revision, s.Keys, size, s.Version),
 		fields: []field{

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ashlar-kv/ashlar/internal/logging"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // Process is what the operating system hands to the program.
@@ -27,6 +28,9 @@ type Process struct {
 // Run does what the arguments ask for and returns the exit status. It returns early when ctx ends. It may be called
 // from several goroutines, each with streams of its own.
 func Run(ctx context.Context, p Process) int {
+	if t := progress.NewTerminal(p.Stderr); t != nil {
+		p.Stderr, ctx = t, progress.On(ctx, t)
+	}
 	s := &session{Process: p, log: slog.New(logging.NewHandler(p.Stderr, slog.LevelInfo, true))}
 	root := s.tree()
 	root.SetArgs(p.Args)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/offline"
+	"github.com/ashlar-kv/ashlar/internal/progress"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -75,13 +76,13 @@ func (s *session) verifyOurs(ctx context.Context, dataDir, walDir string) error 
 	}
 	err = s.print(reply{
 		simple: fmt.Sprintf("%s: %s: %d tables, %s, entries %s (%d not applied), revision %d, %d records, %d versions, %d leases, %d members",
-			dataDir, verdict, r.Tables, siBytes(r.Bytes), entries, r.Behind, r.Revision, r.Records, r.Versions, r.Leases, r.Members),
+			dataDir, verdict, r.Tables, progress.Bytes(r.Bytes), entries, r.Behind, r.Revision, r.Records, r.Versions, r.Leases, r.Members),
 		fields: []field{{"Damage", num(len(r.Damage))}, {"Tables", num(r.Tables)}, {"Bytes", strconv.FormatInt(r.Bytes, 10)},
 			{"Entries", entries}, {"Behind", strconv.FormatUint(r.Behind, 10)}, {"Revision", strconv.FormatInt(r.Revision, 10)},
 			{"Records", num(r.Records)}, {"Versions", num(r.Versions)}, {"Leases", num(r.Leases)}, {"Members", num(r.Members)}},
 		json:     r,
 		headings: []string{"VERDICT", "TABLES", "SIZE", "ENTRIES", "REVISION", "RECORDS", "VERSIONS"},
-		row: []string{verdict, num(r.Tables), siBytes(r.Bytes), entries, strconv.FormatInt(r.Revision, 10),
+		row: []string{verdict, num(r.Tables), progress.Bytes(r.Bytes), entries, strconv.FormatInt(r.Revision, 10),
 			num(r.Records), num(r.Versions)},
 	})
 	if err == nil && len(r.Damage) > 0 {
@@ -92,7 +93,7 @@ func (s *session) verifyOurs(ctx context.Context, dataDir, walDir string) error 
 
 // verifyFile checks a snapshot's checksum, where it has one, and every record.
 func (s *session) verifyFile(ctx context.Context, path string) error {
-	err := etcdfile.CheckSum(path)
+	err := etcdfile.CheckSum(ctx, path)
 	if errors.Is(err, etcdfile.ErrNoSum) {
 		s.log.Warn("there is no checksum at the end: damage within a value cannot be seen", "path", path)
 		err = nil
