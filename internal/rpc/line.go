@@ -11,7 +11,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -268,7 +267,7 @@ func (l *line) call(ctx context.Context, m Method, in, out proto.Message, f func
 	}
 	chunks := resp.take()
 	defer chunks.Free()
-	b := chunks.MaterializeToBuffer(mem.DefaultBufferPool())
+	b := chunks.MaterializeToBuffer(requestPool)
 	defer b.Free()
 	if err := proto.Unmarshal(b.ReadOnlyData(), out); err != nil {
 		return fmt.Errorf("decode a %s response: %w", m, err)

@@ -91,7 +91,7 @@ func (r *Request) Message() (proto.Message, error) {
 
 // take decodes the request from what gRPC received, and holds the memory until free.
 func (r *Request) take(data mem.BufferSlice) error {
-	r.buf = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	r.buf = data.MaterializeToBuffer(requestPool)
 	return r.decode(r.buf.ReadOnlyData())
 }
 
