@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 )
 
@@ -57,6 +58,33 @@ func TestARenewalBeforeTheProposalWinsAndOneAfterItLoses(t *testing.T) {
 		t.Errorf("after the end: %d, %v", ttl, err)
 	}
 	x.wantLeft("afterwards", 1)
+}
+
+// TestARenewalWaitsForWhatIsCommittedUnlessItIsFast has a put committed and not applied when a renewal comes.
+func TestARenewalWaitsForWhatIsCommittedUnlessItIsFast(t *testing.T) {
+	t.Parallel()
+	for _, fast := range []bool{true, false} {
+		x := newLeased(t, vfs.NewMem(), func(cfg *Config) { cfg.FastLeaseKeepAlive = fast })
+		x.grant(1, 10)
+		if _, err := x.Begin(apply.CommandPut, putRequest(t, "k", "v")); err != nil {
+			t.Fatal(err)
+		}
+		for busy := true; busy; { // all but applying
+			busy = x.node.Turn()
+			busy = x.node.AppendTurn() || busy
+		}
+		r := x.BeginLeaseRenew(1)
+		x.node.Turn()
+		x.node.Turn()
+		if ttl, wait, err := r.Poll(); (wait == nil) != fast || err != nil {
+			t.Errorf("fast %v: before the put is applied: %d, %v, waits %v", fast, ttl, err, wait != nil)
+		}
+		x.settle()
+		if ttl, wait, err := r.Poll(); ttl != 10 || wait != nil || err != nil {
+			t.Errorf("fast %v: afterwards: %d, %v, waits %v", fast, ttl, err, wait != nil)
+		}
+		stop(t, x.Member)
+	}
 }
 
 func TestAfterAStandstillRenewalsComeFirst(t *testing.T) {
