@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -18,12 +19,16 @@ import (
 var clusterProofs = map[string]proof{
 	"initial-advertise-peer-urls": ofSelf(func(m *clientMember) string { return strings.Join(m.PeerURLs, ",") }, "http://127.0.0.1:7"),
 	"advertise-client-urls":       ofSelf(func(m *clientMember) string { return strings.Join(m.ClientURLs, ",") }, "http://client.example:1"),
-	"initial-cluster": func(t *testing.T, _ *flagLab, name string) {
+	"initial-cluster": func(t *testing.T, l *flagLab, name string) {
 		cfg := parsed(t, "--name=a", "--"+name+"=b=http://127.0.0.1:1")
 		want := `couldn't find local name "a" in the initial cluster configuration`
 		if err := cfg.CheckBootstrap(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a cluster without the member: %v", err)
 		}
+		other, c := newStand(t), newPacedClock()
+		x := l.solo(t, Host{Clock: c}, besides(t, other)...)
+		ticksToElection(t, x, c, 100*time.Millisecond, 2)
+		eventually(t, "the other founder is asked for its vote", func() bool { return other.polls.Load() > 0 })
 	},
 	"initial-cluster-token": func(t *testing.T, l *flagLab, _ string) {
 		ic, err := cluster.ParseInitialCluster(l.cfg.InitialCluster)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,10 +53,7 @@ var logProofs = map[string]proof{
 			t.Errorf("3 MB are in %d files", n)
 		}
 		seesBackups(t, name)
-		cfg := parsed(t, "--enable-log-rotation", "--log-outputs=f", "--"+name+`={"localtime": true}`)
-		if o := LogOptions(&cfg, nil, nil); !o.Rotation.LocalTime { // the zone is one for all tests of the process
-			t.Error("files are not named by local time")
-		}
+		seesLocalTime(t)
 	},
 	"warning-unary-request-duration": func(t *testing.T, l *flagLab, _ string) {
 		logged(t, l.path("a.log"), "slow request", `"method":"/etcdserverpb.KV/Put"`, `"expected":"1ns"`, `"client":"`, `"raft":"`)
@@ -107,6 +105,36 @@ func seesBackups(t *testing.T, name string) {
 		if err := files.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// zoneVariable makes the test below live in a zone far from Greenwich.
+const zoneVariable = "ASHLAR_TEST_ZONE"
+
+// TestAProcessInAnotherZone is one that seesLocalTime starts: the zone is one for all tests of a process.
+func TestAProcessInAnotherZone(t *testing.T) {
+	if os.Getenv(zoneVariable) == "" {
+		t.Skip("it is started by TestEveryFlagDoesWhatItSays")
+	}
+	time.Local = time.FixedZone("far", 12*60*60)
+	for _, local := range []bool{true, false} {
+		full := written(t, func(log *slog.Logger) { lines(log, 3<<19) }, "--enable-log-rotation",
+			fmt.Sprintf(`--log-rotation-config-json={"maxsize": 1, "localtime": %v}`, local))
+		delete(full, "")
+		for name := range full {
+			at, err := time.Parse("-2006-01-02T15-04-05.000", name)
+			fmt.Printf("local time %v: hours ahead %v, %v\n", local, time.Until(at).Round(time.Hour).Hours(), err)
+		}
+	}
+}
+
+// seesLocalTime reads the names of full files that a process in another zone has left.
+func seesLocalTime(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAProcessInAnotherZone$")
+	cmd.Env = append(os.Environ(), zoneVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	if want := "local time true: hours ahead 12, <nil>\nlocal time false: hours ahead 0, <nil>\n"; err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -89,8 +89,7 @@ func (g *guarded) join(t *testing.T, ctx context.Context, settings map[string]st
 	return cfg.InitialCluster, err
 }
 
-// TestTheRegistryMayDemandCertificatesAndPasswords: the settings of discovery are proven by what they let in, and what is kept out
-// without them.
+// TestTheRegistryMayDemandCertificatesAndPasswords is of settings together; each of them alone has its proof in discoveryProofs.
 func TestTheRegistryMayDemandCertificatesAndPasswords(t *testing.T) {
 	t.Parallel()
 	g := guard(t)
@@ -106,7 +105,6 @@ func TestTheRegistryMayDemandCertificatesAndPasswords(t *testing.T) {
 	t.Run("comes in", func(t *testing.T) {
 		for name, settings := range map[string]map[string]string{
 			"with all that is demanded":                            with(),
-			"with another authority, which is not asked for":       with("cacert", g.another.File, "insecure-skip-tls-verify", "true"),
 			"with its certificate's TLS, whatever is said of none": with("insecure-transport", "true"),
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -118,47 +116,22 @@ func TestTheRegistryMayDemandCertificatesAndPasswords(t *testing.T) {
 		}
 	})
 	t.Run("stays out", func(t *testing.T) {
-		for name, c := range map[string]struct {
-			settings map[string]string
-			want     string
-		}{
-			"with another authority":                 {with("cacert", g.another.File), "deadline exceeded"},
-			"with a certificate of a stranger":       {with("cert", g.stranger.Cert, "key", g.stranger.Key), "deadline exceeded"},
-			"without a certificate":                  {with("cert", "", "key", ""), "deadline exceeded"},
-			"with the key of another certificate":    {with("key", g.stranger.Key), "private key does not match public key"},
-			"as a user that there is not":            {with("user", "n"), "authentication failed, invalid user ID or password"},
-			"with a wrong password":                  {with("password", "x"), "authentication failed, invalid user ID or password"},
-			"with verification and without anything": {map[string]string{"insecure-transport": "false", "user": "m", "password": "secret"}, "deadline exceeded"},
+		for name, settings := range map[string]map[string]string{
+			"with a certificate of a stranger":       with("cert", g.stranger.Cert, "key", g.stranger.Key),
+			"without a certificate":                  with("cert", "", "key", ""),
+			"with verification and without anything": {"insecure-transport": "false", "user": "m", "password": "secret"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				timeout := "60s"
-				if c.want == "deadline exceeded" {
-					timeout = "500ms"
-				}
-				if found, err := g.join(t, t.Context(), c.settings, timeout); err == nil || !strings.Contains(err.Error(), c.want) {
+				if found, err := g.join(t, t.Context(), settings, "500ms"); err == nil || !strings.Contains(err.Error(), "deadline exceeded") {
 					t.Errorf("found %q, %v", found, err)
 				}
 			})
 		}
 	})
 	// Nobody who logs in as nobody may look: the service says so, and is asked again until the member is stopped.
-	ctx, cancel := context.WithCancel(t.Context())
-	told := make(chan string, 100)
-	log := slog.New(warnings{slog.DiscardHandler, told})
-	cfg := parsed(t, "--name=x", "--data-dir="+t.TempDir(), "--initial-advertise-peer-urls=http://127.0.0.1:8", "--discovery-token="+guardedToken,
-		"--discovery-endpoints="+g.address, "--discovery-cacert="+g.ca.File, "--discovery-cert="+g.own.Cert, "--discovery-key="+g.own.Key)
-	ended := make(chan error, 1)
-	go func() { ended <- discover(ctx, &cfg, net.DefaultResolver, log) }()
-	for text := range told {
-		if strings.Contains(text, "user name is empty") {
-			break
-		}
-	}
-	cancel()
-	if err := <-ended; err == nil {
-		t.Error("a member without a user came in")
-	}
+	seek(t, "--discovery-token="+guardedToken, "--discovery-endpoints="+g.address, "--discovery-cacert="+g.ca.File,
+		"--discovery-cert="+g.own.Cert, "--discovery-key="+g.own.Key).hears(t, "user name is empty")
 }
 
 // warnings passes on the errors that are warned about.

@@ -145,6 +145,7 @@ type stand struct {
 	url     string
 	handler atomic.Pointer[http.Handler]
 	beats   chan struct{} // heartbeats that came; those that go with reads are left out
+	polls   atomic.Int64  // that came before elections
 	hash    func(revision int64) peer.HashKV
 	hashes  atomic.Int64 // that were asked for
 }
@@ -195,7 +196,10 @@ func (s *stand) be(id, clusterID uint64) {
 
 // Step implements peer.Raft.
 func (s *stand) Step(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgHeartbeat && len(m.GetContext()) == 0 {
+	switch {
+	case m.GetType() == raftpb.MsgPreVote:
+		s.polls.Add(1)
+	case m.GetType() == raftpb.MsgHeartbeat && len(m.GetContext()) == 0:
 		select {
 		case s.beats <- struct{}{}:
 		default:
