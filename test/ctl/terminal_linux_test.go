@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ashlar-kv/ashlar/internal/ctl"
+	"github.com/ashlar-kv/ashlar/internal/util"
 )
 
 // terminal is a pseudo-terminal: a command has one end, the test sits before the other.
@@ -262,5 +264,59 @@ func TestTopDrawsUntilItIsQuit(t *testing.T) {
 	state, err := unix.IoctlGetTermios(int(tty.command.Fd()), unix.TCGETS)
 	if err != nil || state.Lflag&unix.ECHO == 0 {
 		t.Error(errors.Join(err, errors.New("the terminal does not show what is typed any more")))
+	}
+}
+
+// TestTheOfflineToolTellsHowFarItIs on a terminal, and takes every line away again; what goes to a pipe is the same.
+func TestTheOfflineToolTellsHowFarItIs(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	fill(t, m)
+	file, dir := filepath.Join(t.TempDir(), "snapshot"), t.TempDir()
+	m.must(t, "snapshot", "save", file)
+	restored, backup, point := filepath.Join(dir, "restored"), filepath.Join(dir, "backup"), filepath.Join(dir, "point")
+	for _, c := range []struct {
+		args  []string
+		steps []string
+	}{
+		{[]string{"snapshot", "restore", file, "--data-dir", restored}, []string{"comparing the checksum", "checking every record", "restoring", "copying the database"}},
+		{[]string{"verify", restored}, []string{"reading state-0000000000000001", "reading every record"}},
+		{[]string{"verify", file}, []string{"comparing the checksum", "checking every record", "summing up"}},
+		{[]string{"backup", "create", backup, "--endpoints", m.endpoint}, []string{"transferring", "storing the point"}},
+		{[]string{"backup", "create", backup, "--snapshot", file}, []string{"copying", "comparing with the point before"}},
+		{[]string{"verify", backup}, []string{"comparing the checksums of point 1", "going through point 2"}},
+		{[]string{"backup", "export", backup, point}, []string{"writing point 2"}},
+	} {
+		run := func(stderr io.Writer) string {
+			var stdout bytes.Buffer
+			if status := util.Run(t.Context(), util.Process{Program: "ashlar util", Args: c.args, Stdout: &stdout, Stderr: stderr}); status != 0 {
+				t.Fatalf("%q: status %d", c.args, status)
+			}
+			return stdout.String()
+		}
+		tty := openTerminal(t)
+		run(tty.command)
+		fmt.Fprintln(tty.command, "<end>")
+		tty.shows.waitFor(t, "<end>")
+		shown := tty.shows.String()
+		for _, step := range c.steps {
+			if !strings.Contains(shown, "\r\x1b[K"+step+"  ") {
+				t.Errorf("%q: it does not show %q: %q", c.args, step, shown)
+			}
+		}
+		// What is left on the screen is log lines.
+		for line := range strings.SplitSeq(strings.ReplaceAll(shown, "\r\n", "\n"), "\n") {
+			line = line[strings.LastIndex(line, "\x1b[K")+1:]
+			if line = strings.TrimPrefix(line, "[K"); line != "" && line != "<end>" && !strings.Contains(line, "\tinfo\t") && !strings.Contains(line, "\twarn\t") {
+				t.Errorf("%q: it leaves %q", c.args, line)
+			}
+		}
+		if c.args[0] == "verify" {
+			var piped bytes.Buffer
+			run(&piped)
+			if strings.Contains(piped.String(), "\x1b") {
+				t.Errorf("%q: a pipe gets %q", c.args, piped.String())
+			}
+		}
 	}
 }
