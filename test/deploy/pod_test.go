@@ -49,9 +49,19 @@ type probe struct {
 	HTTPGet struct{ Host, Path, Port, Scheme string }
 }
 
-func readPod(t *testing.T) (p pod, c config.Config) {
+// pods are ours, and one as kubeadm writes it: made by `kubeadm init phase etcd local`, with the image's repository and tag that
+// deploy/kubeadm.md names, and not changed since.
+var pods = map[string]string{
+	"ours":              root + "kubernetes/etcd.yaml",
+	"of kubeadm 1.36.3": "testdata/kubeadm-1.36.3.yaml",
+}
+
+func readPod(t *testing.T, file string) (p pod, c config.Config) {
 	t.Helper()
-	text := []byte(read(t, "kubernetes/etcd.yaml"))
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := yaml.UnmarshalStrict(text, new(map[string]any)); err != nil { // no key twice
 		t.Fatal(err)
 	}
@@ -61,8 +71,7 @@ func readPod(t *testing.T) (p pod, c config.Config) {
 	if len(p.Spec.Containers) != 1 || p.Spec.Containers[0].Command[0] != "etcd" {
 		t.Fatalf("got %+v", p)
 	}
-	c, err := config.Parse("etcd", p.Spec.Containers[0].Command[1:], nil)
-	if err != nil {
+	if c, err = config.Parse("etcd", p.Spec.Containers[0].Command[1:], nil); err != nil {
 		t.Fatal(err)
 	}
 	return p, c
@@ -70,7 +79,17 @@ func readPod(t *testing.T) (p pod, c config.Config) {
 
 func TestThePodFitsTogether(t *testing.T) {
 	t.Parallel()
-	p, c := readPod(t)
+	for name, file := range pods {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fitsTogether(t, file)
+		})
+	}
+}
+
+func fitsTogether(t *testing.T, file string) {
+	t.Helper()
+	p, c := readPod(t, file)
 	wellTaken(t, &c)
 	if err := c.CheckBootstrap(t.Context()); err != nil {
 		t.Error(err)
@@ -116,16 +135,26 @@ func TestThePodFitsTogether(t *testing.T) {
 // withoutTLS are the flags of the pod that a member without certificates leaves out.
 var withoutTLS = regexp.MustCompile(`^--(peer-)?(cert-file|key-file|trusted-ca-file|client-cert-auth)=`)
 
-// TestThePodsProbesAreAnswered runs the pod's own command, at other addresses and without TLS.
+// TestThePodsProbesAreAnswered runs the pods' own commands, at other addresses and without TLS.
 func TestThePodsProbesAreAnswered(t *testing.T) {
 	t.Parallel()
-	p, _ := readPod(t)
-	box := p.Spec.Containers[0]
-	dir := t.TempDir()
-	built, err := process.Build(dir)
+	built, err := process.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	for name, file := range pods {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			probesAreAnswered(t, built, file)
+		})
+	}
+}
+
+func probesAreAnswered(t *testing.T, built, file string) {
+	t.Helper()
+	p, _ := readPod(t, file)
+	box := p.Spec.Containers[0]
+	dir := t.TempDir()
 	command := filepath.Join(dir, box.Command[0])
 	if err := os.Symlink(built, command); err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func TestTheUnitStartsAMemberWithItsSettings(t *testing.T) {
 }
 
 // Flags and sections of other programs that the pages name.
-var others = []string{"file", "tag", "build-arg", "publish", "volume", "rm", "entrypoint", "from", "chown", "priority", "target", "all", "now", "config", "namespace", "etcd-upgrade",
+var others = []string{"file", "tag", "build-arg", "publish", "volume", "rm", "entrypoint", "from", "priority", "target", "all", "now", "config", "namespace", "etcd-upgrade",
 	"endpoints", "cacert", "cert", "key", "cluster", "write-out", "experimental-", "experimental-initial-corrupt-check",
 	"experimental-watch-progress-notify-interval"}
 
@@ -130,7 +130,7 @@ func TestTheImageHasTheProgramUnderEveryName(t *testing.T) {
 		t.Fatal("it has no command")
 	}
 	c, err := config.Parse("ashlar", strings.Split(command[1], `", "`), nil)
-	if err != nil || !strings.Contains(text, "COPY --from=build --chown=$USER /data "+c.DataDir+"\n") {
+	if err != nil || !strings.Contains(text, "chown $USER /image"+c.DataDir+"\n") {
 		t.Errorf("its data directory %q is not made, %v", c.DataDir, err)
 	}
 	version := regexp.MustCompile(`\nARG BUILDER=\S+golang:(\S+)\n`).FindStringSubmatch(text)
