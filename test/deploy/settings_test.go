@@ -76,7 +76,7 @@ func TestTheUnitStartsAMemberWithItsSettings(t *testing.T) {
 }
 
 // Flags and sections of other programs that the pages name.
-var others = []string{"file", "tag", "build-arg", "publish", "volume", "rm", "entrypoint", "from", "priority", "unit", "read-only", "cap-drop", "security-opt", "health-cmd", "target", "all", "now", "config", "namespace", "etcd-upgrade",
+var others = []string{"file", "tag", "build-arg", "publish", "volume", "rm", "entrypoint", "from", "priority", "unit", "read-only", "cap-drop", "security-opt", "health-cmd", "etcd-compaction-interval", "target", "all", "now", "config", "namespace", "etcd-upgrade",
 	"endpoints", "cacert", "cert", "key", "cluster", "write-out", "experimental-", "experimental-initial-corrupt-check",
 	"experimental-watch-progress-notify-interval"}
 
