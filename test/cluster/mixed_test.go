@@ -76,6 +76,41 @@ func TestMixedClusters(t *testing.T) {
 	})
 }
 
+// TestMixedClustersUnderLoad has clients work while leadership moves between the kinds, a leader of each kind is killed, and one of
+// each is cut off. Nobody takes leases: a leader of etcd renews them, or says that there are none, without asking a quorum whether it
+// still leads.
+func TestMixedClustersUnderLoad(t *testing.T) {
+	t.Parallel()
+	eachEtcd(t, func(t *testing.T, etcd string) {
+		for name, programs := range map[string][]string{
+			"two of ours": {program, program, etcd},
+			"one of ours": {program, etcd, etcd},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				c := newClusterOf(t, programs, corruptionChecks...)
+				w := c.newWorkloadWith(1, 0)
+				for _, leader := range []*member{c.members[2], c.members[0]} {
+					c.lead(leader)
+					w.progress(c, 50)
+					leader.kill(t)
+					c.leader(c.others(leader)...)
+					w.progress(c, 50)
+					leader.start(t)
+					c.lead(leader)
+					c.network.isolate(c.members, leader, true, true)
+					c.leader(c.others(leader)...)
+					w.progress(c, 50)
+					c.network.heal()
+					c.follows(leader)
+				}
+				w.end(c)
+				c.checkNoAlarm()
+			})
+		}
+	})
+}
+
 // renewAndEnd grants leases at each member, renews them at all others, and lets one end.
 func (c *cluster) renewAndEnd(leader *member) {
 	c.Helper()

@@ -43,6 +43,12 @@ var workloads atomic.Int64
 // newWorkload begins with the members there are now, drawing from seed.
 func (c *cluster) newWorkload(seed uint64) *workload {
 	c.Helper()
+	return c.newWorkloadWith(seed, workloadTenants)
+}
+
+// newWorkloadWith is newWorkload with another number of tenants.
+func (c *cluster) newWorkloadWith(seed uint64, tenants int) *workload {
+	c.Helper()
 	w := &workload{
 		pulse: c.newPulse(), prefix: fmt.Sprintf("w%d/", workloads.Add(1)),
 		history: &history{began: time.Now()}, leases: newTenancies(),
@@ -64,7 +70,7 @@ func (c *cluster) newWorkload(seed uint64) *workload {
 		x := &client{workload: w, number: i, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 		w.wg.Go(func() { x.run(ctx) })
 	}
-	for i := range workloadTenants {
+	for i := range tenants {
 		x := &tenant{workload: w, number: i, turn: i, rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))}
 		w.wg.Go(func() { x.run(ctx) })
 	}
