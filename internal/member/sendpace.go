@@ -15,7 +15,7 @@ const (
 	// receiver take, it leaves 40 MiB a second, several times what a busy cluster adds to its log.
 	sendRestMax = 6 * time.Millisecond
 	// sendShare is the part of all processors that reading a state takes: one in so many.
-	sendShare = 16
+	sendShare = 32
 )
 
 // sendRest is how long to rest after a slice that took so long to read, with so many processors: the slower the machine and the busier

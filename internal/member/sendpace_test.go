@@ -18,14 +18,14 @@ func TestARestFollowsFromTheWork(t *testing.T) {
 		processors int
 		want       time.Duration
 	}{
-		"one of two processors works a sixteenth of both": {500 * time.Microsecond, 2, 3500 * time.Microsecond},
-		"a sole one":                       {200 * time.Microsecond, 1, 3 * time.Millisecond},
-		"one of eight is half at work":     {500 * time.Microsecond, 8, 500 * time.Microsecond},
-		"a slow slice":                     {time.Second, 2, sendRestMax},
-		"there are many":                   {time.Second, 16, 0},
-		"there are more":                   {time.Second, 64, 0},
-		"the clock stands still":           {0, 2, 0},
-		"the clock was set back meanwhile": {-time.Second, 4, -3 * time.Second},
+		"one of two processors works a part of both": {200 * time.Microsecond, 2, 3 * time.Millisecond},
+		"a sole one":                         {100 * time.Microsecond, 1, 3100 * time.Microsecond},
+		"one of eight works a quarter of it": {500 * time.Microsecond, 8, 1500 * time.Microsecond},
+		"a slow slice":                       {time.Second, 2, sendRestMax},
+		"there are many":                     {time.Second, sendShare, 0},
+		"there are more":                     {time.Second, 2 * sendShare, 0},
+		"the clock stands still":             {0, 2, 0},
+		"the clock was set back meanwhile":   {-time.Second, 4, -7 * time.Second},
 	}
 	for name, c := range cases {
 		if got := sendRest(c.slice, c.processors); got != c.want {
