@@ -22,7 +22,7 @@ import (
 
 const (
 	// patience bounds the life of a connection.
-	patience = 4 * time.Minute
+	patience = 10 * time.Minute
 	// keptMax bounds the pings that wait to be looked at.
 	keptMax = 1000
 )
