@@ -8,7 +8,8 @@ type Status struct {
 	Term               uint64
 	Committed, Applied uint64
 	Revision           int64
-	// DiskBytes is what the state takes on disk, InUseBytes what of it counts against the quota: see mvcc.Store.SizeInUse.
+	// DiskBytes is what the state takes on disk, InUseBytes what of it counts against the quota: see mvcc.Store.SizeInUse. The first
+	// is no smaller than the second: what is still only in the log will come to the state's files.
 	DiskBytes, InUseBytes int64
 	Learner               bool
 }
@@ -25,8 +26,8 @@ func (m *Member) Status() Status {
 	_ = m.held(func(g *generation) error {
 		x := g.db.Metrics()
 		st.Revision = g.store.Revision()
-		st.DiskBytes = int64(x.DiskBytes)
 		st.InUseBytes = g.inUse()
+		st.DiskBytes = max(int64(x.DiskBytes), st.InUseBytes)
 		return nil
 	})
 	return st

@@ -32,7 +32,7 @@ var mvccRows = []row{
 	gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.",
 		func(v *view) float64 { return float64(v.Member.Store().CompactRevision()) }),
 	gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes. "+
-		"What the state takes on disk.",
+		"What the state takes on disk, and no less than what is in use.",
 		func(v *view) float64 { return float64(v.status.DiskBytes) }),
 	gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes. "+
 		"What counts against the quota.",
