@@ -42,7 +42,7 @@ const (
 	// Entries that arrive together are held together, and go together.
 	boxesAtOnce = 32
 	dataAtOnce  = 16 << 10
-	// dataApart is from where on data has memory of its own.
+	// dataApart is from where on data, and an entry with as much, has memory of its own.
 	dataApart = 2 << 10
 )
 
@@ -104,7 +104,12 @@ func (m *memory) decodeEntry(b []byte) (*raftpb.Entry, error) {
 
 // plainEntry returns nil where the library has the word.
 func (m *memory) plainEntry(b []byte) *raftpb.Entry {
-	x := m.box()
+	var x *entryBox
+	if len(b) < dataApart {
+		x = m.box()
+	} else {
+		x = new(entryBox) // others that live longer must not hold its data
+	}
 	e := &x.entry
 	for len(b) > 0 {
 		tag := b[0]
