@@ -29,6 +29,7 @@ type durability struct {
 	receivers receivers
 	logMax    func(stateBytes uint64) uint64
 
+	spared   bool      // receivers kept the last cut from cutting all
 	durable  uint64    // newest durable applied index known
 	lastTime time.Time // when durable was last brought up to applied
 }
@@ -56,12 +57,20 @@ func (d *durability) run() {
 		case <-d.flushed:
 			err = d.cut()
 		case now := <-ticker.C():
-			err = d.flushIfDue(now)
+			err = d.tick(now)
 		case <-d.m.stop:
 			return
 		}
 	}
 	d.m.fatal(err)
+}
+
+// tick flushes the state when that is due, and cuts what receivers do not need any more: on a quiet cluster no flush comes soon.
+func (d *durability) tick(now time.Time) error {
+	if err := d.flushIfDue(now); err != nil || !d.spared {
+		return err
+	}
+	return d.cut()
 }
 
 func (d *durability) flushIfDue(now time.Time) error {
@@ -114,11 +123,16 @@ func (d *durability) cut() error {
 	return nil
 }
 
-// spare lowers where the log is to be cut to what receivers need, unless the log takes logMax bytes.
+// spareBytes is what the disk must have free for the log to be kept for receivers: they can have another snapshot, and a member without
+// space ends.
+const spareBytes = 512 << 20
+
+// spare lowers where the log is to be cut to what receivers need, unless the log takes logMax bytes or the disk is nearly full.
 func (d *durability) spare(to, logMax uint64) uint64 {
 	need, any := d.receivers.need(d.m.cfg.Clock.Now())
-	if !any || need >= to || d.m.log.Metrics().DiskBytes >= logMax {
-		return to
+	d.spared = any && need < to && d.m.log.Metrics().DiskBytes < logMax && d.m.roomFor(spareBytes) == nil
+	if d.spared {
+		return need
 	}
-	return need
+	return to
 }

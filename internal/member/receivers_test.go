@@ -75,6 +75,12 @@ func TestTheLogIsKeptForTheReceiverOfASnapshot(t *testing.T) {
 		t.Errorf("as the snapshot of entry %d has just arrived the log is cut at %d", s.index, got)
 	}
 	s.clock.Advance(1)
+	if err := s.durable.tick(s.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Log().Mark().Index; got <= s.index {
+		t.Errorf("long after the snapshot has arrived, and nobody writes, the log is cut at %d", got)
+	}
 	if got, want := s.cut(t); got != want {
 		t.Errorf("long after the snapshot has arrived the log is cut at %d, want %d", got, want)
 	}
