@@ -80,7 +80,8 @@ func Create(ctx context.Context, dir string, src Source, o Options) (p Point, er
 	if p, err = b.store(ctx, in); err != nil {
 		return Point{}, fmt.Errorf("store the point: %w", err)
 	}
-	if err := b.forgetFetched(); err != nil {
+	// A crash in arrive leaves checksums of nothing.
+	if err := errors.Join(b.forgetFetched(), b.removePart()); err != nil {
 		return Point{}, fmt.Errorf("remove what the point was made of: %w", err)
 	}
 	return p, nil

@@ -84,17 +84,23 @@ func (s *Maintenance) export(ctx context.Context, ask *transfer) (*member.Export
 	return s.member.Export(ctx)
 }
 
-// givingWay lets other requests run before each piece that it hashes.
-type givingWay struct{ hash.Hash }
+// givingWay lets other requests run before each piece that it hashes, and takes none when ctx has ended.
+type givingWay struct {
+	hash.Hash
+	ctx context.Context
+}
 
 func (h givingWay) Write(b []byte) (int, error) {
+	if err := h.ctx.Err(); err != nil {
+		return 0, err
+	}
 	runtime.Gosched()
 	return h.Hash.Write(b)
 }
 
 // send sends what comes at the offset, and the checksum of all.
 func send(e *member.Export, offset int64, stream etcdserverpb.Maintenance_SnapshotServer) error {
-	sum := givingWay{sha256.New()}
+	sum := givingWay{sha256.New(), stream.Context()}
 	if _, err := io.CopyN(sum, e, offset); err != nil {
 		return fmt.Errorf("read the exported state: %w", err)
 	}
@@ -104,7 +110,9 @@ func send(e *member.Export, offset int64, stream etcdserverpb.Maintenance_Snapsh
 		if _, err := io.ReadFull(e, blob); err != nil {
 			return fmt.Errorf("read the exported state: %w", err)
 		}
-		_, _ = sum.Write(blob) // a hash takes everything
+		if _, err := sum.Write(blob); err != nil {
+			return err
+		}
 		err := stream.Send(&etcdserverpb.SnapshotResponse{
 			Blob: blob, RemainingBytes: uint64(e.Left()), Version: e.Version(),
 		})

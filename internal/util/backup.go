@@ -68,6 +68,9 @@ func (s *session) backupCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if transferred && p.Taken.Before(o.Now) {
+				s.log.Warn("the point is of when the cut transfer began; what was written later is in the next one", "taken", p.Taken)
+			}
 			if err := s.print(pointReply(p)); err != nil || transferred || p.Taken.Equal(o.Now) {
 				return err
 			}

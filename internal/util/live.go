@@ -44,11 +44,16 @@ func (c *connection) define(f *pflag.FlagSet) {
 	f.DurationVar(&c.dialTimeout, "dial-timeout", 5*time.Second, "time limit for reaching the member")
 }
 
+// keepAlive is after how long without a word the member is asked for one, and how long it may take to answer.
+const keepAlive = 10 * time.Second
+
 func (c *connection) dial() (*clientv3.Client, error) {
 	if strings.Contains(c.endpoint, ",") {
 		return nil, badArguments("a backup is of one member, and --endpoints names several: %s", c.endpoint)
 	}
 	spec := clientv3.Config{Endpoints: []string{c.endpoint}, DialTimeout: c.dialTimeout, Logger: zap.NewNop(),
+		// A transfer only reads: without these it would wait for ever for a member that lost its power.
+		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAlive,
 		Username: c.user, Password: c.password}
 	if c.password == "" {
 		spec.Username, spec.Password, _ = strings.Cut(c.user, ":")
