@@ -49,6 +49,7 @@ func TestProgressIsALine(t *testing.T) {
 	screen := &Terminal{w: &out}
 	l := screen.Start("", keys, 900)
 	l.Add(225)
+	l.drawn = l.drawn.Add(time.Hour)
 	l.Add(1) // too soon to be drawn
 	l.End()
 	l.End()

@@ -185,6 +185,7 @@ func TestABackupThatWasCutGoesOn(t *testing.T) {
 		{"killed near the end", size - 50_000, swallows},
 		{"cut for a moment", size / 2, cutOnce},
 	} {
+		ctx := within(t, process.Patience)
 		dir := filepath.Join(t.TempDir(), "backup")
 		w.limit(c.cut, c.at)
 		p := create(dir, w.address)
@@ -227,6 +228,27 @@ func TestABackupThatWasCutGoesOn(t *testing.T) {
 		}
 		w.mend()
 		want = contentNow(t, m) // the next one begins with what is there now
+	}
+	s.stop(t)
+}
+
+// TestABackupNoticesThatItsConnectionIsDead has nothing arrive any more, and no end either, as when the member loses its power.
+func TestABackupNoticesThatItsConnectionIsDead(t *testing.T) {
+	t.Parallel()
+	if !program.ours {
+		t.Skip("etcd has no such backup")
+	}
+	m := newMember(t)
+	s := m.start(t)
+	ctx := within(t, process.Patience)
+	_, err := m.connect(t).Put(ctx, "k", strings.Repeat("x", piece))
+	noError(t, err)
+	w := newWire(t, m.client)
+	w.limit(piece/2, swallows)
+	p := process.Start(t, t.TempDir(), nil, program.path, "util", "backup", "create", t.TempDir(), "--endpoints", w.address)
+	p.WaitEnd(t)
+	if p.State().ExitCode() == 0 {
+		t.Errorf("it succeeded: %s", p.Log)
 	}
 	s.stop(t)
 }
