@@ -49,8 +49,12 @@ func (n *Node) proposeChange() {
 			continue
 		}
 		entries := []*raftpb.Entry{{Type: raftpb.EntryConfChange.Enum(), Data: p.Data}}
-		if !n.proposeBatch([]*Proposal{p}, entries) {
+		switch n.proposeBatch([]*Proposal{p}, entries) {
+		case failed:
 			continue
+		case noRoom:
+			c.waiting = append([]*Proposal{p}, c.waiting...)
+			return
 		}
 		c.sought = leads
 		if entries[0].GetType() != raftpb.EntryConfChange {

@@ -133,6 +133,25 @@ func (b *inbox) dropPassedOn() {
 	b.proposals = kept
 }
 
+// putBack puts what was taken before back in front, but for what followers passed on: there is no leader any more. It has been
+// counted before, so there is room for it.
+func (b *inbox) putBack(ps []*Proposal) {
+	var urgent, proposals []*Proposal
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range ps {
+		switch {
+		case p.passedOn:
+		case p.Urgent:
+			urgent = append(urgent, p)
+		default:
+			proposals = append(proposals, p)
+			b.bytes += len(p.Data)
+		}
+	}
+	b.urgent, b.proposals = append(urgent, b.urgent...), append(proposals, b.proposals...)
+}
+
 func (b *inbox) respond(rs []*raftpb.Message) {
 	if len(rs) == 0 {
 		return

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"errors"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -12,7 +13,7 @@ import (
 // hands out what one Ready asks for. It reports whether there was anything to do.
 // Only one goroutine may call it.
 func (n *Node) Turn() bool {
-	in := n.inbox.take(n.proposalsDue())
+	in := n.inbox.take(len(n.held) == 0 && n.proposalsDue())
 	busy := !in.empty()
 
 	for range in.ticks {
@@ -40,6 +41,7 @@ func (n *Node) Turn() bool {
 		}
 	}
 	n.campaignAlone()
+	busy = n.proposeHeld(slices.ContainsFunc(in.responses, endsApply)) || busy
 	n.propose(in.urgent)
 	n.propose(in.proposals)
 	n.proposeChange()
@@ -53,10 +55,15 @@ func (n *Node) Turn() bool {
 	return busy
 }
 
+// endsApply says whether a storage response tells raft of entries that were applied.
+func endsApply(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgStorageApplyResp && len(m.GetEntries()) > 0
+}
+
 // settle notes what raft has learnt from a storage response to be applied.
 func (n *Node) settle(m *raftpb.Message) {
 	switch es := m.GetEntries(); {
-	case m.GetType() == raftpb.MsgStorageApplyResp && len(es) > 0:
+	case endsApply(m):
 		n.settled.Store(es[len(es)-1].GetIndex())
 	case m.GetType() == raftpb.MsgStorageAppendResp && !raft.IsEmptySnap(m.GetSnapshot()):
 		n.settled.Store(m.GetSnapshot().GetMetadata().GetIndex())
@@ -165,7 +172,9 @@ func (n *Node) propose(ps []*Proposal) {
 	batch := make([]*Proposal, 0, len(ps))
 	size := 0
 	flush := func() {
-		n.proposeBatch(batch, entries)
+		if n.proposeBatch(batch, entries) == noRoom {
+			n.held = append(n.held, batch...)
+		}
 		entries, batch, size = entries[len(entries):], batch[len(batch):], 0
 	}
 	leads := n.leadsNow()
@@ -181,8 +190,12 @@ func (n *Node) propose(ps []*Proposal) {
 			n.changes.put(p)
 			continue
 		}
-		if size > 0 && size+len(p.Data) > uncommittedBytesMax/8 {
+		if size > 0 && uint64(size+len(p.Data)) > n.cfg.uncommittedBytes/8 {
 			flush()
+		}
+		if len(n.held) > 0 { // they keep their order
+			n.held = append(n.held, p)
+			continue
 		}
 		all[i].Data = p.Data
 		entries, batch, size = append(entries, &all[i]), append(batch, p), size+len(p.Data)
@@ -190,6 +203,25 @@ func (n *Node) propose(ps []*Proposal) {
 	if len(batch) > 0 {
 		flush()
 	}
+}
+
+// proposeHeld proposes again what raft had no room for, once there may be some. It reports whether it is all with raft now: more may
+// wait behind it. Where this member does not lead any more, it goes back to where proposals wait for a leader.
+func (n *Node) proposeHeld(room bool) bool {
+	ps := n.held
+	switch {
+	case len(ps) == 0:
+		return false
+	case n.leadsNow() == 0:
+		n.held = nil
+		n.inbox.putBack(ps)
+		return true
+	case !room:
+		return false
+	}
+	n.held = nil
+	n.propose(ps)
+	return len(n.held) == 0
 }
 
 // leadsNow returns the term in which raft leads, 0 when it does not. In the turn in which it learns of another leader it knows
@@ -201,26 +233,40 @@ func (n *Node) leadsNow() (term uint64) {
 	return 0
 }
 
-// proposeBatch gives raft the entries of ps. It reports whether raft took them, and fails ps if not.
-func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) bool {
+// outcome is what became of a batch of proposals.
+type outcome int
+
+const (
+	taken  outcome = iota // raft has them
+	failed                // they have failed
+	noRoom                // raft holds as many bytes as it may that are not applied: there will be room later
+)
+
+// proposeBatch gives raft the entries of ps, which takes a batch whole or not at all, and fails ps if raft never will.
+func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) outcome {
 	err := n.rn.Step(&raftpb.Message{
 		Type: raftpb.MsgProp.Enum(), From: &n.cfg.ID, Entries: entries,
 	})
 	if err == nil {
-		return true
+		return taken
 	}
-	// raft takes a batch whole or not at all. It drops one while leadership is being
-	// transferred, when this member has left, or above its bound of uncommitted bytes.
+	// raft drops a batch while leadership is being transferred, when this member has left, without a leader, or above its bound.
 	if errors.Is(err, raft.ErrProposalDropped) {
-		err = ErrDropped
-		if n.IsLeader() && n.rn.BasicStatus().LeadTransferee == raft.None {
-			err = ErrTooManyRequests
+		if n.leadsNow() != 0 && n.rn.BasicStatus().LeadTransferee == raft.None && n.belongs() {
+			return noRoom
 		}
+		err = ErrDropped
 	}
 	for _, p := range ps {
 		p.fail(err)
 	}
-	return false
+	return failed
+}
+
+// belongs says whether this member is part of the configuration.
+func (n *Node) belongs() (yes bool) {
+	n.rn.WithProgress(func(id uint64, _ raft.ProgressType, _ tracker) { yes = yes || id == n.cfg.ID })
+	return yes
 }
 
 // handle hands out one Ready.

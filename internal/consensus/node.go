@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,8 @@ type Config struct {
 	Send func([]*raftpb.Message)
 	// Fatal is told why the node cannot go on. It is called at most once.
 	Fatal func(error)
+
+	uncommittedBytes uint64 // uncommittedBytesMax; tests have less
 }
 
 // Bounds of a node. They are the same for every member and not configurable.
@@ -99,9 +102,9 @@ const (
 	inflightMsgsMax = 512
 	// committedBytesMax bounds entries handed to apply and not yet applied.
 	committedBytesMax = 16 << 20
-	// uncommittedBytesMax bounds what a leader holds that is not committed.
+	// uncommittedBytesMax bounds what a leader holds that is not applied; what comes above it is held back, and then stays in the queue.
 	uncommittedBytesMax = 64 << 20
-	// proposalsMax and proposalBytesMax bound what waits for the raft loop.
+	// proposalsMax and proposalBytesMax bound what waits for the raft loop; as much may be held back besides.
 	proposalsMax     = 20_000
 	proposalBytesMax = 64 << 20
 	// gatherMax and gatherBytesMax bound what proposals wait for while the log is written: above them they go on at once, so that
@@ -146,8 +149,9 @@ type Node struct {
 	applied   atomic.Uint64
 	settled   atomic.Uint64 // what raft itself knows to be applied
 
-	snapshotTaken uint64 // raft loop only: index of the snapshot handed out in this turn
-	servedTerm    uint64 // raft loop only: a term in which this leader has committed an entry
+	held          []*Proposal // raft loop only: what raft had no room for, in order
+	snapshotTaken uint64      // raft loop only: index of the snapshot handed out in this turn
+	servedTerm    uint64      // raft loop only: a term in which this leader has committed an entry
 
 	replayTo uint64 // entries up to here were committed before this start
 	toReplay uint64 // how many of them were not applied then
@@ -171,6 +175,10 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.store = &logStorage{log: cfg.Log, conf: cfg.ConfState, applied: cfg.Applied, now: n}
 	n.inbox.init()
+	if cfg.uncommittedBytes == 0 {
+		cfg.uncommittedBytes = uncommittedBytesMax
+		n.cfg.uncommittedBytes = uncommittedBytesMax
+	}
 	n.append.init(n)
 	n.apply.init(n)
 	n.reads.prefix, n.reads.timeoutTicks, n.reads.measures = cfg.Nonce, cfg.ReadTimeoutTicks, n.measures
@@ -186,7 +194,7 @@ func New(cfg Config) (*Node, error) {
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             sizePerMsgMax,
 		MaxCommittedSizePerReady:  committedBytesMax,
-		MaxUncommittedEntriesSize: uncommittedBytesMax,
+		MaxUncommittedEntriesSize: cfg.uncommittedBytes,
 		MaxInflightMsgs:           inflightMsgsMax,
 		CheckQuorum:               true,
 		PreVote:                   cfg.PreVote,
@@ -311,9 +319,10 @@ func (n *Node) fatal(err error) {
 // failWaiting ends proposals and reads that no loop will serve any more.
 func (n *Node) failWaiting(err error) {
 	in := n.inbox.take(true)
-	for _, p := range append(in.urgent, in.proposals...) {
+	for _, p := range slices.Concat(n.held, in.urgent, in.proposals) {
 		p.fail(err)
 	}
+	n.held = nil
 	n.changes.failAll(err)
 	n.reads.failAll(&n.inbox, err)
 }

@@ -68,6 +68,12 @@ type fixture struct {
 // newFixture founds a cluster of the given voters; the node is member 1.
 func newFixture(t *testing.T, fs vfs.FS, voters ...uint64) *fixture {
 	t.Helper()
+	return newFixtureOf(t, fs, 0, voters...)
+}
+
+// newFixtureOf has room in raft for so many bytes that are not applied, 0 for the usual bound.
+func newFixtureOf(t *testing.T, fs vfs.FS, uncommitted uint64, voters ...uint64) *fixture {
+	t.Helper()
 	f := &fixture{t: t, sm: &recorder{}}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	c := clock.NewManual(time.Unix(0, 0))
@@ -104,6 +110,7 @@ func newFixture(t *testing.T, fs vfs.FS, voters ...uint64) *fixture {
 				f.fatal = err
 			}
 		},
+		uncommittedBytes: uncommitted,
 	})
 	if err != nil {
 		t.Fatal(err)
