@@ -20,11 +20,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-const (
-	patience = 10 * time.Minute
-	// keptMax bounds the pings that wait to be looked at.
-	keptMax = 1000
-)
+// keptMax bounds the pings that wait to be looked at.
+const keptMax = 1000
 
 // Conn is one side of a connection. Its methods belong to one goroutine.
 type Conn struct {
