@@ -31,7 +31,7 @@ func goalsOf(s *Scenario) []Goal {
 	case s.Name == "start after a clean stop":
 		add(Took, 0.05)
 	case strings.HasPrefix(s.Name, "page of"):
-		add(Rate, 100)
+		add(CPU, 0.01) // of the server: a client of ours on the same cores takes longer to decode a page than the server to make it
 	case s.Name == "full range":
 		add(Took, 0.5)
 		add(Peak, 0.35)
