@@ -11,46 +11,77 @@ import (
 const (
 	// sendSlice is how many bytes of a state are read between two rests.
 	sendSlice = snapshot.BlockBytes
-	// sendRestMax bounds a rest, so that no state takes for ever: with slices of 256 KiB, and beside what the reading itself and the
-	// receiver take, it leaves 40 MiB a second, several times what a busy cluster adds to its log.
-	sendRestMax = 6 * time.Millisecond
 	// sendShare is the part of all processors that reading a state takes: one in so many.
 	sendShare = 32
+	// sendRecordMax and sendByteMax bound a rest by what the slice costs the receiver, which puts each record in its place and writes
+	// each byte twice or three times. So no state takes for ever: beside what reading and receiving take, they leave 40 MiB of small keys a
+	// second, several times what a busy cluster adds to its log, and 300 MiB of large values.
+	sendRecordMax = 2700 * time.Nanosecond
+	sendByteMax   = 3 * time.Nanosecond
+	// sendAlone is how long nobody asks the member for anything before a state goes without rests.
+	sendAlone = 50 * time.Millisecond
 )
 
-// sendRest is how long to rest after a slice that took so long to read, with so many processors: the slower the machine and the busier
-// it is, the longer, and with many processors not at all.
-func sendRest(slice time.Duration, processors int) time.Duration {
-	return min(slice*time.Duration(max(sendShare-processors, 0))/time.Duration(processors), sendRestMax)
+// slice is a part of a state, between two rests.
+type slice struct {
+	records, bytes int
+	worked         time.Duration // how long reading it took
 }
 
-// pacedState is a state on its way to another member that leaves the processors to requests: it rests after each slice. The receiver,
-// which works several times as much as the sender, has nothing to do meanwhile, so that this is its pace, too. What the receiver or the
-// network take is not counted: while they are behind nobody else is disturbed here.
+// rest is how long to rest after a slice, with so many processors: the slower the machine and the busier it is, the longer, and with
+// many processors not at all.
+func (s slice) rest(processors int) time.Duration {
+	d := s.worked * time.Duration(max(sendShare-processors, 0)) / time.Duration(processors)
+	return min(d, time.Duration(s.records)*sendRecordMax+time.Duration(s.bytes)*sendByteMax)
+}
+
+// pacedState is a state on its way to another member that leaves the processors to requests: while there are any it rests after each
+// slice. The receiver, which works several times as much as the sender, has nothing to do meanwhile, so that this is its pace, too.
+// What the receiver or the network take is not counted: while they are behind nobody else is disturbed here.
 type pacedState struct {
 	*snapshot.Reader
 	clock clock.Clock
 	stop  <-chan struct{} // closed when the member stops
+	asked func() uint64   // changes with each request
 
 	processors int
-	worked     time.Duration // since the last rest
-	bytes      int
+	slice      slice
+	records    uint64    // up to the last rest
+	requests   uint64    // as of the last slice
+	last       time.Time // of the requests
 }
 
 func (m *Member) paced(r *snapshot.Reader) *pacedState {
-	return &pacedState{Reader: r, clock: m.cfg.Clock, stop: m.stop, processors: runtime.GOMAXPROCS(0)}
+	s := &pacedState{Reader: r, clock: m.cfg.Clock, stop: m.stop, asked: m.asked, processors: runtime.GOMAXPROCS(0)}
+	s.requests, s.last = s.asked(), s.clock.Now()
+	return s
 }
+
+// asked counts what clients ask: entries that are applied and views that are opened.
+func (m *Member) asked() uint64 { return m.node.Applied() + m.Store().Entered() }
 
 // Read implements io.Reader.
 func (s *pacedState) Read(p []byte) (int, error) {
 	begin := s.clock.Now()
 	n, err := s.Reader.Read(p)
-	s.worked += s.clock.Now().Sub(begin)
-	if s.bytes += n; s.bytes >= sendSlice {
-		s.rest(sendRest(s.worked, s.processors))
-		s.bytes, s.worked = 0, 0
+	end := s.clock.Now()
+	s.slice.worked += end.Sub(begin)
+	if s.slice.bytes += n; s.slice.bytes >= sendSlice {
+		s.slice.records, s.records = int(s.Records()-s.records), s.Records()
+		if s.busy(end) {
+			s.rest(s.slice.rest(s.processors))
+		}
+		s.slice = slice{}
 	}
 	return n, err
+}
+
+// busy says whether anybody has asked for something lately.
+func (s *pacedState) busy(now time.Time) bool {
+	if n := s.asked(); n != s.requests {
+		s.requests, s.last = n, now
+	}
+	return now.Sub(s.last) < sendAlone
 }
 
 func (s *pacedState) rest(d time.Duration) {

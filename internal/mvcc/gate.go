@@ -15,6 +15,7 @@ var ErrRetired = errors.New("the store was replaced")
 type gate struct {
 	mu      sync.Mutex
 	users   int
+	entered uint64 // users so far
 	retired func() // set once the store was replaced; called when users is 0
 }
 
@@ -25,6 +26,7 @@ func (g *gate) enter() error {
 		return ErrRetired
 	}
 	g.users++
+	g.entered++
 	return nil
 }
 
@@ -43,6 +45,13 @@ func (s *Store) Hold() error { return s.gate.enter() }
 
 // Release ends a Hold.
 func (s *Store) Release() { s.gate.leave() }
+
+// Entered returns how often the database was held open so far, which is at least once for each view.
+func (s *Store) Entered() uint64 {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return s.gate.entered
+}
 
 // Retire refuses new users of the store with ErrRetired and calls done, once, when the
 // last one has gone, in whichever goroutine that is. It must be called at most once.

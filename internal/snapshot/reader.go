@@ -81,6 +81,9 @@ func (r *Reader) fill() error {
 	return nil
 }
 
+// Records returns how many records are in the blocks that were begun.
+func (r *Reader) Records() uint64 { return r.records }
+
 // Close gives the view back.
 func (r *Reader) Close() error {
 	if err := r.it.Close(); err != nil {

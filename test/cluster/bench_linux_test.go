@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -98,27 +99,41 @@ func (c *cluster) cpuOf(members []*member) (sum time.Duration) {
 	return sum
 }
 
-// wholeKeys is how many keys BenchmarkWholeAgain has, and wholeOps how many it writes in one transaction.
+// wholeBytes is how much BenchmarkWholeAgain writes in one transaction, at most wholeOps values.
 const (
-	wholeKeys = 1_000_000
-	wholeOps  = 100
+	wholeOps   = 100
+	wholeBytes = 1 << 20
 )
 
 // BenchmarkWholeAgain measures how long a member that lost its data takes to be whole again while clients write, and what
-// becomes of their rate. One iteration is enough: -benchtime 1x.
+// becomes of their rate; and how long while nobody does. One iteration is enough: -benchtime 1x.
 func BenchmarkWholeAgain(b *testing.B) {
+	for _, x := range []struct {
+		name        string
+		keys, bytes int
+	}{{"values=256", 1_000_000, 256}, {"values=64KiB", 16_384, 64 << 10}} {
+		b.Run(x.name, func(b *testing.B) { wholeAgain(b, x.keys, strings.Repeat("v", x.bytes)) })
+	}
+}
+
+func wholeAgain(b *testing.B, keys int, value string) {
 	c := newCluster(b, 3, "--snapshot-catchup-entries", "100", "--quota-backend-bytes", "-1", "--max-request-bytes", "10000000")
-	value := string(bytes.Repeat([]byte{'v'}, valueBytes))
-	c.fillWhole(b, wholeKeys, value)
+	c.fillWhole(b, keys, value)
 	for b.Loop() {
 		leader := c.leader()
 		old := c.others(leader)[0]
 		old.kill(b)
 		c.remove(c.leader(c.others(old)...), old)
-		l := c.newLoad(8)
-		before := l.rate(c, 5*time.Second)
 		begin := time.Now()
 		x := c.add(c.leader(), false)
+		b.ReportMetric(time.Since(begin).Seconds(), "s/whole-alone")
+		x.kill(b)
+		c.remove(c.leader(c.others(old, x)...), x)
+
+		l := c.newLoad(8)
+		before := l.rate(c, 5*time.Second)
+		begin = time.Now()
+		x = c.add(c.leader(), false)
 		whole := time.Since(begin)
 		during := l.rate(c, 0)
 		b.ReportMetric(whole.Seconds(), "s/whole")
@@ -133,10 +148,11 @@ func (c *cluster) fillWhole(b *testing.B, count int, value string) {
 	b.Helper()
 	var wg sync.WaitGroup
 	const fillers = 16
+	size := min(wholeOps, max(1, wholeBytes/len(value)))
 	for f := range fillers {
 		wg.Go(func() {
-			for at := f * wholeOps; at < count; at += fillers * wholeOps {
-				ops := make([]clientv3.Op, wholeOps)
+			for at := f * size; at < count; at += fillers * size {
+				ops := make([]clientv3.Op, size)
 				for i := range ops {
 					ops[i] = clientv3.OpPut(fmt.Sprintf("whole/%08d", at+i), value)
 				}
