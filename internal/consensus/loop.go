@@ -46,9 +46,13 @@ func (n *Node) Turn() bool {
 	n.propose(in.proposals)
 	n.proposeChange()
 	n.maybeRead()
+	sole := n.noteSole()
 	if n.rn.HasReady() {
 		busy = true
 		n.handle(n.rn.Ready())
+	}
+	if sole {
+		n.sole.Store(true)
 	}
 	n.tellSnapshots(in.messages)
 	n.reads.release(n.applied.Load())

@@ -146,6 +146,7 @@ type Node struct {
 	term      atomic.Uint64
 	state     atomic.Uint64
 	committed atomic.Uint64
+	sole      atomic.Bool // reads need nobody's word (sole.go)
 	applied   atomic.Uint64
 	settled   atomic.Uint64 // what raft itself knows to be applied
 
@@ -446,6 +447,9 @@ func (n *Node) call(f func(*raft.RawNode)) {
 // was called is applied here: a read of the state after it is linearizable. It
 // fails with ErrLeaderChanged, ErrReadTimeout, ErrStopped or the context's error.
 func (n *Node) ReadBarrier(ctx context.Context) error {
+	if n.soleRead() {
+		return nil
+	}
 	b := n.beginRead(1)
 	defer func() {
 		if b.readers.Add(-1) == 0 {
@@ -464,7 +468,12 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 
 // BeginRead joins the linearizable reads that wait for the next ReadIndex, without
 // waiting itself.
-func (n *Node) BeginRead() *ReadBatch { return n.beginRead(0) }
+func (n *Node) BeginRead() *ReadBatch {
+	if n.soleRead() {
+		return passed
+	}
+	return n.beginRead(0)
+}
 
 // beginRead joins the reads that gather as so many readers, 0 or 1, that say when they have gone on.
 func (n *Node) beginRead(readers int64) *ReadBatch {

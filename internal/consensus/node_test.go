@@ -218,8 +218,7 @@ func TestTooManyUnappliedEntriesRefuseProposals(t *testing.T) {
 func TestReadsThatWaitTogetherShareOneReadIndex(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vfs.NewMem(), 1)
-	f.run()
-	a, b := f.BeginRead(), f.BeginRead()
+	a, b := f.BeginRead(), f.BeginRead() // nobody leads yet
 	if a != b {
 		t.Error("two reads that wait are in different batches")
 	}
@@ -394,6 +393,11 @@ func TestAReadIsConfirmedBeforeItsIndexIsApplied(t *testing.T) {
 	f.run()
 	if !decided(b) || b.Err() != nil {
 		t.Errorf("in the end: %v", b.Err())
+	}
+	f.propose("b")
+	for range 3 {
+		f.Turn()
+		f.AppendTurn()
 	}
 	b = f.BeginRead()
 	f.Stop()

@@ -197,6 +197,14 @@ func TestWhatFallsDueAfterTheQuestionWaitsForAnother(t *testing.T) {
 	x.grant(2, 10)
 	x.pass(9*time.Second + 750*time.Millisecond)
 	x.clock.Advance(150 * time.Millisecond)
+	// While something is committed and not applied, even the only voter takes a turn for its answer.
+	if _, err := x.Begin(apply.CommandPut, putRequest(t, "k", "v")); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		x.node.Turn()
+		x.node.AppendTurn()
+	}
 	x.LeaseStep() // the first is due: it asks
 	x.node.Turn() // and is answered
 	x.clock.Advance(100 * time.Millisecond)

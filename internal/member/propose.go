@@ -173,6 +173,11 @@ func (m *Member) View(rev int64) (*mvcc.View, error) {
 	}
 }
 
+// Newest is mvcc.Store.Newest of the state: a range of one key from memory, if it is there.
+func (m *Member) Newest(o *mvcc.RangeOptions) (kv mvcc.KV, res mvcc.RangeResult, ok bool) {
+	return m.gen.Load().store.Newest(o)
+}
+
 // WaitCompacted returns once the space of everything compacted up to rev is given
 // back physically.
 func (m *Member) WaitCompacted(ctx context.Context, rev int64) error {

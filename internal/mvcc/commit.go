@@ -67,6 +67,7 @@ func (w *Writer) commit() error {
 		return fmt.Errorf("committing a group of entries: %w", err)
 	}
 	w.store.kept.expect(w.compactions)
+	w.store.newest.changed(&w.over, next.revision)
 	w.store.now.Store(next)
 	w.store.heads.learn(&w.over)
 	return nil

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -15,8 +16,9 @@ var ErrRetired = errors.New("the store was replaced")
 type gate struct {
 	mu      sync.Mutex
 	users   int
-	entered uint64 // users so far
-	retired func() // set once the store was replaced; called when users is 0
+	entered uint64      // users so far
+	retired func()      // set once the store was replaced; called when users is 0
+	closed  atomic.Bool // says that retired is set
 }
 
 func (g *gate) enter() error {
@@ -46,11 +48,12 @@ func (s *Store) Hold() error { return s.gate.enter() }
 // Release ends a Hold.
 func (s *Store) Release() { s.gate.leave() }
 
-// Entered returns how often the database was held open so far, which is at least once for each view.
+// Entered returns how often the database was held open so far, which is at least once for each view, or a read was answered from
+// memory instead.
 func (s *Store) Entered() uint64 {
 	s.gate.mu.Lock()
 	defer s.gate.mu.Unlock()
-	return s.gate.entered
+	return s.gate.entered + s.newest.answered.Value()
 }
 
 // Retire refuses new users of the store with ErrRetired and calls done, once, when the
@@ -58,6 +61,7 @@ func (s *Store) Entered() uint64 {
 func (s *Store) Retire(done func()) {
 	s.gate.mu.Lock()
 	s.gate.retired = done
+	s.gate.closed.Store(true)
 	idle := s.gate.users == 0
 	s.gate.mu.Unlock()
 	if idle {

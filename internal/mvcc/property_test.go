@@ -53,6 +53,7 @@ func TestStoreBehavesLikeTheModel(t *testing.T) {
 			"group2":  x.group,
 			"read":    x.read,
 			"read2":   x.read,
+			"again":   x.again,
 			"hold":    x.hold,
 			"compact": x.compactStep,
 			"flush":   x.flush,
@@ -217,12 +218,47 @@ func compareRange(t *rapid.T, r Reader, m *model, o RangeOptions) {
 	}
 }
 
+// compareNewest compares what is answered from memory.
+func compareNewest(t *rapid.T, s *Store, m *model, o RangeOptions) {
+	kv, res, ok := s.Newest(&o)
+	if !ok {
+		return
+	}
+	got := ""
+	if kv.Exists() {
+		got = kvText(kv) + " "
+	}
+	got += fmt.Sprintf("count %d", res.Count)
+	if want, err := m.read(o); err != nil || got != want || res.Rev != m.revision {
+		t.Fatalf("range %+v from memory\n got %s at %d\nwant %s (%v) at %d", o, got, res.Rev, want, err, m.revision)
+	}
+}
+
+// again reads single keys, and those that are kept from memory, with the views that are open.
+func (x *machine) again(t *rapid.T) {
+	v, err := x.s.View(0)
+	x.must(err, "opening a view")
+	defer v.Close()
+	for range rapid.IntRange(1, 8).Draw(t, "reads") {
+		o := RangeOptions{Key: []byte(rapid.SampledFrom([]string{"a", "ab", "k01", "k02"}).Draw(t, "key"))}
+		compareNewest(t, x.s, x.m, o)
+		if x.view != nil && rapid.Bool().Draw(t, "held") {
+			compareRange(t, x.view, x.held, o)
+		} else {
+			compareRange(t, v, x.m, o)
+		}
+		compareNewest(t, x.s, x.m, o)
+	}
+}
+
 func (x *machine) read(t *rapid.T) {
 	v, err := x.s.View(0)
 	x.must(err, "opening a view")
 	defer v.Close()
 	for range rapid.IntRange(1, 3).Draw(t, "ranges") {
-		compareRange(t, v, x.m, x.options(t, x.m.revision))
+		o := x.options(t, x.m.revision)
+		compareRange(t, v, x.m, o)
+		compareNewest(t, x.s, x.m, o)
 	}
 	if x.view != nil {
 		compareRange(t, x.view, x.held, x.options(t, x.held.revision))

@@ -43,11 +43,19 @@ func (q *query) single() error {
 	if err != nil || !live {
 		return err
 	}
+	if kv, given := q.one(raw); given {
+		return q.emit(kv)
+	}
+	return nil
+}
+
+// one counts the only key, and returns what is given out of it.
+func (q *query) one(raw []byte) (kv KV, given bool) {
 	q.count = 1
 	if q.o.CountOnly || !q.passes(raw) {
-		return nil
+		return KV{}, false
 	}
-	return q.give(raw)
+	return q.shown(raw), true
 }
 
 func (q *query) countAll() error {
@@ -103,13 +111,17 @@ func (q *query) passes(raw []byte) bool {
 
 func (q *query) give(raw []byte) error {
 	q.given++
-	kv := KV{raw}
-	if q.o.KeysOnly {
-		// What is sorted by values is read from the versions in etcd, and these name their leases.
-		q.buf = kv.AppendWithoutValue(q.buf[:0], q.o.Target == SortByValue)
-		kv = KV{q.buf}
+	return q.emit(q.shown(raw))
+}
+
+// shown is what is given out of a version, until it is called again.
+func (q *query) shown(raw []byte) KV {
+	if !q.o.KeysOnly {
+		return KV{raw}
 	}
-	return q.emit(kv)
+	// What is sorted by values is read from the versions in etcd, and these name their leases.
+	q.buf = KV{raw}.AppendWithoutValue(q.buf[:0], q.o.Target == SortByValue)
+	return KV{q.buf}
 }
 
 // countRest completes the count when the limit ended the walk at the key next, which was not given out. The rest is

@@ -38,10 +38,11 @@ type Store struct {
 
 	removed measure.Counter // versions deleted by compactions since Open
 
-	kept  kept
-	pages pageCache
-	heads heads // of the Writer
-	gate  gate
+	kept   kept
+	pages  pageCache
+	heads  heads // of the Writer
+	newest *newest
+	gate   gate
 }
 
 // published is what readers see of the store beside the database. It is immutable.
@@ -58,7 +59,7 @@ type published struct {
 func Open(db *storage.DB) (*Store, error) { return open(db, defaultRunSizes) }
 
 func open(db *storage.DB, sizes runSizes) (*Store, error) {
-	s := &Store{db: db, compactTarget: neverCompacted}
+	s := &Store{db: db, compactTarget: neverCompacted, newest: new(newest)}
 	p := &published{revision: 1, compact: neverCompacted}
 	if err := s.loadApplied(p); err != nil {
 		return nil, err

@@ -105,7 +105,10 @@ func (v *View) loadVersion(key []byte, rev Revision) (KV, error) {
 }
 
 func (v *View) get(key []byte, rev int64) ([]byte, bool, error) {
-	raw, _, live, err := v.snap.get(key, rev)
+	raw, at, live, err := v.snap.get(key, rev)
+	if live && rev == v.Current() {
+		v.snap.store.newest.put(key, raw, at.Main, rev)
+	}
 	return raw, live, err
 }
 

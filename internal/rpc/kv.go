@@ -22,6 +22,8 @@ type KVMember interface {
 	LeaseHasRoom(id int64) error
 	// ReadBarrier returns once all that was committed when it was called can be read.
 	ReadBarrier(ctx context.Context) error
+	// Newest answers a range of one key at the newest revision from memory; ok says whether it could.
+	Newest(o *mvcc.RangeOptions) (kv mvcc.KV, res mvcc.RangeResult, ok bool)
 	// View opens the state at a revision, 0 or less for the newest. The caller closes it.
 	View(rev int64) (*mvcc.View, error)
 	// WaitCompacted returns once what was compacted up to rev is removed.

@@ -26,32 +26,81 @@ const (
 	streamChunkMax = 512 << 10
 )
 
-// view waits for the barrier unless the read is serializable, and opens a view of what the client may read by permissions that are
-// as new as the view. A view that was opened has to be closed.
-func (s *KV) view(ctx context.Context, serializable bool, rev int64, need func(*auth.Judge) error) (*mvcc.View, error) {
+// reading says what is about to be read, and how.
+type reading struct {
+	need         func(*auth.Judge) error
+	serializable bool
+	rev          int64 // 0 or less for the newest
+	// get is a range that may be answered from memory, nil when a view is needed.
+	get *apply.Range
+}
+
+// read waits for the barrier unless the read is serializable, and answers a range from memory, or opens a view, of what the client may
+// read by permissions that are as new as what is read. A view that was opened has to be closed.
+func (s *KV) read(ctx context.Context, x reading) (*mvcc.View, *Response, error) {
 	for {
-		a, err := s.gate.admit(ctx, need)
+		var v *mvcc.View
+		var r *Response
+		a, err := s.gate.admit(ctx, x.need)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !serializable {
+		if !x.serializable {
 			if err := s.member.ReadBarrier(ctx); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
-		v, err := s.member.View(rev)
+		if x.get != nil {
+			r, err = s.remembered(ctx, x.get)
+		}
+		if r == nil && err == nil {
+			v, err = s.member.View(x.rev)
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		settled, err := a.settled(ctx)
 		if settled && err == nil {
-			return v, nil
+			return v, r, nil
 		}
-		// Permissions have changed since they were looked at: the view may hold what is forbidden now.
-		if err = closing(v, err); err != nil {
+		// Permissions have changed since they were looked at: what was read may be forbidden now.
+		if r != nil {
+			r.drop()
+		} else {
+			err = closing(v, err)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// view is read of what needs a view.
+func (s *KV) view(ctx context.Context, serializable bool, rev int64, need func(*auth.Judge) error) (*mvcc.View, error) {
+	v, _, err := s.read(ctx, reading{need: need, serializable: serializable, rev: rev})
+	return v, err
+}
+
+// remembered answers a range from memory; nil when the state has to be looked at.
+func (s *KV) remembered(ctx context.Context, q *apply.Range) (*Response, error) {
+	o := q.Options()
+	kv, res, ok := s.member.Newest(&o)
+	if !ok {
+		return nil, nil
+	}
+	r := newResponse(s.budget)
+	r.header(s.header(res.Rev))
+	if kv.Exists() {
+		if err := r.field(ctx, rangeKVs, kv.Raw()); err != nil {
+			r.drop()
 			return nil, err
 		}
 	}
+	if err := r.rangeTail(ctx, res); err != nil {
+		r.drop()
+		return nil, err
+	}
+	return r, nil
 }
 
 // mayRead is the need of a range.
@@ -59,7 +108,7 @@ func mayRead(q *apply.Range) func(*auth.Judge) error {
 	return func(j *auth.Judge) error { return apply.PermitRange(j, q) }
 }
 
-// Range answers a RangeRequest. The key-values go from the store's iterator into the response's chunks.
+// Range answers a RangeRequest.
 func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	begin := time.Now()
 	defer func() { s.measures.ranged(begin, err) }()
@@ -67,14 +116,22 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	if err := checkRange(q); err != nil {
 		return nil, err
 	}
-	v, err := s.view(ctx, q.Serializable, q.Revision, mayRead(q))
+	v, r, err := s.read(ctx, reading{need: mayRead(q), serializable: q.Serializable, rev: q.Revision, get: q})
+	if err == nil && r == nil {
+		r, err = s.rangeOf(ctx, v, q)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = closing(v, err) }()
+	measure.PhasesOf(ctx).Enter(measure.Answering)
+	s.measures.cost(q.Key, len(req.raw)+r.Len())
+	return r, nil
+}
 
-	phases := measure.PhasesOf(ctx)
-	phases.Enter(measure.ReadingKeys)
+// rangeOf answers a range from a view, and closes it. The key-values go from the store's iterator into the response's chunks.
+func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range) (_ *Response, err error) {
+	defer func() { err = closing(v, err) }()
+	measure.PhasesOf(ctx).Enter(measure.ReadingKeys)
 	r := newResponse(s.budget)
 	r.header(s.header(v.Current()))
 	o := q.Options()
@@ -88,8 +145,6 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 		r.drop()
 		return nil, err
 	}
-	phases.Enter(measure.Answering)
-	s.measures.cost(q.Key, len(req.raw)+r.Len())
 	return r, nil
 }
 
