@@ -19,6 +19,8 @@
 // tells its keys beforehand (Writer.Expect) lets a few goroutines read the others meanwhile (ahead.go); both read
 // committed state only, which the group does not change, so they change no result.
 //
+// Reads of one key at the current revision look first at what is kept of keys that are read again and again (newest.go).
+//
 // A compaction keeps a hash of the content, as etcd does (kept.go); it is made by the compaction's first slice.
 //
 // # Invariants
