@@ -447,7 +447,7 @@ func (n *Node) call(f func(*raft.RawNode)) {
 // was called is applied here: a read of the state after it is linearizable. It
 // fails with ErrLeaderChanged, ErrReadTimeout, ErrStopped or the context's error.
 func (n *Node) ReadBarrier(ctx context.Context) error {
-	if n.soleRead() {
+	if n.SoleRead() {
 		return nil
 	}
 	b := n.beginRead(1)
@@ -469,7 +469,7 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 // BeginRead joins the linearizable reads that wait for the next ReadIndex, without
 // waiting itself.
 func (n *Node) BeginRead() *ReadBatch {
-	if n.soleRead() {
+	if n.SoleRead() {
 		return passed
 	}
 	return n.beginRead(0)

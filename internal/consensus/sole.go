@@ -27,8 +27,8 @@ func (n *Node) noteSole() (may bool) {
 	return may
 }
 
-// soleRead says whether a read may go on at once.
-func (n *Node) soleRead() bool {
+// SoleRead says whether a linearizable read may go on at once, without ReadBarrier. That it may not says nothing.
+func (n *Node) SoleRead() bool {
 	if !n.sole.Load() {
 		return false
 	}

@@ -48,6 +48,7 @@ type Phases struct {
 	start, since time.Time
 	now          Phase
 	first, took  [phases]time.Duration // first since start; took is 0 for phases that were not
+	in           withPhases            // what With returns: one piece of memory for both
 }
 
 // StartPhases returns those of a request that began at start and is in the given phase.
@@ -107,7 +108,11 @@ func (c *withPhases) Value(key any) any {
 }
 
 // With returns a context in which PhasesOf finds p.
-func (p *Phases) With(ctx context.Context) context.Context { return &withPhases{ctx, p} }
+// It is called once.
+func (p *Phases) With(ctx context.Context) context.Context {
+	p.in = withPhases{ctx, p}
+	return &p.in
+}
 
 // PhasesOf returns the phases of the request that ctx belongs to; nil when nobody wants to know them.
 func PhasesOf(ctx context.Context) *Phases {

@@ -167,7 +167,7 @@ func (n *newest) changed(o *overlay, rev int64) {
 // Newest answers a range of one key at the current revision from memory, if the key's newest version is kept there, as ok tells.
 // kv is the zero KV when the range gives nothing out. It stays valid, and must not be changed. The answer is that of a View opened
 // by the same call.
-func (s *Store) Newest(o *RangeOptions) (kv KV, res RangeResult, ok bool) {
+func (s *Store) Newest(o RangeOptions) (kv KV, res RangeResult, ok bool) {
 	if len(o.End) != 0 || o.Rev > 0 || s.gate.closed.Load() {
 		return KV{}, RangeResult{}, false
 	}
@@ -177,7 +177,7 @@ func (s *Store) Newest(o *RangeOptions) (kv KV, res RangeResult, ok bool) {
 		return KV{}, RangeResult{}, false
 	}
 	s.newest.answered.Inc()
-	q := query{o: *o, rev: p.revision}
+	q := query{o: o, rev: p.revision}
 	kv, _ = q.one(raw)
 	return kv, RangeResult{Count: q.count, Rev: p.revision}, true
 }

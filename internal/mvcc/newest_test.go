@@ -17,7 +17,7 @@ import (
 
 // newestValue reads a key from memory, "" when it is not kept.
 func newestValue(s *Store, key string) string {
-	kv, _, _ := s.Newest(&RangeOptions{Key: []byte(key)})
+	kv, _, _ := s.Newest(RangeOptions{Key: []byte(key)})
 	return string(kv.Value())
 }
 
@@ -95,7 +95,7 @@ func TestOnlyTheCurrentRevisionOfOneKeyComesFromMemory(t *testing.T) {
 		"a range":                  {Key: []byte("a"), End: []byte("b")},
 		"all keys":                 {Key: []byte("a"), End: []byte{0}},
 	} {
-		if _, _, ok := s.Newest(&o); ok {
+		if _, _, ok := s.Newest(o); ok {
 			t.Errorf("%s was answered", name)
 		}
 	}
@@ -202,7 +202,7 @@ func TestNoReaderSeesLessThanWasPublished(t *testing.T) {
 	look := func(i int) error {
 		least := latest[i].Load()
 		o := RangeOptions{Key: name(i)}
-		kv, _, ok := s.Newest(&o)
+		kv, _, ok := s.Newest(o)
 		if ok {
 			fromMemory.Add(1)
 		} else {
@@ -309,7 +309,7 @@ func BenchmarkNewest(b *testing.B) {
 	missed := 0
 	r := rand.New(rand.NewPCG(5, 6))
 	for b.Loop() {
-		if _, _, ok := s.Newest(&RangeOptions{Key: all[r.IntN(keys)]}); !ok {
+		if _, _, ok := s.Newest(RangeOptions{Key: all[r.IntN(keys)]}); !ok {
 			missed++
 		}
 	}

@@ -220,7 +220,7 @@ func compareRange(t *rapid.T, r Reader, m *model, o RangeOptions) {
 
 // compareNewest compares what is answered from memory.
 func compareNewest(t *rapid.T, s *Store, m *model, o RangeOptions) {
-	kv, res, ok := s.Newest(&o)
+	kv, res, ok := s.Newest(o)
 	if !ok {
 		return
 	}

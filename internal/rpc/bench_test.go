@@ -170,6 +170,7 @@ func BenchmarkGetHandled(b *testing.B) {
 	m := NewMeasures(false)
 	g := &guard{measures: m, hasLeader: func() bool { return true }, slow: time.Second, log: discard()}
 	kv, c := NewKV(s.Member, KVOptions{Measures: m}), newCodec(m)
+	m.calls["/etcdserverpb.KV/Range"] = new(Calls)
 	ctx := metadata.NewIncomingContext(b.Context(), metadata.Pairs(rpctypes.MetadataClientAPIVersionKey, "3.7"))
 	b.ReportAllocs()
 	i := 0

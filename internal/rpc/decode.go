@@ -20,9 +20,8 @@ type late struct {
 
 // worded gives the error of a malformed unary request the words that gRPC had in the version that etcd 3.7.1 was
 // built with. Later versions word it as they do for streams.
-func (d decoder) worded(v any) error {
-	l := late{message: v}
-	if err := d(&l); err != nil {
+func (d decoder) worded(l *late) error {
+	if err := d(l); err != nil {
 		return err
 	}
 	if l.err != nil {
@@ -37,7 +36,7 @@ func register(r grpc.ServiceRegistrar, desc grpc.ServiceDesc, srv any) {
 	for i := range desc.Methods {
 		call := desc.Methods[i].Handler
 		desc.Methods[i].Handler = func(srv any, ctx context.Context, decode func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
-			return call(srv, ctx, decoder(decode).worded, in)
+			return call(srv, ctx, func(v any) error { return decoder(decode).worded(&late{message: v}) }, in)
 		}
 	}
 	r.RegisterService(&desc, srv)

@@ -59,7 +59,7 @@ func (g *guard) admit(req any, method string) error {
 
 // check returns ErrGRPCNoLeader when the client demands a leader and none is known.
 func (g *guard) check(ctx context.Context) error {
-	if demandsLeader(ctx) && !g.hasLeader() {
+	if !g.hasLeader() && demandsLeader(ctx) {
 		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
@@ -97,10 +97,12 @@ func (g *guard) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return g.serveTimed(ctx, req, info, handler)
 	}
 	start := time.Now()
-	phases := measure.StartPhases(start, measure.Checking)
+	var phases *measure.Phases
 	if r, ok := req.(*Request); ok && !r.began.IsZero() {
 		phases = measure.StartPhases(r.began, measure.Receiving)
 		phases.At(measure.Checking, start)
+	} else {
+		phases = measure.StartPhases(start, measure.Checking)
 	}
 	ctx = phases.With(ctx)
 	resp, err := g.serveTimed(ctx, req, info, handler)

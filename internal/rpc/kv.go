@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -23,7 +22,7 @@ type KVMember interface {
 	// ReadBarrier returns once all that was committed when it was called can be read.
 	ReadBarrier(ctx context.Context) error
 	// Newest answers a range of one key at the newest revision from memory; ok says whether it could.
-	Newest(o *mvcc.RangeOptions) (kv mvcc.KV, res mvcc.RangeResult, ok bool)
+	Newest(o mvcc.RangeOptions) (kv mvcc.KV, res mvcc.RangeResult, ok bool)
 	// View opens the state at a revision, 0 or less for the newest. The caller closes it.
 	View(rev int64) (*mvcc.View, error)
 	// WaitCompacted returns once what was compacted up to rev is removed.
@@ -108,35 +107,6 @@ var kvDesc = grpc.ServiceDesc{
 		Handler:       handleRangeStream,
 	}},
 	Metadata: etcdserverpb.KV_ServiceDesc.Metadata,
-}
-
-// unary makes the handler of a method.
-func unary(m Method, call func(*KV, context.Context, *Request) (*Response, error)) grpc.MethodDesc {
-	name := "/" + etcdserverpb.KV_ServiceDesc.ServiceName + "/" + m.String()
-	return grpc.MethodDesc{MethodName: m.String(), Handler: func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (_ any, err error) {
-		req := &Request{method: m, began: time.Now()}
-		defer req.free()
-		if err := decoder(decode).worded(req); err != nil {
-			return nil, err
-		}
-		var resp *Response
-		handler := func(ctx context.Context, in any) (_ any, err error) {
-			resp, err = call(srv.(*KV), ctx, in.(*Request))
-			if err != nil {
-				return nil, toStatus(err)
-			}
-			return resp, nil
-		}
-		defer func() {
-			if err != nil && resp != nil {
-				resp.drop() // the error came after it
-			}
-		}()
-		if interceptor == nil {
-			return handler(ctx, req)
-		}
-		return interceptor(ctx, req, &grpc.UnaryServerInfo{Server: srv, FullMethod: name}, handler)
-	}}
 }
 
 // header returns the header of a response at a revision.

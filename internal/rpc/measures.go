@@ -172,7 +172,14 @@ func (c *Calls) ended(err error, begin time.Time) {
 // clients count requests by what clients say of themselves.
 type clients struct {
 	mu sync.RWMutex
-	m  map[Client]*measure.Counter
+	m  map[Client]*clientCount
+	// last is that of the last request that was not of the kind of the one before: most are of one kind.
+	last atomic.Pointer[clientCount]
+}
+
+type clientCount struct {
+	kind Client
+	n    measure.Counter
 }
 
 // Client is a kind of request: Type is unary or stream, Version the version of the API that the client speaks, or "unknown".
@@ -182,8 +189,8 @@ type Client struct{ Type, Version string }
 func (m *Measures) EachClient(f func(Client, uint64)) {
 	m.clients.mu.RLock()
 	defer m.clients.mu.RUnlock()
-	for k, n := range m.clients.m {
-		f(k, n.Value())
+	for k, c := range m.clients.m {
+		f(k, c.n.Value())
 	}
 }
 
@@ -193,27 +200,32 @@ func (m *Measures) client(ctx context.Context, kind string) {
 	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 {
 		k.Version = v[0]
 	}
-	m.clients.mu.RLock()
-	n := m.clients.m[k]
-	m.clients.mu.RUnlock()
-	if n == nil {
-		n = m.clients.add(k)
+	if last := m.clients.last.Load(); last != nil && last.kind == k {
+		last.n.Inc()
+		return
 	}
-	n.Inc()
+	m.clients.mu.RLock()
+	c := m.clients.m[k]
+	m.clients.mu.RUnlock()
+	if c == nil {
+		c = m.clients.add(k)
+	}
+	c.n.Inc()
+	m.clients.last.Store(c)
 }
 
-// add returns the counter of a kind that is new, or that of all others when there are too many.
-func (c *clients) add(k Client) *measure.Counter {
+// add returns the count of a kind that is new, or that of all others when there are too many.
+func (c *clients) add(k Client) *clientCount {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.m) >= versionsMax || !plain(k.Version) {
 		k.Version = "other"
 	}
 	if c.m == nil {
-		c.m = make(map[Client]*measure.Counter)
+		c.m = make(map[Client]*clientCount)
 	}
 	if c.m[k] == nil {
-		c.m[k] = new(measure.Counter)
+		c.m[k] = &clientCount{kind: k}
 	}
 	return c.m[k]
 }

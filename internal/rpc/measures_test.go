@@ -68,7 +68,7 @@ func TestCallsAreCountedByTheirStatus(t *testing.T) {
 	m := NewMeasures(true)
 	c := &Calls{Service: "s", Method: "M"}
 	m.calls[name] = c
-	g := &guard{measures: m}
+	g := &guard{measures: m, hasLeader: func() bool { return true }}
 	refused := status.Error(codes.NotFound, "no")
 	for _, err := range []error{nil, refused, nil, errors.New("without a status"), status.Error(codes.Code(99), "strange")} {
 		handler := func(context.Context, any) (any, error) { return nil, err }

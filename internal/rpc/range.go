@@ -83,8 +83,7 @@ func (s *KV) view(ctx context.Context, serializable bool, rev int64, need func(*
 
 // remembered answers a range from memory; nil when the state has to be looked at.
 func (s *KV) remembered(ctx context.Context, q *apply.Range) (*Response, error) {
-	o := q.Options()
-	kv, res, ok := s.member.Newest(&o)
+	kv, res, ok := s.member.Newest(q.Options())
 	if !ok {
 		return nil, nil
 	}
