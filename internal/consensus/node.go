@@ -478,6 +478,9 @@ func (n *Node) BeginRead() *ReadBatch {
 // beginRead joins the reads that gather as so many readers, 0 or 1, that say when they have gone on.
 func (n *Node) beginRead(readers int64) *ReadBatch {
 	b, fresh := n.reads.join(&n.inbox, readers)
+	if fresh && n.stopping() { // nobody else may look at it any more
+		n.reads.failGathering(&n.inbox, ErrStopped)
+	}
 	if fresh {
 		n.inbox.signal()
 	}

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"sync"
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
@@ -18,6 +19,47 @@ type ReadBatch struct {
 	ticks     int          // since the raft loop first saw it unconfirmed
 	asked     []question   // of other members, that are answered with it
 	readers   atomic.Int64 // who wait in ReadBarrier, or have not gone on yet
+
+	mu          sync.Mutex
+	early, late []Waker // to be woken when confirmed, and done, is closed
+}
+
+// Waker is told of something. Wake may be called from any goroutine, the raft loop too, and must not block.
+type Waker interface{ Wake() }
+
+// Tell wakes w once Done, or when early is set Confirmed, is closed: at once if it is by now. It is told once for several calls that
+// follow each other. For one that waits for many things this is cheaper than a goroutine for each.
+func (b *ReadBatch) Tell(w Waker, early bool) {
+	b.mu.Lock()
+	wakers, end := &b.late, b.done
+	if early {
+		wakers, end = &b.early, b.confirmed
+	}
+	ended := false
+	select {
+	case <-end:
+		ended = true
+	default:
+		if n := len(*wakers); n == 0 || (*wakers)[n-1] != w {
+			*wakers = append(*wakers, w)
+		}
+	}
+	b.mu.Unlock()
+	if ended {
+		w.Wake()
+	}
+}
+
+// end closes a channel and wakes whoever is to be told of that.
+func (b *ReadBatch) end(c chan struct{}, wakers *[]Waker) {
+	b.mu.Lock()
+	close(c)
+	told := *wakers
+	*wakers = nil
+	b.mu.Unlock()
+	for _, w := range told {
+		w.Wake()
+	}
 }
 
 func newReadBatch() *ReadBatch {
@@ -47,7 +89,7 @@ func (b *ReadBatch) Err() error { return b.err }
 
 func (b *ReadBatch) finish(err error) {
 	b.err = err
-	close(b.done)
+	b.end(b.done, &b.late)
 	b.confirm()
 }
 
@@ -56,7 +98,7 @@ func (b *ReadBatch) confirm() {
 	select {
 	case <-b.confirmed:
 	default:
-		close(b.confirmed)
+		b.end(b.confirmed, &b.early)
 	}
 }
 
@@ -218,6 +260,11 @@ func (r *reads) failAll(in *inbox, err error) {
 		b.finish(err)
 	}
 	r.waiting = nil
+	r.failGathering(in, err)
+}
+
+// failGathering ends the reads that gather.
+func (r *reads) failGathering(in *inbox, err error) {
 	in.mu.Lock()
 	b := in.gathering
 	in.gathering = nil

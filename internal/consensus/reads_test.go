@@ -168,3 +168,44 @@ func TestTheNextRoundWaitsForTheReadersOfTheOneBefore(t *testing.T) {
 		t.Error("a reader that gave up is still counted")
 	}
 }
+
+// wakes counts how often it is woken.
+type wakes int
+
+func (w *wakes) Wake() { *w++ }
+
+func TestWhoeverIsToldOfAReadIsWokenOnce(t *testing.T) {
+	t.Parallel()
+	b := newReadBatch()
+	var early, late, other, after wakes
+	b.Tell(&early, true)
+	b.Tell(&late, false)
+	b.Tell(&late, false)
+	b.Tell(&other, false)
+	if b.confirm(); early != 1 || late != 0 {
+		t.Errorf("confirmed: early %d, late %d", early, late)
+	}
+	if b.finish(nil); early != 1 || late != 1 || other != 1 {
+		t.Errorf("done: early %d, late %d, other %d", early, late, other)
+	}
+	b.Tell(&after, true)
+	b.Tell(&after, false)
+	if after != 2 {
+		t.Errorf("after the end it was woken %d times, want once each", after)
+	}
+}
+
+func TestAReadThatBeginsAfterTheEndFails(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+	f.elect()
+	before := f.BeginRead()
+	f.Stop()
+	after := f.BeginRead()
+	for name, b := range map[string]*ReadBatch{"before": before, "after": after} {
+		var w wakes
+		if b.Tell(&w, false); w != 1 || !errors.Is(b.Failed(), ErrStopped) {
+			t.Errorf("%s the stop: woken %d times, %v", name, w, b.Failed())
+		}
+	}
+}

@@ -10,7 +10,10 @@ import (
 )
 
 // goesOn says whether a read may go on now, before anything else happens.
-func (f *fixture) goesOn() bool { return decided(f.BeginRead()) }
+func (f *fixture) goesOn() bool {
+	b := f.BeginRead()
+	return decided(b) && b.Err() == nil
+}
 
 // change proposes a change of the configuration.
 func (f *fixture) change(kind raftpb.ConfChangeType, id uint64) {

@@ -32,9 +32,10 @@ type Renewal struct {
 	err   error
 }
 
-// BeginLeaseRenew begins to renew a lease, for callers that step the member themselves.
-func (m *Member) BeginLeaseRenew(id int64) *Renewal {
-	r := &Renewal{l: &m.lessor, id: id, fast: m.cfg.FastLeaseKeepAlive}
+// BeginLeaseRenew begins to renew a lease and does not wait for anything. Finish has the outcome; callers that step the member
+// themselves poll.
+func (m *Member) BeginLeaseRenew(id int64) Renewal {
+	r := Renewal{l: &m.lessor, id: id, fast: m.cfg.FastLeaseKeepAlive}
 	term, leads := m.node.Leads()
 	if !leads || !m.lessor.primary(term) {
 		r.err = ErrNotPrimary
@@ -48,10 +49,7 @@ func (m *Member) BeginLeaseRenew(id int64) *Renewal {
 // error of ReadBarrier. Without one, wait is what to wait for.
 func (r *Renewal) Poll() (ttl int64, wait <-chan struct{}, err error) {
 	for r.err == nil && r.ttl == 0 {
-		wait := r.read.Done()
-		if r.fast {
-			wait = r.read.Confirmed()
-		}
+		wait := r.confirmation()
 		select {
 		case <-wait:
 		default:
@@ -109,15 +107,71 @@ func (m *Member) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error
 // renewHere renews a lease that this member watches over, or returns ErrNotPrimary.
 func (m *Member) renewHere(ctx context.Context, id int64) (ttl int64, err error) {
 	r := m.BeginLeaseRenew(id)
-	if err := r.wait(ctx); err != nil || !r.clear {
+	if err := r.Wait(ctx); err != nil || !r.clear {
 		return r.ttl, err
 	}
-	// Before the answer: the next primary must not go by the old checkpoint.
-	if err := m.takeBack(ctx, id); err != nil {
-		return r.ttl, err
+	return r.ttl, r.takeBack(ctx)
+}
+
+// Tell wakes w once there may be an outcome, as Ready says.
+func (r *Renewal) Tell(w consensus.Waker) {
+	if r.read == nil {
+		w.Wake()
+		return
 	}
-	m.lessor.cleared(r.term, id)
-	return r.ttl, nil
+	r.read.Tell(w, r.fast)
+}
+
+// Ready says whether there may be an outcome: Poll has one, or waits for something rare.
+func (r *Renewal) Ready() bool {
+	if r.read == nil {
+		return true
+	}
+	select {
+	case <-r.confirmation():
+		return true
+	default:
+		return false
+	}
+}
+
+// confirmation is closed when a quorum has answered, and unless the renewal is fast what was committed by then is applied.
+func (r *Renewal) confirmation() <-chan struct{} {
+	if r.fast {
+		return r.read.Confirmed()
+	}
+	return r.read.Done()
+}
+
+// Finish waits for the outcome and returns what LeaseRenew does.
+func (r *Renewal) Finish(ctx context.Context) (ttl int64, err error) {
+	err = r.Wait(ctx)
+	switch {
+	case errors.Is(err, ErrNotPrimary):
+		return r.l.m.LeaseRenew(ctx, r.id)
+	case err == nil && r.clear:
+		err = r.takeBack(ctx)
+	}
+	return r.ttl, err
+}
+
+// Decided says whether there is an outcome by now for which Finish has nothing more to do, and long whether there is one for which
+// it has: it asks another member, or proposes something.
+func (r *Renewal) Decided() (done, long bool) {
+	if _, wait, _ := r.Poll(); wait != nil {
+		return false, false
+	}
+	long = r.clear || errors.Is(r.err, ErrNotPrimary)
+	return !long, long
+}
+
+// takeBack takes back what is checkpointed of the lease, before the answer: the next primary must not go by it.
+func (r *Renewal) takeBack(ctx context.Context) error {
+	if err := r.l.m.takeBack(ctx, r.id); err != nil {
+		return err
+	}
+	r.l.cleared(r.term, r.id)
+	return nil
 }
 
 // takeBack proposes that nothing is checkpointed of a lease, before whatever clients propose: a renewal waits for it.
@@ -153,7 +207,8 @@ func (l *lessor) cleared(term uint64, id int64) {
 	}
 }
 
-func (r *Renewal) wait(ctx context.Context) error {
+// Wait returns once Poll has an outcome, with the error of that, or with the context's or ErrStopped.
+func (r *Renewal) Wait(ctx context.Context) error {
 	for {
 		_, wait, err := r.Poll()
 		if wait == nil {

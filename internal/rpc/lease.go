@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -19,7 +18,9 @@ type LeaseMember interface {
 	LeaseGrant(ctx context.Context, id, ttl int64) (lease.Lease, int64, error)
 	// LeaseRevoke ends a lease and returns the revision.
 	LeaseRevoke(ctx context.Context, id int64) (int64, error)
-	// LeaseRenew gives a lease its time to live again, and returns that.
+	// BeginLeaseRenew begins to give a lease its time to live again, and waits for nothing.
+	BeginLeaseRenew(id int64) member.Renewal
+	// LeaseRenew does so and returns the time to live.
 	LeaseRenew(ctx context.Context, id int64) (ttl int64, err error)
 	// LeaseTimeToLive tells what is left of a lease, and its keys if they are wanted.
 	LeaseTimeToLive(ctx context.Context, id int64, keys bool) (member.LeaseStatus, error)
@@ -61,13 +62,15 @@ type Lease struct {
 
 	budget *budget // of answers with keys
 
-	stopOnce sync.Once
-	stopped  chan struct{}
+	stopped context.Context // ended by stop
+	stop    context.CancelFunc
 }
 
 // NewLease returns the service on a member.
 func NewLease(m LeaseMember) *Lease {
-	return &Lease{member: m, budget: newBudget(0), stopped: make(chan struct{})}
+	s := &Lease{member: m, budget: newBudget(0)}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // ShareBudget makes large answers, those with the keys of a lease, count in the budget of kv. It is to be called before Register.
@@ -87,7 +90,7 @@ func (s *Lease) Register(r grpc.ServiceRegistrar) {
 
 // Stop ends all streams of keep-alives, which do not end by themselves, with the error that lets clients go on at another
 // member.
-func (s *Lease) Stop() { s.stopOnce.Do(func() { close(s.stopped) }) }
+func (s *Lease) Stop() { s.stop() }
 
 func (s *Lease) permit(ctx context.Context, id int64, a LeaseAccess) (context.Context, error) {
 	if s.Permit == nil {

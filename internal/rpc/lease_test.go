@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/member"
 )
 
@@ -142,6 +144,92 @@ func TestStopEndsKeepAlives(t *testing.T) {
 	_, err = k.Recv()
 	wantStatus(t, err, rpctypes.ErrGRPCStopped)
 	service.Stop() // again
+}
+
+// distant is a member that has to ask another one to renew leases.
+type distant struct {
+	*solo
+	follower *member.Member
+}
+
+func (d distant) BeginLeaseRenew(id int64) member.Renewal { return d.follower.BeginLeaseRenew(id) }
+
+func TestRenewalsThatAnotherMemberDoesNotAnswerEndTheStream(t *testing.T) {
+	t.Parallel()
+	initial, err := cluster.ParseInitialCluster("solo=http://127.0.0.1:2380,other=http://127.0.0.1:2381")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := soloConfig(t)
+	cfg.InitialCluster, cfg.RequestTimeout = initial, 10*time.Millisecond
+	follower, err := member.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := follower.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	conn := serveServices(t, newSolo(t), Options{}, func(x *Services) { x.Lease = NewLease(distant{newSolo(t), follower}) })
+	k, err := etcdserverpb.NewLeaseClient(conn).LeaseKeepAlive(context.Background())
+	for id := range int64(3) {
+		if err == nil {
+			err = k.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: id + 1})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = k.Recv()
+	wantStatus(t, err, rpctypes.ErrGRPCTimeout)
+}
+
+// silent is a stream that nothing comes from and nothing is sent on.
+type silent struct {
+	etcdserverpb.Lease_LeaseKeepAliveServer
+	ctx context.Context
+}
+
+func (s silent) Context() context.Context { return s.ctx }
+
+// TestAClientThatGoesLeavesNoRenewal: whoever begins renewals and whoever answers them end with the stream, whatever they wait for.
+func TestAClientThatGoesLeavesNoRenewal(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	// Nobody has confirmed a read of this member yet.
+	cfg := soloConfig(t)
+	m, err := member.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	l, stream := NewLease(m), silent{ctx: ctx}
+	q := newKeepAlives(l, stream)
+	defer context.AfterFunc(q.ctx, q.Wake)()
+	for id := range int64(keepAlivesMax) {
+		if !q.add(id + 1) {
+			t.Fatal("not added")
+		}
+	}
+	added := make(chan bool)
+	go func() { added <- q.add(1) }() // there is no room
+	cancel()
+	q.close()
+	if <-added {
+		t.Error("a renewal begins after the end")
+	}
+	if q.add(1) {
+		t.Error("another one, too")
+	}
+	empty := newKeepAlives(l, stream)
+	if k := empty.first(); k != nil {
+		t.Errorf("got %v of a stream without requests that has ended", k)
+	}
 }
 
 func TestWhatIsNotPermittedIsNotDone(t *testing.T) {

@@ -43,17 +43,7 @@ func newSolo(t testing.TB) *solo {
 // newSoloWith is newSolo with what change makes of its configuration.
 func newSoloWith(t testing.TB, change func(*member.Config)) *solo {
 	t.Helper()
-	initial, err := cluster.ParseInitialCluster("solo=http://127.0.0.1:2380")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := member.Config{
-		Name: "solo", DataDir: "data", FS: vfs.NewMem(), InitialCluster: initial, Token: "test",
-		ClientURLs:   []string{"http://127.0.0.1:2379"},
-		TickInterval: 10 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
-		RequestTimeout: time.Minute, MaxRequestBytes: soloMax, SnapshotCatchUpEntries: 100,
-		Clock: clock.Real(), Logger: discard(), Fatal: func(err error) { t.Error(err) },
-	}
+	cfg := soloConfig(t)
 	change(&cfg)
 	m, err := member.Open(cfg)
 	if err != nil {
@@ -67,6 +57,22 @@ func newSoloWith(t testing.TB, change func(*member.Config)) *solo {
 	})
 	<-m.Ready()
 	return &solo{Member: m}
+}
+
+// soloConfig is that of a member alone in its cluster.
+func soloConfig(t testing.TB) member.Config {
+	t.Helper()
+	initial, err := cluster.ParseInitialCluster("solo=http://127.0.0.1:2380")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return member.Config{
+		Name: "solo", DataDir: "data", FS: vfs.NewMem(), InitialCluster: initial, Token: "test",
+		ClientURLs:   []string{"http://127.0.0.1:2379"},
+		TickInterval: 10 * time.Millisecond, ElectionTicks: 10, HeartbeatTicks: 1,
+		RequestTimeout: time.Minute, MaxRequestBytes: soloMax, SnapshotCatchUpEntries: 100,
+		Clock: clock.Real(), Logger: discard(), Fatal: func(err error) { t.Error(err) },
+	}
 }
 
 func (s *solo) Propose(ctx context.Context, c apply.Command, raw []byte) (apply.Result, error) {

@@ -96,7 +96,8 @@ func (w *World) stepRenew() {
 	if h == nil || id == 0 || len(w.renewals) >= leasesMax {
 		return
 	}
-	w.renewals = append(w.renewals, renewal{h, id, h.m.BeginLeaseRenew(id)})
+	r := h.m.BeginLeaseRenew(id)
+	w.renewals = append(w.renewals, renewal{h, id, &r})
 }
 
 // renewed reports whether a renewal is over.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,19 +25,25 @@ func BenchmarkLeaseGrant(b *testing.B) {
 	}
 }
 
-// BenchmarkLeaseKeepAlive renews -leases leases over and over on a few streams, many at a time.
+// BenchmarkLeaseKeepAlive renews -leases leases over and over: on a few streams, many at a time, and on many, one after the other.
 func BenchmarkLeaseKeepAlive(b *testing.B) {
-	m := newMember(b)
-	m.start(b)
-	grantLeases(b, m, *leasesFlag, 1_000_000)
-	b.ResetTimer()
-	renewLeases(b, m, b.N, func(n int64) int64 { return n*7919%int64(*leasesFlag) + 1 })
+	for _, x := range []struct{ streams, window int }{{8, 100}, {64, 1}} {
+		b.Run(fmt.Sprintf("streams=%d/window=%d", x.streams, x.window), func(b *testing.B) {
+			m := newMember(b)
+			s := m.start(b)
+			grantLeases(b, m, *leasesFlag, 1_000_000)
+			used := serverCPU(b, s)
+			b.ResetTimer()
+			renewLeases(b, m, x.streams, x.window, b.N, func(n int64) int64 { return n*7919%int64(*leasesFlag) + 1 })
+			b.StopTimer()
+			used(b.N)
+		})
+	}
 }
 
-// renewLeases renews count leases, of which id gives the one whose turn it is, on a few streams, many at a time.
-func renewLeases(tb testing.TB, m *member, count int, id func(n int64) int64) {
+// renewLeases renews count leases, of which id gives the one whose turn it is, on so many streams, at most window at a time on each.
+func renewLeases(tb testing.TB, m *member, streams, window, count int, id func(n int64) int64) {
 	tb.Helper()
-	const streams, window = 8, 100
 	var next atomic.Int64
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -86,7 +93,7 @@ func BenchmarkManyLeases(b *testing.B) {
 		}
 		rate("granted/s", *leasesFlag-due, func() { grantFrom(b, m, due+1, *leasesFlag, 1_000_000) })
 		rate("renewed/s", *leasesFlag-due, func() {
-			renewLeases(b, m, *leasesFlag-due, func(n int64) int64 { return int64(due) + n })
+			renewLeases(b, m, 8, 100, *leasesFlag-due, func(n int64) int64 { return int64(due) + n })
 		})
 		memory := func(name string) {
 			if now, err := process.ResidentBytes(s.PID()); err == nil && memoryErr == nil {
