@@ -246,25 +246,36 @@ func refusal(err error) string {
 // send writes messages until the stream ends, and returns why.
 func (w *watching) send(ctx context.Context) error {
 	var r round
+	var encoder watchEncoder
+	var begin time.Time // when the message before was written, if this one has waited for that
 	for {
-		m, err := w.events.Next(ctx)
+		m, err := w.events.Ready(ctx)
+		if m == nil && err == nil {
+			m, err = w.events.Next(ctx)
+			begin = time.Time{}
+		}
 		if err != nil {
 			return w.reason(ctx, err)
 		}
-		begin := time.Now()
+		if begin.IsZero() {
+			begin = time.Now()
+		}
 		cluster, member, term := w.service.member.Header()
-		response, err := newWatchResponse(header{cluster, member, m.Revision, term}, m)
+		response, err := encoder.encode(header{cluster, member, m.Revision, term}, m)
 		if err != nil {
 			return err
 		}
 		if err := w.stream.SendMsg(response); err != nil {
 			return w.reason(ctx, err)
 		}
-		w.service.o.Measures.wrote(m, time.Since(begin))
+		end := time.Now()
+		w.service.o.Measures.wrote(m, end.Sub(begin))
 		if m.Created {
 			<-w.unanswered
 		}
-		r.pause(ctx, w.service.pace, m)
+		if begin = end; r.pause(ctx, w.service.pace, m) {
+			begin = time.Time{}
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -47,9 +50,9 @@ func TestAWatchResponseIsEncodedAsProtoWould(t *testing.T) {
 		"large events at both ends":          {Events: []*mvccpb.Event{large, small, large, large}},
 		"more small events than a chunk has": {Events: many},
 	}
+	var encoder watchEncoder
 	for name, want := range cases {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			want := proto.Clone(want).(*etcdserverpb.WatchResponse)
 			want.Header = &etcdserverpb.ResponseHeader{ClusterId: 1 << 63, MemberId: 2, Revision: 9, RaftTerm: 4}
 			m := &watch.Message{WatchID: want.WatchId, Revision: 9, Created: want.Created, Canceled: want.Canceled,
@@ -59,7 +62,7 @@ func TestAWatchResponseIsEncodedAsProtoWould(t *testing.T) {
 				m.Events = append(m.Events, raw)
 				m.Size += len(raw)
 			}
-			r, err := newWatchResponse(header{1 << 63, 2, 9, 4}, m)
+			r, err := encoder.encode(header{1 << 63, 2, 9, 4}, m)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,6 +88,38 @@ func TestAWatchResponseIsEncodedAsProtoWould(t *testing.T) {
 			}
 			chunks.Free()
 		})
+	}
+}
+
+// TestWatchResponsesStayAsTheyAre encodes many, of which none is looked at before all are encoded.
+func TestWatchResponsesStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	const messages = 1000
+	var encoder watchEncoder
+	c := newCodec(NewMeasures(false))
+	r := rand.New(rand.NewPCG(1, 2))
+	wants, got := make([]*etcdserverpb.WatchResponse, messages), make([]mem.BufferSlice, messages)
+	for i := range messages {
+		e := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: fmt.Appendf(nil, "%d", i), Value: make([]byte, r.IntN(3000))}}
+		raw := encodedEvent(t, e)
+		h := header{1, 2, int64(1 + i/7), uint64(1 + i/100)}
+		wants[i] = &etcdserverpb.WatchResponse{WatchId: int64(i), Events: []*mvccpb.Event{e},
+			Header: &etcdserverpb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: h.revision, RaftTerm: h.term}}
+		m := &watch.Message{WatchID: int64(i), Revision: h.revision, Events: [][]byte{raw}, Size: len(raw)}
+		response, err := encoder.encode(h, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[i], err = c.Marshal(response); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, chunks := range got {
+		one := new(etcdserverpb.WatchResponse)
+		if err := proto.Unmarshal(chunks.Materialize(), one); err != nil || !proto.Equal(one, wants[i]) {
+			t.Fatalf("message %d: got %v (%v)\nwant %v", i, one, err, wants[i])
+		}
+		chunks.Free()
 	}
 }
 

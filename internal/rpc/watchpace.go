@@ -94,10 +94,10 @@ type round struct {
 	cost  int   // of them, in messages of few events
 }
 
-// pause pauses the stream that has written m if a round ended with it.
-func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) {
+// pause pauses the stream that has written m if a round ended with it, which it tells.
+func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) (ended bool) {
 	if len(m.Events) == 0 {
-		return
+		return false
 	}
 	if r.n == 0 {
 		r.first = m.WatchID
@@ -107,9 +107,10 @@ func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) {
 		r.cost += m.Size / paceBytes
 	}
 	if r.n == 1 || r.first != m.WatchID && r.n < paceRound {
-		return
+		return false
 	}
 	d := p.spend(r.cost)
 	r.n, r.cost = 0, 0
 	p.sleep(ctx, d)
+	return true
 }

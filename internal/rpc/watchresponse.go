@@ -27,18 +27,28 @@ const watchShareMin = 8 << 10
 // responses: a stream has one of them at a time, bounded by the hub, and shares large events with all others.
 type watchResponse struct{ chunks mem.BufferSlice }
 
-// newWatchResponse encodes m. The response refers to m's large events and copies the others.
-func newWatchResponse(h header, m *watch.Message) (*watchResponse, error) {
+// watchEncoder encodes the messages of a stream. Each response is to be handed to the codec before the next is encoded.
+type watchEncoder struct {
+	last     header // of the message before, encoded in head: that of one revision goes to many watchers
+	head     []byte
+	response watchResponse
+}
+
+// encode encodes m. The response refers to m's large events and copies the others.
+func (e *watchEncoder) encode(h header, m *watch.Message) (*watchResponse, error) {
 	if m.Size+watchHeadMax+len(m.Reason) > responseMax {
 		return nil, errResponseTooLarge
+	}
+	if e.head == nil || h != e.last {
+		e.last, e.head = h, h.append(e.head[:0])
 	}
 	events := m.Events
 	n, small := smallEvents(events)
 	cur := chunkPool.Get(watchHeadMax + len(m.Reason) + small)
-	*cur = appendEvents(appendWatchHead((*cur)[:0], h, m), events[:n])
+	*cur = appendEvents(e.appendHead((*cur)[:0], m), events[:n])
 	events = events[n:]
-	r := &watchResponse{chunks: make(mem.BufferSlice, 0, 1)}
-	r.chunks = append(r.chunks, mem.NewBuffer(cur, chunkPool))
+	r := &e.response
+	r.chunks = append(make(mem.BufferSlice, 0, 1), mem.NewBuffer(cur, chunkPool))
 	for len(events) > 0 {
 		if n, small = smallEvents(events); n == 0 {
 			r.chunks = append(r.chunks, mem.SliceBuffer(events[0]))
@@ -69,8 +79,9 @@ func appendEvents(dst []byte, events [][]byte) []byte {
 	return dst
 }
 
-func appendWatchHead(dst []byte, h header, m *watch.Message) []byte {
-	dst = h.append(dst)
+// appendHead appends all of m but its events.
+func (e *watchEncoder) appendHead(dst []byte, m *watch.Message) []byte {
+	dst = append(dst, e.head...)
 	dst = appendNumber(dst, watchID, uint64(m.WatchID))
 	dst = appendFlag(dst, watchCreated, m.Created)
 	dst = appendFlag(dst, watchCanceled, m.Canceled)

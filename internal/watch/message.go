@@ -1,7 +1,7 @@
 package watch
 
 // Message is one answer to a client, to be written as one WatchResponse. Its slices are shared with other streams
-// and must not be changed.
+// and must not be changed. It is valid until the stream is asked for the next one.
 type Message struct {
 	// WatchID is the watcher's id, -1 for refusals and for progress asked for by hand.
 	WatchID int64

@@ -4,7 +4,7 @@ import "context"
 
 // Next waits for the next message to write and returns it. The work of those that are behind is done in it, a chunk
 // at a time and in turns with the messages of the others. It returns ErrClosed after Close, the error of ctx, and an
-// error of the store, after which the stream is of no more use.
+// error of the store, after which the stream is of no more use. The message is valid until the next call.
 func (s *Stream) Next(ctx context.Context) (*Message, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -29,6 +29,15 @@ func (s *Stream) Next(ctx context.Context) (*Message, error) {
 			s.rest(ctx, read)
 		}
 	}
+}
+
+// Ready is Next if that needs neither waiting nor work; nil otherwise.
+func (s *Stream) Ready(ctx context.Context) (*Message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m, _, err := s.poll()
+	return m, err
 }
 
 // Rest has a function called by Next after each step of reading history, of about a millisecond, with the bytes it has read;
@@ -75,6 +84,7 @@ func (s *Stream) poll() (m *Message, work bool, err error) {
 			return m, false, nil
 		}
 		s.fly(0)
+		s.spare.given()
 		switch {
 		case s.ready.created > 0, // what the chunk holds may be for the one that was created
 			!s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && !s.isBehind()):

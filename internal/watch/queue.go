@@ -106,6 +106,9 @@ func (s *Stream) hold(w *watcher, events []*encoded, in place) {
 	if len(events) == 0 {
 		return
 	}
+	if w.pending == nil {
+		w.pending = s.spare.take()
+	}
 	w.pending = append(w.pending, events...)
 	s.pendingN += len(events)
 	if w.queued == nowhere {
@@ -141,6 +144,7 @@ func (s *Stream) drop(w *watcher, n int) {
 		s.chunkBytes = 0
 	}
 	if n == len(w.pending) {
+		s.spare.keep(w.pending)
 		w.pending = nil
 		return
 	}
@@ -186,7 +190,8 @@ func (s *Stream) merge(w *watcher) *Message {
 		n, size = n+events, size+bytes
 	}
 	s.fly(size)
-	m := &Message{WatchID: w.id, Revision: w.pending[n-1].rev, Events: make([][]byte, 0, n)}
+	m := s.spare.message(n)
+	m.WatchID, m.Revision = w.id, w.pending[n-1].rev
 	if n == len(w.pending) {
 		// All below next was given out, even if the last events below it were not for this watcher.
 		m.Revision = max(m.Revision, w.next-1)

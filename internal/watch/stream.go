@@ -35,6 +35,7 @@ type Stream struct {
 	ready      queue // messages, and watchers in step that have pending events
 	chunk      queue // watchers that have a chunk of history
 	parts      []*Message
+	spare      spare
 	chunkTurn  bool // Next takes from the chunk next
 	queued     int  // bytes of all pending events
 	chunkBytes int  // bytes that the last chunk added
