@@ -26,7 +26,9 @@
 //
 // # Locks
 //
-// Transport.mu guards the set of remotes, outbox.mu a queue; neither is held over I/O or while the other is taken.
+// Transport.mu guards the set of remotes, outbox.mu a queue; neither is held over I/O or while the other is taken. streamWriter.mu is held
+// by who writes into a stream: its goroutine, who takes it before outbox.mu and may hold it for a write timeout, or a sender, who only
+// tries to get it, and holds it for one write that does not block (line).
 //
 // The package decides nothing: what messages mean, who is a member and what a lease is, it asks (Raft, Answers). It knows
 // bytes of a lease's request, since they are the wire's, but no service.

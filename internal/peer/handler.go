@@ -98,7 +98,7 @@ func (t *Transport) serveStream(w http.ResponseWriter, req *http.Request, k stre
 		return
 	}
 	w.WriteHeader(http.StatusOK)
-	r.write(req.Context(), k, w)
+	r.write(req, k, w)
 }
 
 // admitPost refuses posts that do not come from a member of this cluster, and makes the sender known if it is not.

@@ -30,15 +30,18 @@ type outbox struct {
 }
 
 // taker is who writes messages to the network. It is to end when gone is closed.
-type taker struct{ gone chan struct{} }
+type taker struct {
+	gone   chan struct{}
+	writer *streamWriter // nil for who posts
+}
 
 func newOutbox(max, bytes int) *outbox {
 	return &outbox{max: max, bytesMax: bytes, wake: make(chan struct{}, 1)}
 }
 
 // open makes the caller the one who takes; who was it before is told to go, and what waited for it is lost.
-func (b *outbox) open() *taker {
-	t := &taker{gone: make(chan struct{})}
+func (b *outbox) open(w *streamWriter) *taker {
+	t := &taker{gone: make(chan struct{}), writer: w}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.emptyLocked()
@@ -61,8 +64,18 @@ func (b *outbox) close(t *taker) {
 
 func (b *outbox) emptyLocked() { b.queue, b.bytes = nil, 0 }
 
-// put queues a message. open says whether anybody takes, taken whether there was room; an empty queue takes one of any size.
-func (b *outbox) put(m *raftpb.Message) (open, taken bool) {
+// put queues a message, or writes one that comes alone where that does not block. open says whether anybody takes, taken whether
+// there was room; an empty queue takes one of any size.
+func (b *outbox) put(m *raftpb.Message, alone bool) (open, taken bool) {
+	open, taken, w := b.queueOrWriter(m, alone)
+	if w != nil && w.writeDirect(m) {
+		b.signal()
+	}
+	return open, taken
+}
+
+// queueOrWriter queues a message or, where it is to be written at once, returns the writer, whose mu is held.
+func (b *outbox) queueOrWriter(m *raftpb.Message, alone bool) (open, taken bool, _ *streamWriter) {
 	size := messageOverhead
 	for _, e := range m.GetEntries() {
 		size += len(e.GetData()) + messageOverhead
@@ -70,18 +83,21 @@ func (b *outbox) put(m *raftpb.Message) (open, taken bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.taker == nil {
-		return false, false
+		return false, false, nil
+	}
+	if w := b.taker.writer; alone && len(b.queue) == 0 && w != nil && w.direct(m, size) {
+		return true, true, w
 	}
 	if len(b.queue) > 0 && (len(b.queue) >= b.max || b.bytes+size > b.bytesMax) {
-		return true, false
+		return true, false, nil
 	}
 	b.queue = append(b.queue, m)
 	b.bytes += size
-	b.signalLocked()
-	return true, true
+	b.signal()
+	return true, true, nil
 }
 
-func (b *outbox) signalLocked() {
+func (b *outbox) signal() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -93,7 +109,7 @@ func (b *outbox) take(t *taker) []*raftpb.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.taker != t {
-		b.signalLocked() // it was meant for the one who takes now
+		b.signal() // it was meant for the one who takes now
 		return nil
 	}
 	queue := b.queue
@@ -118,6 +134,6 @@ func (b *outbox) takeOne() *raftpb.Message {
 		b.bytes -= len(e.GetData()) + messageOverhead
 	}
 	b.bytes -= messageOverhead
-	b.signalLocked() // for the next of those who call it
+	b.signal() // for the next of those who call it
 	return m
 }

@@ -70,7 +70,7 @@ func newRemote(t *Transport, id uint64, urls []string) *remote {
 		r.streams[k] = newOutbox(outboxMax, outboxBytesMax)
 		t.wg.Go(func() { r.read(k) })
 	}
-	r.posts.open()
+	r.posts.open(nil)
 	for range posters {
 		t.wg.Go(r.postAll)
 	}
@@ -78,14 +78,14 @@ func newRemote(t *Transport, id uint64, urls []string) *remote {
 	return r
 }
 
-// send queues a message for the best way that is open.
-func (r *remote) send(m *raftpb.Message) {
+// send queues a message for the best way that is open. One that comes alone may be written at once.
+func (r *remote) send(m *raftpb.Message, alone bool) {
 	ways := [...]*outbox{r.streams[streamApp], r.streams[streamMessage], r.posts}
 	for i, box := range ways {
 		if i == int(streamApp) && m.GetType() != raftpb.MsgApp {
 			continue
 		}
-		open, taken := box.put(m)
+		open, taken := box.put(m, alone)
 		if taken {
 			return
 		}

@@ -109,12 +109,28 @@ func (t *Transport) Close() {
 // Send passes messages on to their targets, or drops them. It does not block. The messages must not be changed after.
 func (t *Transport) Send(ms []*raftpb.Message) {
 	remotes := *t.remotes.Load()
-	for _, m := range ms {
+	for i, m := range ms {
 		// One that is not known yet will be asked again by raft.
 		if r := remotes[m.GetTo()]; r != nil {
-			r.send(m)
+			r.send(m, alone(ms, i))
 		}
 	}
+}
+
+// aloneMax is among how many messages one is looked for that goes alone.
+const aloneMax = 8
+
+// alone says whether none of the other messages goes where one of them goes.
+func alone(ms []*raftpb.Message, i int) bool {
+	if len(ms) > aloneMax {
+		return false
+	}
+	for j, m := range ms {
+		if j != i && m.GetTo() == ms[i].GetTo() {
+			return false
+		}
+	}
+	return true
 }
 
 // SendSnapshot passes on a MsgSnap and its state, which it closes. It does not block. A state that is also a Database can be sent to

@@ -49,18 +49,29 @@ const testCluster = 0xc1
 
 func newSite(t *testing.T, id, clusterID uint64) *site {
 	t.Helper()
+	return newSiteOf(t, id, clusterID, true)
+}
+
+// newSiteOf makes one whose streams are written by who sends, too, or by their own goroutines alone.
+func newSiteOf(t *testing.T, id, clusterID uint64, direct bool) *site {
+	t.Helper()
 	s := &site{
 		id: id, stepped: make(chan *raftpb.Message, 100_000), unreachable: make(chan uint64, 1),
 		snapshots: make(chan bool, 10), received: make(chan string, 10), removed: make(chan struct{}),
 	}
 	var h http.Handler
-	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
+	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
+	url := "http://" + s.server.Listener.Addr().String()
 	s.Transport = New(Config{
-		HTTP: &http.Transport{}, PeerURLs: []string{s.server.URL}, Clock: clock.Real(),
+		HTTP: &http.Transport{}, PeerURLs: []string{url}, Clock: clock.Real(),
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Removed: func() { close(s.removed) },
 	})
 	s.Start(Identity{Member: id, Cluster: clusterID}, s, s.answers())
 	h = s.Handler()
+	if direct {
+		s.server.Config.ConnContext = s.ConnContext
+	}
+	s.server.Start()
 	t.Cleanup(func() {
 		s.Transport.Close()
 		s.server.CloseClientConnections()
@@ -150,7 +161,16 @@ func eventually(t *testing.T, ok func() bool) {
 
 func TestMessagesGoBothWaysInOrder(t *testing.T) {
 	t.Parallel()
-	a, b := newSite(t, 1, testCluster), newSite(t, 2, testCluster)
+	for name, direct := range map[string]bool{"written by who sends": true, "written by goroutines": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			goBothWays(t, newSiteOf(t, 1, testCluster, direct), newSiteOf(t, 2, testCluster, direct))
+		})
+	}
+}
+
+func goBothWays(t *testing.T, a, b *site) {
+	t.Helper()
 	join(a, b)
 	connected(t, a, b)
 	connected(t, b, a)

@@ -80,6 +80,7 @@ func (p *peers) serve(m *member.Member, remotes []cluster.Member, ls []net.Liste
 	}
 	p.server = &http.Server{
 		Handler:           p.transport.Handler(),
+		ConnContext:       p.transport.ConnContext,
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
