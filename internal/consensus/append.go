@@ -46,7 +46,7 @@ func (a *appender) put(m *raftpb.Message) {
 	if a.isLightLocked(m) {
 		a.learnLocked(m)
 		a.mu.Unlock()
-		a.n.deliver([]*raftpb.Message{m})
+		a.n.respond([]*raftpb.Message{m}) // the turn that put it here is followed by another one
 		return
 	}
 	a.queue = append(a.queue, m)
@@ -202,6 +202,13 @@ func (a *appender) installed(m *raftpb.Message, hs raftlog.HardState) {
 // deliver sends the responses attached to finished storage messages: those for
 // this member to the raft loop, the others to the peers.
 func (n *Node) deliver(msgs []*raftpb.Message) {
+	if n.respond(msgs) {
+		n.hurry()
+	}
+}
+
+// respond is deliver without a turn for what the raft loop has to be told. It reports whether there is any.
+func (n *Node) respond(msgs []*raftpb.Message) bool {
 	var own, peers []*raftpb.Message
 	for _, m := range msgs {
 		if m.GetType() == raftpb.MsgStorageAppend && len(m.GetEntries()) > 0 {
@@ -215,8 +222,11 @@ func (n *Node) deliver(msgs []*raftpb.Message) {
 			}
 		}
 	}
-	n.inbox.respond(own)
 	if len(peers) > 0 {
 		n.cfg.Send(peers)
 	}
+	if len(own) > 0 {
+		n.inbox.respond(own)
+	}
+	return len(own) > 0
 }

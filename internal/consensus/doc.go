@@ -11,14 +11,18 @@
 //   - the raft loop owns the raft.RawNode; nothing else touches it. A turn drains
 //     everything that waits (proposals, messages, storage responses, reads, ticks)
 //     and takes one Ready, so batching comes from load and a lone request waits for
-//     nobody. While a leader's log is being written proposals gather: the next write
+//     nobody: where requests come one by one, whoever brings something takes the turn
+//     himself, under a lock that the loop takes for its own (hurry). While a leader's log is being written proposals gather: the next write
 //     takes all of them.
 //   - the append loop writes to the log: all that waits in one batch and one sync. A
 //     commit index that comes alone, a hint for restarts, is written with the next
 //     entries, at the next tick, or when the node stops.
 //   - the apply loop gives committed entries to the StateMachine.
 //
-// The raft loop never blocks on the other two, nor on peers.
+// A turn never blocks on the other two loops, nor on peers. Whoever may take one (Step, ReadBarrier, a Proposal that says so) holds no
+// lock that the callbacks of a turn take.
+//
+// The news that something is committed waits a little for entries to go with, while those come one after another (notices).
 //
 // # Invariants
 //

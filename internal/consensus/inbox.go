@@ -20,6 +20,9 @@ type Proposal struct {
 	// LeaderTerm, when not 0, lets the proposal into the log only as that of the leader in that term; otherwise it fails. A
 	// follower passes all others on to whoever leads.
 	LeaderTerm uint64
+	// MayTurn says that the proposer holds no lock and waits for the result: Propose may then do a turn of the raft loop's work
+	// before it returns.
+	MayTurn bool
 	// Fail is called, from any goroutine and at most once, when the node gives the
 	// proposal up. That it is never called does not say that the entry committed.
 	Fail func(error)
@@ -27,7 +30,8 @@ type Proposal struct {
 	// has not taken yet is then thrown away.
 	Cancelled func() bool
 
-	passedOn bool // by a follower, who alone knows who waits for it
+	passedOn bool   // by a follower, who alone knows who waits for it
+	from     uint64 // the follower
 }
 
 func (p *Proposal) fail(err error) {
@@ -111,7 +115,7 @@ func (b *inbox) passOn(m *raftpb.Message) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, e := range m.GetEntries() {
-		ps[i] = Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true}
+		ps[i] = Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true, from: m.GetFrom()}
 		b.putLocked(&ps[i])
 	}
 	return true
@@ -153,13 +157,9 @@ func (b *inbox) putBack(ps []*Proposal) {
 }
 
 func (b *inbox) respond(rs []*raftpb.Message) {
-	if len(rs) == 0 {
-		return
-	}
 	b.mu.Lock()
 	b.responses = append(b.responses, rs...)
 	b.mu.Unlock()
-	b.signal()
 }
 
 // Propose queues a proposal for the raft loop. It does not wait. The error is
@@ -181,7 +181,11 @@ func (n *Node) Propose(p *Proposal) error {
 	if !ok {
 		return ErrTooManyRequests
 	}
-	if heavy || !n.gathering() {
+	switch {
+	case !heavy && n.gathering():
+	case p.MayTurn:
+		n.hurry()
+	default:
 		b.signal()
 	}
 	return nil

@@ -23,6 +23,7 @@ func (n *Node) Turn() bool {
 	}
 	if in.ticks > 0 {
 		n.append.tick()
+		n.crowd.tick()
 	}
 	for _, f := range in.calls {
 		f(n.rn)
@@ -54,6 +55,7 @@ func (n *Node) Turn() bool {
 	if sole {
 		n.sole.Store(true)
 	}
+	n.notices.due(in.ticks > 0)
 	n.tellSnapshots(in.messages)
 	n.reads.release(n.applied.Load())
 	return busy
@@ -252,6 +254,7 @@ func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) outcome {
 		Type: raftpb.MsgProp.Enum(), From: &n.cfg.ID, Entries: entries,
 	})
 	if err == nil {
+		n.expected(ps)
 		return taken
 	}
 	// raft drops a batch while leadership is being transferred, when this member has left, without a leader, or above its bound.
@@ -265,6 +268,18 @@ func (n *Node) proposeBatch(ps []*Proposal, entries []*raftpb.Entry) outcome {
 		p.fail(err)
 	}
 	return failed
+}
+
+// expected notes who waits for proposals that followers passed on and that raft has taken.
+func (n *Node) expected(ps []*Proposal) {
+	if n.leadsNow() == 0 {
+		return
+	}
+	for _, p := range ps {
+		if p.passedOn {
+			n.notices.expect(p.from)
+		}
+	}
 }
 
 // belongs says whether this member is part of the configuration.
@@ -282,14 +297,12 @@ func (n *Node) handle(rd raft.Ready) {
 		n.maybeRead()
 	}
 	var peers []*raftpb.Message
+	var stored *raftpb.Message
 	for _, m := range rd.Messages {
 		switch {
 		case m.GetTo() == raft.LocalAppendThread:
-			if !raft.IsEmptySnap(m.GetSnapshot()) {
-				n.snapshotTaken = m.GetSnapshot().GetMetadata().GetIndex()
-			}
-			n.changes.appended(m.GetEntries())
-			n.append.put(m)
+			n.entered(m)
+			stored = m
 		case m.GetTo() == raft.LocalApplyThread:
 			n.apply.put(m)
 		case m.GetType() == raftpb.MsgSnap:
@@ -298,10 +311,26 @@ func (n *Node) handle(rd raft.Ready) {
 			peers = append(peers, m)
 		}
 	}
-	if len(peers) > 0 {
+	if peers = n.notices.pass(peers); len(peers) > 0 {
 		n.heartbeats.sent(n, peers)
 		n.cfg.Send(peers)
 	}
+	// Whom others wait for longest begins first, which are those that were just sent to. Of the other two loops it is the one
+	// that was woken last.
+	if stored != nil {
+		n.append.put(stored)
+	}
+}
+
+// entered takes note of what raft appends to its log.
+func (n *Node) entered(m *raftpb.Message) {
+	if !raft.IsEmptySnap(m.GetSnapshot()) {
+		n.snapshotTaken = m.GetSnapshot().GetMetadata().GetIndex()
+	}
+	es := m.GetEntries()
+	n.changes.appended(es)
+	n.notices.entered(es)
+	n.crowd.note(len(es))
 }
 
 // answerReads sends other members the answers to what they asked, unless this member does not lead any more.
@@ -312,6 +341,7 @@ func (n *Node) answerReads(answers []*raftpb.Message) {
 	}
 	for _, m := range answers {
 		m.From, m.Term = &n.cfg.ID, proto.Uint64(term)
+		n.notices.await(m.GetTo(), m.GetIndex())
 	}
 	n.cfg.Send(answers)
 }

@@ -140,6 +140,7 @@ type Node struct {
 	leaderless leaderless
 	heartbeats heartbeats
 	stalled    stalled
+	notices    notices
 
 	lead      atomic.Uint64
 	leadSince atomic.Int64 // when lead last became another member, in Unix nanoseconds
@@ -161,6 +162,9 @@ type Node struct {
 	leadMu      sync.Mutex
 	leadChanged chan struct{} // closed and replaced when lead changes
 
+	started  atomic.Bool
+	turning  sync.Mutex // held by who takes turns, when started
+	crowd    crowd
 	stopOnce sync.Once
 	stop     chan struct{}
 	stopErr  error // written before stop is closed
@@ -182,7 +186,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.append.init(n)
 	n.apply.init(n)
+	n.notices.n = n
 	n.reads.prefix, n.reads.timeoutTicks, n.reads.measures = cfg.Nonce, cfg.ReadTimeoutTicks, n.measures
+	n.reads.crowd = &n.crowd
 	n.applied.Store(cfg.Applied)
 	n.settled.Store(cfg.Applied)
 
@@ -218,6 +224,7 @@ func New(cfg Config) (*Node, error) {
 
 // Start runs the three loops and the ticker until Stop.
 func (n *Node) Start() {
+	n.started.Store(true)
 	for _, loop := range []func(){n.runRaft, n.runAppend, n.runApply} {
 		n.wg.Go(loop)
 	}
@@ -226,7 +233,7 @@ func (n *Node) Start() {
 func (n *Node) runRaft() {
 	ticker := n.cfg.Clock.NewTicker(n.cfg.TickInterval)
 	defer ticker.Stop()
-	n.Turn()
+	n.inbox.signal()
 	for {
 		select {
 		case <-n.inbox.wake:
@@ -236,11 +243,10 @@ func (n *Node) runRaft() {
 		case <-n.stop:
 			return
 		}
-		for n.Turn() {
-			if n.stopping() {
-				return
-			}
+		n.turning.Lock()
+		for n.Turn() && !n.stopping() {
 		}
+		n.turning.Unlock()
 	}
 }
 
@@ -289,6 +295,9 @@ func (n *Node) stopping() bool {
 func (n *Node) Stop() {
 	n.shut(ErrStopped)
 	n.wg.Wait()
+	n.turning.Lock() // then whoever takes a turn of his own has ended it, and nobody begins one
+	n.notices.close()
+	n.turning.Unlock()
 	n.failWaiting(ErrStopped)
 	if errors.Is(n.stopErr, ErrStopped) {
 		if err := n.append.finish(); err != nil {
@@ -393,12 +402,13 @@ func (n *Node) Tick() {
 	n.inbox.signal()
 }
 
-// Step takes a message from another member. It never blocks; above a bound
+// Step takes a message from another member, and may do a turn of the raft loop's work: the caller holds no lock, unless it is a MsgSnap. It
+// never blocks; above a bound
 // messages are dropped, but for a MsgSnap: the state machine waits for SnapshotDecided.
 func (n *Node) Step(m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgProp && n.lead.Load() != raft.None && n.inbox.passOn(m) {
 		if n.proposalsDue() {
-			n.inbox.signal()
+			n.hurry()
 		}
 		return
 	}
@@ -407,7 +417,11 @@ func (n *Node) Step(m *raftpb.Message) {
 		n.inbox.messages = append(n.inbox.messages, m)
 	}
 	n.inbox.mu.Unlock()
-	n.inbox.signal()
+	if len(m.GetEntries()) >= crowdMin || m.GetType() == raftpb.MsgSnap {
+		n.inbox.signal()
+		return
+	}
+	n.hurry()
 }
 
 // Campaign makes the member stand for election at the next turn.
@@ -450,12 +464,8 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 	if n.SoleRead() {
 		return nil
 	}
-	b := n.beginRead(1)
-	defer func() {
-		if b.readers.Add(-1) == 0 {
-			n.inbox.signal() // the next batch may wait for that
-		}
-	}()
+	b := n.beginRead(1, n.hurry)
+	defer n.wentOn(b)
 	select {
 	case <-b.Done():
 		return b.Err()
@@ -466,23 +476,31 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 	}
 }
 
+// wentOn notes that a reader of the batch has gone on.
+func (n *Node) wentOn(b *ReadBatch) {
+	if b.readers.Add(-1) == 0 && n.reads.behind.Swap(false) {
+		n.inbox.signal()
+	}
+}
+
 // BeginRead joins the linearizable reads that wait for the next ReadIndex, without
 // waiting itself.
 func (n *Node) BeginRead() *ReadBatch {
 	if n.SoleRead() {
 		return passed
 	}
-	return n.beginRead(0)
+	return n.beginRead(0, n.inbox.signal)
 }
 
-// beginRead joins the reads that gather as so many readers, 0 or 1, that say when they have gone on.
-func (n *Node) beginRead(readers int64) *ReadBatch {
+// beginRead joins the reads that gather as so many readers, 0 or 1, that say when they have gone on. With turn the first of them sees to
+// it that they get one.
+func (n *Node) beginRead(readers int64, turn func()) *ReadBatch {
 	b, fresh := n.reads.join(&n.inbox, readers)
 	if fresh && n.stopping() { // nobody else may look at it any more
 		n.reads.failGathering(&n.inbox, ErrStopped)
 	}
 	if fresh {
-		n.inbox.signal()
+		turn()
 	}
 	return b
 }

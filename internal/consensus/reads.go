@@ -109,11 +109,13 @@ type reads struct {
 	counter      uint64
 	timeoutTicks int
 	measures     *Measures
+	crowd        *crowd
 
 	asked    []question // of other members since the ReadIndex in flight was sent
 	released *ReadBatch // the last one whose readers may go on
 	inflight *ReadBatch
 	context  []byte
+	behind   atomic.Bool  // what is due waits for the readers of released
 	age      int          // ticks since the ReadIndex in flight was sent
 	waiting  []*ReadBatch // confirmed, their index not applied yet
 }
@@ -155,9 +157,18 @@ func (r *reads) join(in *inbox, readers int64) (b *ReadBatch, fresh bool) {
 // have gone on. When there are more of them than processors, more reads come meanwhile; the fewer batches, the fewer writes to
 // clients.
 func (r *reads) due(in *inbox) bool {
-	if r.inflight != nil || r.released != nil && r.released.readers.Load() > 0 {
+	if r.inflight != nil || !r.pending(in) {
 		return false
 	}
+	if r.released == nil || r.released.readers.Load() == 0 {
+		return true
+	}
+	r.behind.Store(true)
+	return r.released.readers.Load() == 0 // the last one may have gone on before it could see that
+}
+
+// pending says whether anybody waits for a ReadIndex that was not sent yet.
+func (r *reads) pending(in *inbox) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.gathering != nil || len(r.asked) > 0
@@ -172,6 +183,7 @@ func (r *reads) start(in *inbox, rn *raft.RawNode) {
 		r.inflight = newReadBatch()
 	}
 	r.inflight.asked, r.asked = r.asked, nil
+	r.crowd.note(int(r.inflight.readers.Load()) + len(r.inflight.asked))
 	r.send(rn)
 }
 

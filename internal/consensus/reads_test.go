@@ -141,7 +141,7 @@ func TestTheNextRoundWaitsForTheReadersOfTheOneBefore(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
 	f.elect()
-	first := f.beginRead(1)
+	first := f.beginRead(1, f.inbox.signal)
 	f.run()
 	f.confirmRound(f.rounds()[0])
 	f.mustBe(first, true)
