@@ -1,0 +1,98 @@
+package h2
+
+import (
+	"encoding/binary"
+)
+
+// settings takes a SETTINGS frame of the client, and acknowledges it.
+func (c *conn) settings(f frame, p []byte) *brokenConn {
+	if f.has(flagAck) {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := eachSetting(p, c.setting); err != nil {
+		return err
+	}
+	c.out = appendFrame(c.output.take(), 0, kindSettings, flagAck, 0)
+	c.full = c.stuffed()
+	return nil
+}
+
+// setting takes one of them. REQUIRES: mu is held.
+func (c *conn) setting(s setting) *brokenConn {
+	switch s.id {
+	case settingTableSize:
+		c.table.resize(s.value)
+	case settingHeaderListMax:
+		c.listMax = int64(s.value)
+	case settingWindow:
+		grown := int64(s.value) > c.streamWindow
+		c.streamWindow = int64(s.value)
+		if !grown {
+			return nil
+		}
+		for _, st := range c.streams {
+			if c.streamWindow-st.sent > windowMax {
+				return broken(codeFlowControl, "INITIAL_WINDOW_SIZE of %d with stream %d above it", s.value, st.id)
+			}
+			if len(st.queue) > 0 && c.streamWindow > st.sent {
+				c.ring(st)
+			}
+		}
+	}
+	return nil
+}
+
+// windowUpdate takes a WINDOW_UPDATE frame.
+func (c *conn) windowUpdate(f frame, p []byte) *brokenConn {
+	n := int64(binary.BigEndian.Uint32(p) & windowMax)
+	if f.stream == 0 {
+		if n == 0 {
+			return broken(codeProtocol, "WINDOW_UPDATE of 0")
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.output.window += n; c.output.window > windowMax {
+			return broken(codeFlowControl, "the window of the connection is above its limit")
+		}
+		return nil
+	}
+	if c.idle(f.stream) {
+		return broken(codeProtocol, "WINDOW_UPDATE on stream %d, which is not open", f.stream)
+	}
+	c.mu.Lock()
+	s, why := c.find(f.stream), codeNo
+	switch {
+	case s == nil:
+	case n == 0:
+		why = codeProtocol
+	case c.streamWindow-s.sent+n > windowMax:
+		why = codeFlowControl
+	default:
+		s.sent -= n
+		if len(s.queue) > 0 && c.streamWindow > s.sent {
+			c.ring(s)
+		}
+	}
+	c.mu.Unlock()
+	if why != codeNo {
+		s.abandon(why)
+	}
+	return nil
+}
+
+// takeReset takes a RST_STREAM frame.
+func (c *conn) takeReset(f frame) *brokenConn {
+	if c.idle(f.stream) {
+		return broken(codeProtocol, "RST_STREAM on stream %d, which is not open", f.stream)
+	}
+	c.mu.Lock()
+	s := c.find(f.stream)
+	c.mu.Unlock()
+	if s != nil {
+		s.abandon(codeNo)
+		s.in.drop(c.srv.o.Buffers)
+	}
+	return nil
+}

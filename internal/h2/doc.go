@@ -1,0 +1,2 @@
+// Package h2 serves gRPC.
+package h2

@@ -1,0 +1,244 @@
+package h2
+
+import (
+	"runtime"
+	"sync"
+
+	"google.golang.org/grpc/mem"
+)
+
+const (
+	// outMax is how many bytes wait for the flusher before messages have to queue.
+	outMax = 64 << 10
+	// controlMax is how many bytes may wait before the reader takes no more frames: only answers to what the client does come so far.
+	controlMax = 512 << 10
+	// queuedMax is how many bytes of messages may wait for a client that does not read what is written, before the reader takes no more frames.
+	queuedMax = 4 << 20
+	// outKept bounds the buffers that are kept for the next.
+	outKept  = 128 << 10
+	outBytes = 4 << 10
+)
+
+// output is what a connection has to write. It is guarded by the connection's mu.
+type output struct {
+	out      []byte // encoded, in the order of the wire
+	box      *[]byte
+	flushing bool // a goroutine is writing, and will write what is in out
+	table    table
+	scratch  []byte // of header blocks
+	listMax  int64  // what the client takes of headers, in bytes as RFC 9113 counts them
+
+	// Messages that found no room, of several streams in turns.
+	first, final *stream
+	queued       int64 // bytes
+	window       int64 // what may be sent on all streams
+	streamWindow int64 // what may be sent on a new one
+}
+
+func (o *output) begin() {
+	o.window, o.streamWindow, o.listMax = windowDefault, windowDefault, 1<<32-1
+}
+
+// outs are buffers of connections that have something to write.
+var outs = sync.Pool{New: func() any {
+	b := make([]byte, 0, outBytes)
+	return &b
+}}
+
+// take returns out, which has a buffer then.
+func (o *output) take() []byte {
+	if o.out == nil {
+		o.box = outs.Get().(*[]byte)
+		o.out = (*o.box)[:0]
+	}
+	return o.out
+}
+
+// outgoing is one message that waits to be sent.
+type outgoing struct {
+	prefix [prefixBytes]byte
+	gone   int             // bytes that were sent, of prefix and data
+	data   mem.BufferSlice // what is left
+	left   int             // bytes of prefix and data
+}
+
+// pending tells whether there is something that may be written. REQUIRES: mu is held.
+func (c *conn) pending() bool { return len(c.out) > 0 || c.first != nil && c.output.window > 0 }
+
+// kick makes somebody write what is in out or queued. REQUIRES: mu is held.
+func (c *conn) kick() {
+	if c.flushing || c.closed || !c.pending() {
+		return
+	}
+	c.flushing = true
+	go c.flush()
+}
+
+// flushNow writes what is there, and what others add meanwhile, unless somebody else does. REQUIRES: no lock is held; nobody waits for the caller.
+func (c *conn) flushNow() {
+	c.mu.Lock()
+	if c.flushing || c.closed || !c.pending() {
+		c.mu.Unlock()
+		return
+	}
+	c.flushing = true
+	c.mu.Unlock()
+	// Calls that were answered together are written together.
+	runtime.Gosched()
+	c.flush()
+}
+
+// flush writes until nothing is left that may be written. REQUIRES: the caller has set flushing.
+func (c *conn) flush() {
+	c.mu.Lock()
+	for !c.closed {
+		c.pour()
+		if len(c.out) == 0 {
+			break
+		}
+		out, box := c.out, c.box
+		c.out, c.box = nil, nil
+		c.wake()
+		c.mu.Unlock()
+		_, err := c.nc.Write(out)
+		if cap(out) <= outKept {
+			*box = out[:0]
+			outs.Put(box)
+		}
+		if err != nil {
+			c.close(err)
+		}
+		c.mu.Lock()
+	}
+	c.flushing = false
+	c.wake()
+	c.mu.Unlock()
+}
+
+// pour moves queued messages to out, a frame of each stream in turn, as far as there is room and the windows allow. REQUIRES: mu is held.
+func (c *conn) pour() {
+	for c.first != nil && len(c.out) < outMax && c.output.window > 0 {
+		s := c.first
+		if c.first = s.next; c.first == nil {
+			c.final = nil
+		}
+		s.next, s.ringed = nil, false
+		if s.gone {
+			continue
+		}
+		room := min(c.streamWindow-s.sent, c.output.window, frameMax)
+		if room <= 0 {
+			continue // a window update brings it back
+		}
+		c.frame(s, int(room))
+		if len(s.queue) > 0 {
+			c.ring(s)
+		} else if s.over {
+			c.end(s)
+		}
+	}
+}
+
+// ring puts a stream with messages at the end of the line. REQUIRES: mu is held.
+func (c *conn) ring(s *stream) {
+	if s.ringed {
+		return
+	}
+	s.ringed = true
+	if c.final == nil {
+		c.first = s
+	} else {
+		c.final.next = s
+	}
+	c.final = s
+}
+
+// frame moves one frame of a stream's first message to out. REQUIRES: mu is held.
+func (c *conn) frame(s *stream, room int) {
+	m := &s.queue[0]
+	n := min(m.left, room)
+	c.account(s, n)
+	c.out = appendFrame(c.output.take(), n, kindData, 0, s.id)
+	if m.gone < prefixBytes {
+		part := m.prefix[m.gone:min(prefixBytes, m.gone+n)]
+		c.out = append(c.out, part...)
+		m.gone += len(part)
+		m.left -= len(part)
+		n -= len(part)
+		c.queued -= int64(len(part))
+		s.quota += len(part)
+	}
+	c.queued -= int64(n)
+	s.quota += n
+	m.left -= n
+	for n > 0 {
+		b := m.data[0]
+		rest := b.ReadOnlyData()[m.gone-prefixBytes:]
+		k := min(n, len(rest))
+		c.out = append(c.out, rest[:k]...)
+		n -= k
+		m.gone += k
+		if k == len(rest) {
+			b.Free()
+			m.data = m.data[1:]
+			m.gone = prefixBytes
+		}
+	}
+	if m.left == 0 {
+		m.data.Free() // what is empty
+		s.queue[0] = outgoing{}
+		if s.queue = s.queue[1:]; len(s.queue) == 0 {
+			s.queue = nil
+		}
+	}
+	if s.quota > 0 {
+		s.poke(s.mayQueue)
+	}
+}
+
+// account notes that n bytes of a stream are sent. REQUIRES: mu is held.
+func (c *conn) account(s *stream, n int) {
+	s.sent += int64(n)
+	c.output.window -= int64(n)
+	c.pingsForget = true
+}
+
+// direct tells whether n bytes of messages may go to out at once. REQUIRES: mu is held.
+func (c *conn) direct(s *stream, n int) bool {
+	return n <= frameMax && c.first == nil && s.queue == nil && len(c.out) < outMax &&
+		int64(n) <= c.output.window && int64(n) <= c.streamWindow-s.sent
+}
+
+// send sends a message of a stream, or queues it. It takes over data. REQUIRES: mu is held, and headers are sent.
+func (c *conn) send(s *stream, flag byte, message mem.BufferSlice) {
+	n := message.Len()
+	if c.direct(s, prefixBytes+n) {
+		c.account(s, prefixBytes+n)
+		c.out = appendFrame(c.output.take(), prefixBytes+n, kindData, 0, s.id)
+		c.out = append(c.out, flag, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		for _, b := range message {
+			c.out = append(c.out, b.ReadOnlyData()...)
+		}
+		message.Free()
+		return
+	}
+	m := outgoing{prefix: [prefixBytes]byte{flag, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, data: message, left: prefixBytes + n}
+	s.quota -= m.left
+	c.queued += int64(m.left)
+	s.queue = append(s.queue, m)
+	c.ring(s)
+}
+
+// drop frees the messages of a stream that will not be sent. REQUIRES: mu is held.
+func (c *conn) drop(s *stream) {
+	for i := range s.queue {
+		c.queued -= int64(s.queue[i].left)
+		s.queue[i].data.Free()
+	}
+	s.queue = nil
+}
+
+// stuffed tells whether the client has to read first. REQUIRES: mu is held.
+func (c *conn) stuffed() bool {
+	return len(c.out) > controlMax || len(c.out) >= outMax && c.queued > queuedMax
+}
