@@ -91,8 +91,8 @@ func NewMeasures(extensive bool) *Measures {
 }
 
 // Know makes the methods of all services of a server known. REQUIRES: it does not serve yet.
-func (m *Measures) Know(s *grpc.Server) {
-	for service, info := range s.GetServiceInfo() {
+func (m *Measures) Know(services map[string]grpc.ServiceInfo) {
+	for service, info := range services {
 		for _, method := range info.Methods {
 			c := &Calls{Service: service, Method: method.Name, Type: typeOf(method.IsClientStream, method.IsServerStream)}
 			if m.extensive {

@@ -4,17 +4,20 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"net"
 	"runtime"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // clients may compress, as with etcd
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/h2"
 	"github.com/ashlar-kv/ashlar/internal/measure"
 )
 
@@ -59,16 +62,28 @@ type Options struct {
 	Audit *Auditing
 	// Logger is required.
 	Logger *slog.Logger
-	// Extra are further options, such as credentials.
+	// Credentials make the handshake of every connection; nil for none.
+	Credentials credentials.TransportCredentials
+	// Extra are further options of grpc-go's server, and Stock says that there will be more that only it understands, such as services that
+	// are registered with a *grpc.Server. With either it serves, in place of our own.
 	Extra []grpc.ServerOption
+	Stock bool
+}
+
+// Server serves gRPC: a *h2.Server, or a *grpc.Server.
+type Server interface {
+	grpc.ServiceRegistrar
+	// GetServiceInfo returns what is registered, by the names of services.
+	GetServiceInfo() map[string]grpc.ServiceInfo
+	// Serve serves the connections of a listener until Stop or GracefulStop; after them it returns grpc.ErrServerStopped.
+	Serve(net.Listener) error
+	// GracefulStop ends the server after the calls under way, Stop ends them too. Both wait for their handlers.
+	GracefulStop()
+	Stop()
 }
 
 // NewServer returns a server without services, with the codec that KV needs.
-func NewServer(o Options) *grpc.Server {
-	streams := o.MaxConcurrentStreams
-	if streams == 0 {
-		streams = math.MaxUint32
-	}
+func NewServer(o Options) Server {
 	if o.Measures == nil {
 		o.Measures = NewMeasures(false)
 	}
@@ -76,6 +91,23 @@ func NewServer(o Options) *grpc.Server {
 		trusted: o.Trusted}
 	if o.LeaderChanged != nil {
 		g.lost = &leaderless{hasLeader: o.HasLeader, changed: o.LeaderChanged, patience: o.LeaderPatience, clock: o.Clock}
+	}
+	if o.Stock || len(o.Extra) > 0 {
+		return o.stock(g)
+	}
+	return h2.NewServer(h2.Options{
+		Codec: newCodec(o.Measures), Unary: g.unary, Stream: g.stream, Credentials: o.Credentials,
+		MaxRecvBytes: o.MaxRequestBytes + overheadBytes, MaxConcurrentStreams: o.MaxConcurrentStreams,
+		KeepaliveMinTime: o.KeepaliveMinTime, KeepaliveInterval: o.KeepaliveInterval, KeepaliveTimeout: o.KeepaliveTimeout,
+		Buffers: requestPool, Workers: workersPerCPU * runtime.GOMAXPROCS(0),
+	})
+}
+
+// stock returns grpc-go's server.
+func (o Options) stock(g *guard) *grpc.Server {
+	streams := o.MaxConcurrentStreams
+	if streams == 0 {
+		streams = math.MaxUint32
 	}
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(o.Measures)),
@@ -93,6 +125,9 @@ func NewServer(o Options) *grpc.Server {
 	}
 	if o.KeepaliveInterval > 0 && o.KeepaliveTimeout > 0 {
 		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}))
+	}
+	if o.Credentials != nil {
+		opts = append(opts, grpc.Creds(o.Credentials))
 	}
 	return grpc.NewServer(append(opts, o.Extra...)...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
+	"github.com/ashlar-kv/ashlar/internal/rpc"
 )
 
 // Host is what the program around a member lends it and is told by it. All fields may be left empty. The functions must not wait
@@ -97,10 +98,10 @@ func (x *lending) handler(own http.Handler) http.Handler {
 	})
 }
 
-// register adds the host's services to the member's.
-func (x *lending) register(s *grpc.Server) {
+// register adds the host's services to the member's. REQUIRES: the server is grpc-go's if there are such services.
+func (x *lending) register(s rpc.Server) {
 	if x.Register != nil {
-		x.Register(s)
+		x.Register(s.(*grpc.Server))
 	}
 }
 

@@ -37,7 +37,7 @@ const (
 
 // services serves the clients of a member, gRPC and HTTP on the same addresses.
 type services struct {
-	grpc    *grpc.Server
+	grpc    rpc.Server
 	http    *http.Server
 	metrics *http.Server // of addresses for metrics and health alone
 	broken  chan error   // an error that ends serving
@@ -78,7 +78,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 	front := grpcOptions(cfg, m, log)
 	front.Clock, front.Gate, front.Measures, front.Audit = host.Clock, gate, o.calls, auditing(cfg, requests)
 	trace(&front, tracing)
-	front.Extra = append(front.Extra, host.Options...)
+	front.Extra, front.Stock = append(front.Extra, host.Options...), host.Register != nil
 	s := &services{
 		conns:   rpc.NewConns(),
 		grpc:    rpc.NewServer(front),
@@ -113,7 +113,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 		Election:    rpc.NewElection(s.line),
 	}.Register(s.grpc)
 	host.register(s.grpc)
-	o.calls.Know(s.grpc)
+	o.calls.Know(s.grpc.GetServiceInfo())
 	return s, nil
 }
 
@@ -132,7 +132,7 @@ func grpcOptions(cfg *config.Config, m *member.Member, log *slog.Logger) rpc.Opt
 		LeaderChanged:        m.Node().LeaderChanged,
 		LeaderPatience:       leaderPatience * cfg.ElectionTimeout,
 		Logger:               log,
-		Extra:                []grpc.ServerOption{grpc.Creds(rpc.Credentials())},
+		Credentials:          rpc.Credentials(),
 	}
 }
 

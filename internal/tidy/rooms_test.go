@@ -44,7 +44,8 @@ var rooms = []room{
 		"a member is one level below the services: it answers them and does not know them"},
 	{"internal/lockpb", nil, "messages are plain data"},
 	{"internal/audit", nil, "the audit log takes records; what a request is, it is told"},
-	{"internal/rpc", []string{"internal/member", "internal/lockpb", "internal/audit"}, "services translate; they do not know how they are served"},
+	{"internal/h2", nil, "the transport carries calls; what they mean is not its business"},
+	{"internal/rpc", []string{"internal/h2", "internal/member", "internal/lockpb", "internal/audit"}, "services translate; they do not know how they are served"},
 	{"internal/web", []string{"internal/rpc"}, "HTTP stands on the services"},
 	{"internal/metrics", []string{"internal/rpc"}, "metrics are read off the rooms that count; who serves them is not their business"},
 	{"internal/tracing", nil, "tracing is told what to send; whose requests they are is not its business"},
@@ -110,7 +111,7 @@ var (
 	deterministic = []string{"internal/apply", "internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
 	aboveApply    = []string{"internal/lockpb", "internal/apply", "internal/watch", "internal/member", "internal/rpc", "internal/web", "internal/server",
 		"internal/proxy", "internal/ctl", "internal/util", "internal/backup", "internal/discovery", "embed", "cmd/ashlar"}
-	grpcRooms = []string{"internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/util", "internal/discovery", "internal/tracing", "embed"}
+	grpcRooms = []string{"internal/h2", "internal/lockpb", "internal/rpc", "internal/web", "internal/server", "internal/proxy", "internal/ctl", "internal/util", "internal/discovery", "internal/tracing", "embed"}
 )
 
 const pebble = "github.com/cockroachdb/pebble/v2"
