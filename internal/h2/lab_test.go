@@ -22,7 +22,11 @@ import (
 var long = flag.Bool("long", false, "run the counting tests with 100,000 calls and 1 GiB")
 
 // patience is how long a condition may take before a test gives up. No test says that anything is faster.
-const patience = 2 * time.Minute
+var patience = 2 * time.Minute
+
+func init() {
+	flag.DurationVar(&patience, "patience", patience, "how long a condition may take before a test gives up")
+}
 
 // server is what both transports are to the tests.
 type server interface {

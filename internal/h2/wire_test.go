@@ -40,8 +40,14 @@ type wire struct {
 	debugs   []string
 	over     bool
 	noPong   bool        // pings of the server are noted, not answered
-	pinged   [][8]byte   // pings of the server
+	pinged   []asked     // pings of the server
 	account  flowAccount // what the server may send
+}
+
+// asked is a ping of the server.
+type asked struct {
+	data [8]byte
+	gone int // how many GOAWAY were before it
 }
 
 // reply is what came on a stream.
@@ -262,7 +268,7 @@ func (w *wire) take(f http2.Frame, unpack *hpack.Decoder) {
 			w.note(func() { w.pings[f.Data] = true })
 			return
 		}
-		w.note(func() { w.pinged = append(w.pinged, f.Data) })
+		w.note(func() { w.pinged = append(w.pinged, asked{f.Data, len(w.goaways)}) })
 		if !w.noPong {
 			w.pong(f.Data)
 		}
