@@ -99,7 +99,7 @@ func TestConnectionsLeaveNoGoroutines(t *testing.T) {
 					<-s.Context().Done()
 					return nil
 				}
-				return echo(s)
+				return echoAll(s)
 			}})
 		})
 		quiet := count() + 64 // workers that stay

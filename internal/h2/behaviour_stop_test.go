@@ -28,7 +28,7 @@ func TestGracefulStopLetsCallsEnd(t *testing.T) {
 				}
 				return in, nil
 			},
-			stream: func(s grpc.ServerStream) error { entered <- struct{}{}; return echo(s) },
+			stream: func(s grpc.ServerStream) error { entered <- struct{}{}; return echoAll(s) },
 		})
 		conn, idle := l.dial(t), l.dial(t)
 		if o := call(t, idle, "Unary", nil); o.status.Code() != codes.OK {

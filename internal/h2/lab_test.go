@@ -177,8 +177,8 @@ func service(o options) *grpc.ServiceDesc {
 	}
 }
 
-// echo answers each message with itself until the client has no more.
-func echo(s grpc.ServerStream) error {
+// echoAll answers each message with itself until the client has no more.
+func echoAll(s grpc.ServerStream) error {
 	for {
 		m := new(message)
 		if err := s.RecvMsg(m); errors.Is(err, io.EOF) {
@@ -218,7 +218,7 @@ func startOn(t testing.TB, k kind, lis net.Listener, o options) *lab {
 		o.unary = func(_ context.Context, in []byte) ([]byte, error) { return in, nil }
 	}
 	if o.stream == nil {
-		o.stream = echo
+		o.stream = echoAll
 	}
 	l := &lab{server: k.make(o), address: lis.Addr(), done: make(chan error, 1)}
 	l.RegisterService(service(o), nil)
