@@ -21,14 +21,13 @@ const (
 	connWindow = 16 << 20
 	// streamWindow is how much a client may send on a stream before its handler has taken it, but for the message that the handler waits for.
 	streamWindow = 256 << 10
-	// farewell is how long a client has to read why its connection ends.
-	farewell = time.Second
+	// orphansMax is how many handlers may be at work for streams that were reset, before no more frames are taken.
+	orphansMax = 1 << 10
+	// farewellWait is how long a client has to read why its connection ends.
+	farewellWait = time.Second
 )
 
-var (
-	errGreeting = errors.New("the client did not begin as HTTP/2 does")
-	errDrained  = errors.New("all calls have ended")
-)
+var errGreeting = errors.New("the client did not begin as HTTP/2 does")
 
 // conn is a connection.
 //
@@ -65,6 +64,7 @@ type conn struct {
 	streams     map[uint32]*stream
 	lastID      uint32 // of the last stream that the client has opened
 	running     uint32 // handlers under way
+	orphans     int    // those of them whose streams have ended
 	drains      drainState
 	drainReason string
 	drainTimer  *time.Timer
@@ -163,7 +163,7 @@ func (c *conn) serve() {
 	if errors.As(err, &b) {
 		c.part(b)
 	}
-	c.close(err)
+	c.close()
 	c.mu.Lock()
 	for c.flushing {
 		c.wait()
@@ -194,13 +194,14 @@ func (c *conn) part(why *brokenConn) {
 		return
 	}
 	c.out = appendGoAway(c.output.take(), c.lastID, why.code, why.reason)
-	c.hang()
 	c.kick()
+	c.hanging = true
+	c.farewell()
 	c.mu.Unlock()
 	c.discard()
 }
 
-// discard reads what the client still sends, until it or farewell ends the connection.
+// discard reads what the client still sends, until it or farewellWait ends the connection.
 func (c *conn) discard() {
 	for {
 		c.from, c.to = 0, 0
@@ -210,18 +211,29 @@ func (c *conn) discard() {
 	}
 }
 
-// hang closes the connection when everything is written and the client has closed its side, or after farewell. REQUIRES: mu is held.
+// hang closes the connection when everything is written, once the client closes its side too, or after farewellWait. REQUIRES: mu is held.
 func (c *conn) hang() {
-	if c.closed || c.hanging {
-		return
-	}
 	c.hanging = true
-	c.hangTimer = time.AfterFunc(farewell, func() { c.close(errDrained) })
 	c.kick()
+	c.linger()
+}
+
+// linger is called when there may be nothing left to write. REQUIRES: mu is held.
+func (c *conn) linger() {
+	if c.hanging && !c.flushing && !c.pending() {
+		c.farewell()
+	}
+}
+
+// farewell leaves the client farewellWait. REQUIRES: mu is held.
+func (c *conn) farewell() {
+	if c.hangTimer == nil && !c.closed {
+		c.hangTimer = time.AfterFunc(farewellWait, c.close)
+	}
 }
 
 // close ends the connection and all its calls, once.
-func (c *conn) close(error) {
+func (c *conn) close() {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()

@@ -52,6 +52,9 @@ func (p *probe) Value(key any) any {
 	return nil
 }
 
+// String says what the context is; nobody else is to look into it.
+func (c *call) String() string { return "h2.call(" + c.self.Method() + ")" }
+
 // Deadline implements context.Context.
 func (c *call) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 

@@ -12,13 +12,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// tableMin is the table that a client must have for ours to use it: the three entries take less.
-const tableMin = 256
-
 // table is the part of HPACK's encoder that responses need, RFC 7541: the three headers that most of them are made of are put into the client's
 // table once; all others are literals. It is guarded by the connection's mu, and used in the order of the wire.
 type table struct {
-	off    bool // the client has too small a table
+	off    bool // the client wants a smaller table than every connection begins with
 	shrunk bool // the client is to be told so
 	// When each was put in, counted from 1; 0 is not yet.
 	kind, ok, message int
@@ -38,7 +35,7 @@ const (
 
 // resize takes the client's limit of its table.
 func (t *table) resize(bytes uint32) {
-	if bytes < tableMin && !t.off {
+	if bytes < tableBytes && !t.off {
 		*t = table{off: true, shrunk: true}
 	}
 }

@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"fmt"
 	"sync"
 	"time"
 )
@@ -99,7 +98,7 @@ func (k *keepalive) look(c *conn) {
 		return
 	}
 	if k.pinged && k.left <= 0 {
-		go c.close(fmt.Errorf("keepalive ping not acked within timeout %s", timeout))
+		go c.close() // which stops us
 		return
 	}
 	if !k.pinged {

@@ -232,17 +232,18 @@ func (c *conn) dispatch(s *stream, err error) {
 }
 
 // admit counts a call whose handler is to start; false when the stream has ended meanwhile. It waits while as many handlers are at work as
-// calls are allowed: those of streams that were reset count until they return. REQUIRES: the caller is the reader.
+// calls are allowed, or orphansMax are of streams that were reset. REQUIRES: the caller is the reader.
 func (c *conn) admit(s *stream) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for limit := c.srv.o.MaxConcurrentStreams; limit > 0 && c.running >= limit && !c.closed; {
+	for limit := c.srv.o.MaxConcurrentStreams; (limit > 0 && c.running >= limit || c.orphans >= orphansMax) && !c.closed; {
 		c.wait()
 	}
 	if s.gone {
 		return false
 	}
 	c.running++
+	s.serving = true
 	c.full = c.stuffed()
 	c.srv.handlers.Add(1)
 	return true

@@ -198,11 +198,11 @@ func (c *conn) request(id uint32, end bool, b []byte) *brokenConn {
 		c.mu.Unlock()
 		return broken(codeProtocol, "received an illegal stream id: %v", id)
 	}
+	c.lastID = id
 	if c.drains == drainLast {
 		c.mu.Unlock()
 		return nil // the client was told that it is not served
 	}
-	c.lastID = id
 	s, answer := c.admitStream(id, end, r)
 	c.full = c.stuffed()
 	c.mu.Unlock()

@@ -16,8 +16,6 @@ const (
 	acceptRetryMax   = time.Second
 )
 
-var errStopped = errors.New("the server was stopped")
-
 // Serve serves the connections of a listener until Stop or GracefulStop, after which it returns nil once these are through; after
 // them it returns grpc.ErrServerStopped at once. It closes the listener. An error of accepting that is not temporary ends it too.
 func (s *Server) Serve(lis net.Listener) error {
@@ -128,11 +126,11 @@ func (s *Server) handshake(nc net.Conn) (*conn, error) {
 	}
 	c := newConn(s, inner, info)
 	if err := c.greet(); err != nil {
-		c.close(err)
+		c.close()
 		return nil, err
 	}
 	if err := nc.SetDeadline(time.Time{}); err != nil {
-		c.close(err)
+		c.close()
 		return nil, err
 	}
 	return c, nil
@@ -172,7 +170,7 @@ func (s *Server) stop(graceful bool) {
 		if graceful {
 			c.drain("graceful_stop")
 		} else {
-			c.close(errStopped)
+			c.close()
 		}
 	}
 	s.mu.Lock()

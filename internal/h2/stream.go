@@ -22,6 +22,7 @@ type stream struct {
 
 	// Guarded by c.mu.
 	gone    bool // nothing more is sent or taken
+	serving bool // its handler is at work
 	over    bool // the status is known; it is sent once the queue is empty
 	ended   bool // the client sends no more
 	begun   bool // headers were sent
@@ -197,6 +198,9 @@ func (c *conn) remove(s *stream) {
 // leave marks a stream that is taken off the connection, and frees what it has. REQUIRES: mu is held.
 func (s *stream) leave() {
 	s.gone = true
+	if s.serving {
+		s.c.orphans++
+	}
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -247,17 +251,21 @@ func (s *stream) abandon(why code) {
 	s.cancel(context.Canceled)
 }
 
-// serve runs the handler.
+// serve runs the handler of a call.
 func (s *stream) serve() {
 	if s.head.method.unary != nil {
 		s.serveUnary()
 	} else {
 		s.serveStream()
 	}
-	c := s.c
-	c.mu.Lock()
+}
+
+// served notes that the handler has returned. REQUIRES: mu is held.
+func (c *conn) served(s *stream) {
 	c.running--
+	s.serving = false
+	if s.gone {
+		c.orphans--
+	}
 	c.wake()
-	c.mu.Unlock()
-	c.flushNow()
 }

@@ -31,11 +31,14 @@ func (s *stream) serveStream() {
 	} else {
 		err = m.stream.Handler(m.impl, ss)
 	}
+	st := okStatus
 	if err != nil {
-		s.finish(toStatus(err))
-		return
+		st = toStatus(err)
 	}
-	s.finish(okStatus)
+	s.finish(st)
+	s.c.mu.Lock()
+	s.c.served(s)
+	s.c.mu.Unlock()
 }
 
 // Context implements grpc.ServerStream.

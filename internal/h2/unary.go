@@ -3,6 +3,7 @@ package h2
 import (
 	"context"
 	"io"
+	"runtime"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -11,19 +12,40 @@ import (
 
 // serveUnary runs the handler of a unary call, and sends what it answers.
 func (s *stream) serveUnary() {
-	m := s.head.method
-	reply, err := m.unary.Handler(m.impl, s, s.receive, s.c.srv.o.Unary)
+	m, c := s.head.method, s.c
+	reply, err := m.unary.Handler(m.impl, s, s.receive, c.srv.o.Unary)
 	s.first.data.Free() // unless the handler has taken it
 	s.first.data = nil
+	var flag byte
+	var data mem.BufferSlice
 	if err == nil {
-		var flag byte
-		var data mem.BufferSlice
-		if flag, data, err = s.encode(reply); err == nil {
-			s.answer(flag, data)
-			return
-		}
+		flag, data, err = s.encode(reply)
 	}
-	s.finish(toStatus(err))
+	st := okStatus
+	if err != nil {
+		st = toStatus(err)
+	}
+	c.mu.Lock()
+	switch {
+	case s.gone || s.over:
+		data.Free()
+	case err != nil:
+		c.conclude(s, st)
+	case c.begin(s):
+		c.send(s, flag, data)
+		c.conclude(s, st)
+	default:
+		data.Free()
+	}
+	c.served(s)
+	flush := c.claim()
+	c.mu.Unlock()
+	s.cancel(context.Canceled)
+	if flush {
+		// Calls that are answered together are written together.
+		runtime.Gosched()
+		c.flush()
+	}
 }
 
 // receive decodes the request of a unary call. An error is also the call's.
@@ -41,20 +63,6 @@ func (s *stream) receive(v any) error {
 		s.finish(toStatus(err))
 	}
 	return err
-}
-
-// answer sends the response of a unary call and its status.
-func (s *stream) answer(flag byte, data mem.BufferSlice) {
-	c := s.c
-	c.mu.Lock()
-	if s.gone || s.over || !c.begin(s) {
-		data.Free()
-	} else {
-		c.send(s, flag, data)
-		c.conclude(s, okStatus)
-	}
-	c.mu.Unlock()
-	s.cancel(context.Canceled)
 }
 
 // toStatus returns the status of a handler's error.

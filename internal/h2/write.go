@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"runtime"
 	"sync"
 
 	"google.golang.org/grpc/mem"
@@ -67,25 +66,18 @@ func (c *conn) pending() bool { return len(c.out) > 0 || c.first != nil && c.out
 
 // kick makes somebody write what is in out or queued. REQUIRES: mu is held.
 func (c *conn) kick() {
-	if c.flushing || c.closed || !c.pending() {
-		return
+	if c.claim() {
+		go c.flush()
 	}
-	c.flushing = true
-	go c.flush()
 }
 
-// flushNow writes what is there, and what others add meanwhile, unless somebody else does. REQUIRES: no lock is held; nobody waits for the caller.
-func (c *conn) flushNow() {
-	c.mu.Lock()
+// claim tells whether the caller is to flush. REQUIRES: mu is held.
+func (c *conn) claim() bool {
 	if c.flushing || c.closed || !c.pending() {
-		c.mu.Unlock()
-		return
+		return false
 	}
 	c.flushing = true
-	c.mu.Unlock()
-	// Calls that were answered together are written together.
-	runtime.Gosched()
-	c.flush()
+	return true
 }
 
 // flush writes until nothing is left that may be written. REQUIRES: the caller has set flushing.
@@ -106,11 +98,12 @@ func (c *conn) flush() {
 			outs.Put(box)
 		}
 		if err != nil {
-			c.close(err)
+			c.close()
 		}
 		c.mu.Lock()
 	}
 	c.flushing = false
+	c.linger()
 	c.wake()
 	c.mu.Unlock()
 }
