@@ -64,6 +64,7 @@ type conn struct {
 	streams     map[uint32]*stream
 	lastID      uint32 // of the last stream that the client has opened
 	running     uint32 // handlers under way
+	unaries     int    // those of them that are of unary calls
 	orphans     int    // those of them whose streams have ended
 	drains      drainState
 	drainReason string

@@ -243,6 +243,9 @@ func (c *conn) admit(s *stream) bool {
 		return false
 	}
 	c.running++
+	if s.head.method.unary != nil {
+		c.unaries++
+	}
 	s.serving = true
 	c.full = c.stuffed()
 	c.srv.handlers.Add(1)

@@ -263,6 +263,9 @@ func (s *stream) serve() {
 // served notes that the handler has returned. REQUIRES: mu is held.
 func (c *conn) served(s *stream) {
 	c.running--
+	if s.head.method.unary != nil {
+		c.unaries--
+	}
 	s.serving = false
 	if s.gone {
 		c.orphans--

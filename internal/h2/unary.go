@@ -38,14 +38,17 @@ func (s *stream) serveUnary() {
 		data.Free()
 	}
 	c.served(s)
-	flush := c.claim()
+	flush, alone := c.claim(), c.unaries == 0
 	c.mu.Unlock()
 	s.cancel(context.Canceled)
-	if flush {
+	if !flush {
+		return
+	}
+	if !alone {
 		// Calls that are answered together are written together.
 		runtime.Gosched()
-		c.flush()
 	}
+	c.flush()
 }
 
 // receive decodes the request of a unary call. An error is also the call's.
