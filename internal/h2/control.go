@@ -27,18 +27,30 @@ func (c *conn) setting(s setting) *brokenConn {
 	case settingHeaderListMax:
 		c.listMax = int64(s.value)
 	case settingWindow:
-		grown := int64(s.value) > c.streamWindow
-		c.streamWindow = int64(s.value)
-		if !grown {
-			return nil
+		return c.resizeWindows(int64(s.value))
+	}
+	return nil
+}
+
+// resizeWindows takes the window that streams begin with: all windows change by the difference. REQUIRES: mu is held.
+func (c *conn) resizeWindows(n int64) *brokenConn {
+	grown := n > c.streamWindow
+	c.streamWindow = n
+	if !grown {
+		return nil
+	}
+	if n-c.sentMin > windowMax {
+		c.sentMin = 0
+		for _, s := range c.streams {
+			if n-s.sent > windowMax {
+				return broken(codeFlowControl, "INITIAL_WINDOW_SIZE of %d with stream %d above it", n, s.id)
+			}
+			c.sentMin = min(c.sentMin, s.sent)
 		}
-		for _, st := range c.streams {
-			if c.streamWindow-st.sent > windowMax {
-				return broken(codeFlowControl, "INITIAL_WINDOW_SIZE of %d with stream %d above it", s.value, st.id)
-			}
-			if len(st.queue) > 0 && c.streamWindow > st.sent {
-				c.ring(st)
-			}
+	}
+	for s := range c.stalled {
+		if n > s.sent {
+			c.ring(s)
 		}
 	}
 	return nil
@@ -71,6 +83,7 @@ func (c *conn) windowUpdate(f frame, p []byte) *brokenConn {
 		why = codeFlowControl
 	default:
 		s.sent -= n
+		c.sentMin = min(c.sentMin, s.sent)
 		if len(s.queue) > 0 && c.streamWindow > s.sent {
 			c.ring(s)
 		}

@@ -237,6 +237,7 @@ func (c *conn) admit(s *stream) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for limit := c.srv.o.MaxConcurrentStreams; (limit > 0 && c.running >= limit || c.orphans >= orphansMax) && !c.closed; {
+		c.kick()
 		c.wait()
 	}
 	if s.gone {

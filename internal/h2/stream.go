@@ -90,6 +90,14 @@ func (s *stream) SetHeader(md metadata.MD) error {
 
 // SendHeader implements grpc.ServerTransportStream.
 func (s *stream) SendHeader(md metadata.MD) error {
+	err := s.sendHeader(md)
+	if err == errListTooLong {
+		s.cancel(context.Canceled)
+	}
+	return err
+}
+
+func (s *stream) sendHeader(md metadata.MD) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,13 +29,16 @@ type output struct {
 
 	// Messages that found no room, of several streams in turns.
 	first, final *stream
-	queued       int64 // bytes
-	window       int64 // what may be sent on all streams
-	streamWindow int64 // what may be sent on a new one
+	queued       int64                // bytes
+	window       int64                // what may be sent on all streams
+	streamWindow int64                // what may be sent on a new one
+	sentMin      int64                // the lowest stream.sent there was, so that settings need not look at all streams
+	stalled      map[*stream]struct{} // have messages and no window
 }
 
 func (o *output) begin() {
 	o.window, o.streamWindow, o.listMax = windowDefault, windowDefault, 1<<32-1
+	o.stalled = make(map[*stream]struct{})
 }
 
 // outs are buffers of connections that have something to write.
@@ -121,7 +124,8 @@ func (c *conn) pour() {
 		}
 		room := min(c.streamWindow-s.sent, c.output.window, frameMax)
 		if room <= 0 {
-			continue // a window update brings it back
+			c.stalled[s] = struct{}{} // until a window update or settings
+			continue
 		}
 		c.frame(s, int(room))
 		if len(s.queue) > 0 {
@@ -137,6 +141,7 @@ func (c *conn) ring(s *stream) {
 	if s.ringed {
 		return
 	}
+	delete(c.stalled, s)
 	s.ringed = true
 	if c.final == nil {
 		c.first = s
@@ -229,6 +234,7 @@ func (c *conn) drop(s *stream) {
 		s.queue[i].data.Free()
 	}
 	s.queue = nil
+	delete(c.stalled, s)
 }
 
 // stuffed tells whether the client has to read first. REQUIRES: mu is held.

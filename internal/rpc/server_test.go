@@ -27,88 +27,107 @@ func (rawCodec) Marshal(v any) ([]byte, error)   { return v.([]byte), nil }
 func (rawCodec) Unmarshal(b []byte, v any) error { *(v.(*[]byte)) = bytes.Clone(b); return nil }
 func (rawCodec) Name() string                    { return "proto" }
 
-func TestBytesThatAreNoRequest(t *testing.T) {
-	t.Parallel()
-	conn := serve(t, newSolo(t), Options{}, KVOptions{})
-	for _, c := range []struct {
-		name, method, raw string
-		code              codes.Code
-		text              string
-	}{
-		{"a broken tag", "KV/Put", "\xff", codes.Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"},
-		{"a length beyond the end", "KV/Txn", "\x12\x03\x12\x05a", codes.Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"},
-		{"a broken tag to another service", "Cluster/MemberList", "\xff", codes.Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"},
-		{"a number where a key should be", "KV/Put", "\x08\x01", codes.InvalidArgument, "etcdserver: key is not provided"},
-		{"unknown fields", "KV/Put", "\x0a\x01a\x7a\x01z", codes.OK, ""},
-		{"an unknown method", "KV/Nothing", "", codes.Unimplemented, "unknown method Nothing for service etcdserverpb.KV"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+// onBothTransports runs a test on our own server and on grpc-go's.
+func onBothTransports(t *testing.T, f func(t *testing.T, o Options)) {
+	for name, stock := range map[string]bool{"own": false, "stock": true} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var out []byte
-			err := conn.Invoke(context.Background(), "/etcdserverpb."+c.method, []byte(c.raw), &out, grpc.ForceCodec(rawCodec{}))
-			// Package proto writes a space or a no-break space after its name, by chance.
-			text := strings.ReplaceAll(status.Convert(err).Message(), "\u00a0", " ")
-			if status.Code(err) != c.code || text != c.text {
-				t.Errorf("got %v", err)
-			}
+			f(t, Options{Stock: stock})
 		})
 	}
 }
 
+func TestBytesThatAreNoRequest(t *testing.T) {
+	t.Parallel()
+	onBothTransports(t, func(t *testing.T, o Options) {
+		conn := serve(t, newSolo(t), o, KVOptions{})
+		for _, c := range []struct {
+			name, method, raw string
+			code              codes.Code
+			text              string
+		}{
+			{"a broken tag", "KV/Put", "\xff", codes.Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"},
+			{"a length beyond the end", "KV/Txn", "\x12\x03\x12\x05a", codes.Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"},
+			{"a broken tag to another service", "Cluster/MemberList", "\xff", codes.Internal, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"},
+			{"a number where a key should be", "KV/Put", "\x08\x01", codes.InvalidArgument, "etcdserver: key is not provided"},
+			{"unknown fields", "KV/Put", "\x0a\x01a\x7a\x01z", codes.OK, ""},
+			{"an unknown method", "KV/Nothing", "", codes.Unimplemented, "unknown method Nothing for service etcdserverpb.KV"},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				var out []byte
+				err := conn.Invoke(context.Background(), "/etcdserverpb."+c.method, []byte(c.raw), &out, grpc.ForceCodec(rawCodec{}))
+				// Package proto writes a space or a no-break space after its name, by chance.
+				text := strings.ReplaceAll(status.Convert(err).Message(), "\u00a0", " ")
+				if status.Code(err) != c.code || text != c.text {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	})
+}
+
 func TestServicesThatAServerWasNotGivenSaySo(t *testing.T) {
 	t.Parallel()
-	conn := serve(t, newSolo(t), Options{}, KVOptions{})
-	ctx := context.Background()
-	_, err := etcdserverpb.NewLeaseClient(conn).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{})
-	wantStatus(t, err, status.Error(codes.Unimplemented, "method LeaseGrant not implemented"))
-	_, err = etcdserverpb.NewAuthClient(conn).AuthEnable(ctx, &etcdserverpb.AuthEnableRequest{})
-	wantStatus(t, err, status.Error(codes.Unimplemented, "method AuthEnable not implemented"))
-	w, err := etcdserverpb.NewWatchClient(conn).Watch(ctx)
-	if err == nil {
-		_, err = w.Recv()
-	}
-	wantStatus(t, err, status.Error(codes.Unimplemented, "method Watch not implemented"))
+	onBothTransports(t, func(t *testing.T, o Options) {
+		conn := serve(t, newSolo(t), o, KVOptions{})
+		ctx := context.Background()
+		_, err := etcdserverpb.NewLeaseClient(conn).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{})
+		wantStatus(t, err, status.Error(codes.Unimplemented, "method LeaseGrant not implemented"))
+		_, err = etcdserverpb.NewAuthClient(conn).AuthEnable(ctx, &etcdserverpb.AuthEnableRequest{})
+		wantStatus(t, err, status.Error(codes.Unimplemented, "method AuthEnable not implemented"))
+		w, err := etcdserverpb.NewWatchClient(conn).Watch(ctx)
+		if err == nil {
+			_, err = w.Recv()
+		}
+		wantStatus(t, err, status.Error(codes.Unimplemented, "method Watch not implemented"))
+	})
 }
 
 func TestStatusMembersAndHealth(t *testing.T) {
 	t.Parallel()
-	s := newSolo(t)
-	conn := serve(t, s, Options{}, KVOptions{})
-	ctx := context.Background()
-	st, err := etcdserverpb.NewMaintenanceClient(conn).Status(ctx, &etcdserverpb.StatusRequest{})
-	if err != nil || st.Version != "3.7.1" || st.DowngradeInfo == nil || len(st.Errors) != 1 || st.Errors[0] != "etcdserver: no leader" {
-		t.Errorf("status %v, %v", st, err)
-	}
-	for _, linearizable := range []bool{false, true} {
-		before, _ := s.counts()
-		l, err := etcdserverpb.NewClusterClient(conn).MemberList(ctx, &etcdserverpb.MemberListRequest{Linearizable: linearizable})
-		after, _ := s.counts()
-		if err != nil || l.Header.Revision != 0 || l.Header.MemberId != s.ID() || len(l.Members) != 1 || l.Members[0].Name != "solo" || (after > before) != linearizable {
-			t.Errorf("member list %v, %v", l, err)
+	onBothTransports(t, func(t *testing.T, o Options) {
+		s := newSolo(t)
+		conn := serve(t, s, o, KVOptions{})
+		ctx := context.Background()
+		st, err := etcdserverpb.NewMaintenanceClient(conn).Status(ctx, &etcdserverpb.StatusRequest{})
+		if err != nil || st.Version != "3.7.1" || st.DowngradeInfo == nil || len(st.Errors) != 1 || st.Errors[0] != "etcdserver: no leader" {
+			t.Errorf("status %v, %v", st, err)
 		}
-	}
-	h, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
-	if err != nil || h.Status != grpc_health_v1.HealthCheckResponse_SERVING {
-		t.Errorf("health %v, %v", h, err)
-	}
+		for _, linearizable := range []bool{false, true} {
+			before, _ := s.counts()
+			l, err := etcdserverpb.NewClusterClient(conn).MemberList(ctx, &etcdserverpb.MemberListRequest{Linearizable: linearizable})
+			after, _ := s.counts()
+			if err != nil || l.Header.Revision != 0 || l.Header.MemberId != s.ID() || len(l.Members) != 1 || l.Members[0].Name != "solo" || (after > before) != linearizable {
+				t.Errorf("member list %v, %v", l, err)
+			}
+		}
+		h, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+		if err != nil || h.Status != grpc_health_v1.HealthCheckResponse_SERVING {
+			t.Errorf("health %v, %v", h, err)
+		}
+	})
 }
 
 func TestClientsThatDemandALeader(t *testing.T) {
 	t.Parallel()
-	kv := etcdserverpb.NewKVClient(serve(t, newSolo(t), Options{HasLeader: func() bool { return false }}, KVOptions{}))
-	for _, c := range []struct {
-		value string
-		want  error
-	}{{"true", rpctypes.ErrGRPCNoLeader}, {"false", nil}, {"", nil}} {
-		ctx := metadata.AppendToOutgoingContext(context.Background(), "hasleader", c.value)
-		_, err := kv.Range(ctx, &etcdserverpb.RangeRequest{Key: []byte("a")})
-		wantStatus(t, err, c.want)
-		stream, err := kv.RangeStream(ctx, &etcdserverpb.RangeRequest{Key: []byte("a")})
-		if err == nil {
-			_, err = stream.Recv()
+	onBothTransports(t, func(t *testing.T, o Options) {
+		o.HasLeader = func() bool { return false }
+		kv := etcdserverpb.NewKVClient(serve(t, newSolo(t), o, KVOptions{}))
+		for _, c := range []struct {
+			value string
+			want  error
+		}{{"true", rpctypes.ErrGRPCNoLeader}, {"false", nil}, {"", nil}} {
+			ctx := metadata.AppendToOutgoingContext(context.Background(), "hasleader", c.value)
+			_, err := kv.Range(ctx, &etcdserverpb.RangeRequest{Key: []byte("a")})
+			wantStatus(t, err, c.want)
+			stream, err := kv.RangeStream(ctx, &etcdserverpb.RangeRequest{Key: []byte("a")})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			wantStatus(t, err, c.want)
 		}
-		wantStatus(t, err, c.want)
-	}
+	})
 }
 
 // journal is a log in memory.
@@ -122,26 +141,29 @@ func (j *journal) String() string              { j.mu.Lock(); defer j.mu.Unlock(
 
 func TestSlowRequestsAreLoggedWithoutTheirContent(t *testing.T) {
 	t.Parallel()
-	var j journal
-	log := slog.New(slog.NewJSONHandler(&j, nil))
-	kv := etcdserverpb.NewKVClient(serve(t, newSolo(t), Options{SlowRequest: time.Nanosecond, Logger: log}, KVOptions{}))
-	if _, err := kv.Put(context.Background(), &etcdserverpb.PutRequest{Key: []byte("secret"), Value: []byte("secret")}); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = kv.Put(context.Background(), &etcdserverpb.PutRequest{})
-	if _, err := kv.Range(context.Background(), &etcdserverpb.RangeRequest{Key: []byte("secret")}); err != nil {
-		t.Fatal(err)
-	}
-	got := j.String()
-	for _, want := range []string{`"slow request"`, `"method":"/etcdserverpb.KV/Put"`, `"request_bytes":16`, `"response_bytes"`, `key is not provided`,
-		`"phases":{"receive":`, `"raft":`, `"apply":`, `"answer":`, `"read":`} {
-		if !strings.Contains(got, want) {
-			t.Errorf("no %s in %s", want, got)
+	onBothTransports(t, func(t *testing.T, o Options) {
+		var j journal
+		log := slog.New(slog.NewJSONHandler(&j, nil))
+		o.SlowRequest, o.Logger = time.Nanosecond, log
+		kv := etcdserverpb.NewKVClient(serve(t, newSolo(t), o, KVOptions{}))
+		if _, err := kv.Put(context.Background(), &etcdserverpb.PutRequest{Key: []byte("secret"), Value: []byte("secret")}); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if strings.Contains(got, "secret") {
-		t.Errorf("content in %s", got)
-	}
+		_, _ = kv.Put(context.Background(), &etcdserverpb.PutRequest{})
+		if _, err := kv.Range(context.Background(), &etcdserverpb.RangeRequest{Key: []byte("secret")}); err != nil {
+			t.Fatal(err)
+		}
+		got := j.String()
+		for _, want := range []string{`"slow request"`, `"method":"/etcdserverpb.KV/Put"`, `"request_bytes":16`, `"response_bytes"`, `key is not provided`,
+			`"phases":{"receive":`, `"raft":`, `"apply":`, `"answer":`, `"read":`} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %s in %s", want, got)
+			}
+		}
+		if strings.Contains(got, "secret") {
+			t.Errorf("content in %s", got)
+		}
+	})
 }
 
 func TestAnInterceptorSeesTheRequestAndMayFailIt(t *testing.T) {
