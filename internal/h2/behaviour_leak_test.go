@@ -82,7 +82,7 @@ func TestConnectionsLeaveNoGoroutines(t *testing.T) {
 			w.message(w.call("Unary"), pattern(50_000), true)
 			w.message(w.call("Unary"), pattern(50_000), true)
 		},
-		"a connection error":   func(w *wire) { w.hello(); w.listen(); w.data(0, []byte("x"), true); w.closed() },
+		"a connection error":   func(w *wire) { w.hello(); w.listen(); w.data(0, []byte("x"), true); w.refused() },
 		"a handler that waits": func(w *wire) { w.hello(); w.listen(); w.message(w.call("Server"), []byte("x"), false) },
 		"with a deadline":      func(w *wire) { w.hello(); w.listen(); id := w.call("Bidi", "grpc-timeout", "5m"); w.ended(id) },
 	}

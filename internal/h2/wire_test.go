@@ -334,13 +334,29 @@ func (w *wire) settle() {
 	delete(w.pings, mark)
 	w.mu.Unlock()
 	w.send(func(f *http2.Framer) error { return f.WritePing(false, mark) })
-	w.wait("the answer to a ping", func() bool { return w.pings[mark] })
+	w.wait("the answer to a ping", func() bool { return w.pings[mark] || w.broken() != "" })
 }
 
 // closed waits for the end of the connection.
 func (w *wire) closed() {
 	w.t.Helper()
 	w.wait("the end of the connection", func() bool { return w.over })
+}
+
+// refused waits until the server has done with the connection: it has ended it, or has told why it will.
+func (w *wire) refused() {
+	w.t.Helper()
+	w.wait("the end of the connection or a word of it", func() bool { return w.broken() != "" })
+}
+
+// broken is the error of the connection that the server has told.
+func (w *wire) broken() string {
+	for i := range w.goaways {
+		if w.goaways[i].ErrCode != http2.ErrCodeNo {
+			return w.goaways[i].ErrCode.String()
+		}
+	}
+	return ""
 }
 
 // verdict is all that the server has said, stream by stream, without the frames that it may send at any time.
@@ -353,7 +369,7 @@ func (w *wire) verdict() string {
 			lines = append(lines, fmt.Sprintf("%d: %s", id, s))
 		}
 	}
-	if w.over {
+	if w.over || w.broken() != "" {
 		lines = append(lines, "cut")
 	}
 	return strings.Join(lines, "\n")
