@@ -214,22 +214,32 @@ func TestWindowsOfUploads(t *testing.T) {
 
 // waitWindow waits until n bytes may be sent, and spends them. The windows are those that the server has told.
 func (w *wire) waitWindow(id uint32, n int) bool {
-	return w.wait("a window", func() bool {
-		initial, ok := w.settings[http2.SettingInitialWindowSize]
-		if !ok {
-			initial = 65535
-		}
-		left := min(65535+w.updates[0], int64(initial)+w.updates[id])
-		if r := w.streams[id]; r != nil && r.ended {
-			left = 65535 + w.updates[0]
-		}
-		if left < int64(n) {
-			return false
-		}
-		w.updates[0] -= int64(n)
-		w.updates[id] -= int64(n)
-		return true
-	})
+	return w.wait("a window", func() bool { return w.spend(id, int64(n)) })
+}
+
+// mayWrite spends n bytes if they may be sent now.
+func (w *wire) mayWrite(id uint32, n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.spend(id, int64(n))
+}
+
+// spend is called with mu held.
+func (w *wire) spend(id uint32, n int64) bool {
+	initial, ok := w.settings[http2.SettingInitialWindowSize]
+	if !ok {
+		initial = 65535
+	}
+	left := min(65535+w.updates[0], int64(initial)+w.updates[id])
+	if r := w.streams[id]; r != nil && r.ended {
+		left = 65535 + w.updates[0]
+	}
+	if left < n {
+		return false
+	}
+	w.updates[0] -= n
+	w.updates[id] -= n
+	return true
 }
 
 // upload sends bytes as the server's windows allow.

@@ -29,6 +29,8 @@ type wire struct {
 	pack  *hpack.Encoder
 	next  uint32
 
+	packed uint32 // the next stream when the table's size was last changed
+
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at every event
 	streams  map[uint32]*reply

@@ -1,0 +1,164 @@
+package h2_test
+
+import (
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+)
+
+// heap is what the process has in use after a collection.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse + m.StackInuse
+}
+
+// floods are what a client may send without end and without reading the answers.
+var floods = map[string]func(w *wire, i int) error{
+	"settings": func(w *wire, i int) error {
+		return w.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i) % 1000})
+	},
+	"pings":          func(w *wire, i int) error { return w.fr.WritePing(false, [8]byte{byte(i)}) },
+	"pings answered": func(w *wire, i int) error { return w.fr.WritePing(true, [8]byte{byte(i)}) },
+	"empty DATA": func(w *wire, i int) error {
+		if i == 0 {
+			return w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: w.encode(pairs("Bidi")), EndHeaders: true})
+		}
+		return w.fr.WriteData(1, false, nil)
+	},
+	"empty messages": func(w *wire, i int) error {
+		if i == 0 {
+			return w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: w.encode(pairs("Bidi")), EndHeaders: true})
+		}
+		return w.fr.WriteData(1, false, enclosed(nil))
+	},
+	"priorities": func(w *wire, i int) error {
+		return w.fr.WritePriority(uint32(i)*2+1, http2.PriorityParam{StreamDep: 0})
+	},
+	"unknown frames": func(w *wire, i int) error { return w.fr.WriteRawFrame(0xf0, 0, uint32(i), zeroes(100)) },
+	"windows":        func(w *wire, i int) error { return w.fr.WriteWindowUpdate(0, 1) },
+	"refused requests": func(w *wire, i int) error {
+		return w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(i)*2 + 1, BlockFragment: w.encode([]string{":method", "GET"}), EndHeaders: true, EndStream: true})
+	},
+	"unknown methods": func(w *wire, i int) error {
+		return w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(i)*2 + 1, BlockFragment: w.encode(pairs("Missing")), EndHeaders: true, EndStream: true})
+	},
+	"calls": func(w *wire, i int) error {
+		id := uint32(i)*2 + 1
+		if err := w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: w.encode(pairs("Unary")), EndHeaders: true}); err != nil {
+			return err
+		}
+		return w.fr.WriteData(id, true, enclosed(pattern(100)))
+	},
+	"calls reset": func(w *wire, i int) error {
+		id := uint32(i)*2 + 1
+		if err := w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: w.encode(pairs("Unary")), EndHeaders: true}); err != nil {
+			return err
+		}
+		if err := w.fr.WriteData(id, true, enclosed(pattern(100))); err != nil {
+			return err
+		}
+		return w.fr.WriteRSTStream(id, http2.ErrCodeCancel)
+	},
+	"calls that the client breaks": func(w *wire, i int) error {
+		id := uint32(i)*2 + 1
+		if err := w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: w.encode(pairs("Bidi")), EndHeaders: true}); err != nil {
+			return err
+		}
+		return w.fr.WriteWindowUpdate(id, 0)
+	},
+}
+
+// narrow is a listener whose connections have hardly a buffer in the kernel.
+type narrow struct{ net.Listener }
+
+func (n narrow) Accept() (net.Conn, error) {
+	c, err := n.Listener.Accept()
+	if err == nil {
+		err = narrowed(c)
+	}
+	return c, err
+}
+
+func narrowed(c net.Conn) error {
+	tcp := c.(*net.TCPConn)
+	return errors.Join(tcp.SetReadBuffer(4096), tcp.SetWriteBuffer(4096))
+}
+
+// TestFloods sends each to a server that cannot get rid of its answers. It may stop to read, or cut the client off, but not grow.
+// It runs before the tests that run at once, as it measures the process. The reference is not held to it.
+func TestFloods(t *testing.T) {
+	const frames, allowed = 200_000, 64 << 20
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := startOn(t, kind{"h2", ours}, narrow{lis}, options{maxStreams: 100})
+	before := heap()
+	var wg sync.WaitGroup
+	for name, frame := range floods {
+		w := l.plug(t)
+		if err := narrowed(w.conn); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			w.hello()
+			through, sent := flood(w, frames, frame)
+			if through && answeredFloods[name] {
+				t.Errorf("%s: all of %d frames are taken", name, sent)
+			}
+		})
+	}
+	wg.Wait()
+	if after := heap(); after > before+allowed {
+		t.Errorf("all that costs %d MiB", (after-before)>>20)
+	}
+	// Others are served as ever.
+	if o := call(t, l.dial(t), "Unary", []byte("x")); o.status.Code() != codes.OK {
+		t.Error(o)
+	}
+}
+
+// answeredFloods are those whose frames have answers: a server that takes them all keeps the answers.
+var answeredFloods = map[string]bool{"settings": true, "pings": true, "empty messages": true, "refused requests": true,
+	"unknown methods": true, "calls": true, "calls that the client breaks": true}
+
+// flood sends frames until all are sent, the server has ended the connection, or it takes no more: nothing goes through for a
+// while. It tells whether all went through.
+func flood(w *wire, frames int, frame func(w *wire, i int) error) (through bool, sent int) {
+	var progress atomic.Int64
+	done := make(chan bool, 1)
+	go func() {
+		for i := range frames {
+			if frame(w, i) != nil {
+				done <- false
+				return
+			}
+			progress.Add(1)
+		}
+		done <- true
+	}()
+	last := int64(-1)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case all := <-done:
+			return all, int(progress.Load())
+		case <-tick.C:
+			now := progress.Load()
+			if now == last {
+				return false, int(now)
+			}
+			last = now
+		}
+	}
+}
