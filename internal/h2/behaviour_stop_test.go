@@ -132,6 +132,9 @@ func TestGracefulStopOnTheWire(t *testing.T) {
 		}
 		three := w.call("Unary")
 		w.message(three, []byte("three"), true)
+		w.send(func(f *http2.Framer) error { return f.WriteWindowUpdate(three, 10) })
+		w.send(func(f *http2.Framer) error { return f.WriteRSTStream(three, http2.ErrCodeCancel) })
+		w.settle()
 		close(release)
 		w.ended(one, two)
 		w.closed()
@@ -139,6 +142,11 @@ func TestGracefulStopOnTheWire(t *testing.T) {
 		if got, want := w.verdict(), fmt.Sprintf("1: %s | \"one\" | grpc-status=0\n3: %s | \"two\" | grpc-status=0\ncut", ok, ok); got != want {
 			t.Errorf("%s\nwant\n%s", got, want)
 		}
+		w.mu.Lock()
+		if len(w.goaways) != 2 {
+			t.Errorf("GOAWAY %v %q", w.goaways, w.debugs)
+		}
+		w.mu.Unlock()
 		receive(t, "the end of GracefulStop", stopped)
 	})
 }

@@ -1,6 +1,7 @@
 package h2_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"runtime"
@@ -96,7 +97,7 @@ func narrowed(c net.Conn) error {
 // TestFloods sends each to a server that cannot get rid of its answers. It may stop to read, or cut the client off, but not grow.
 // It runs before the tests that run at once, as it measures the process. The reference is not held to it.
 func TestFloods(t *testing.T) {
-	const frames, allowed = 200_000, 64 << 20
+	const allowed = 64 << 20
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -111,6 +112,10 @@ func TestFloods(t *testing.T) {
 		}
 		wg.Go(func() {
 			w.hello()
+			frames := 20_000
+			if answeredFloods[name] {
+				frames = 150_000
+			}
 			through, sent := flood(w, frames, frame)
 			if through && answeredFloods[name] {
 				t.Errorf("%s: all of %d frames are taken", name, sent)
@@ -160,5 +165,50 @@ func flood(w *wire, frames int, frame func(w *wire, i int) error) (through bool,
 			}
 			last = now
 		}
+	}
+}
+
+// TestAnswersThatNobodyReads: the server takes no more requests once a few megabytes of answers wait for a client that reads none.
+// The client's windows are wide open, so that it is not they who bound it.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	const size, calls, allowed = 64 << 10, 2000, 400
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answered atomic.Int64
+	body := make([]byte, size)
+	l := startOn(t, kind{"h2", ours}, narrow{lis}, options{unary: func(context.Context, []byte) ([]byte, error) {
+		answered.Add(1)
+		return body, nil
+	}})
+	w := l.plug(t)
+	if err := narrowed(w.conn); err != nil {
+		t.Fatal(err)
+	}
+	w.widen()
+	through, sent := flood(w, calls, func(w *wire, i int) error {
+		// One after the other, as far as the server goes: nothing is under way that could not be known.
+		id := uint32(i)*2 + 1
+		if err := w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: w.encode(pairs("Unary")), EndHeaders: true}); err != nil {
+			return err
+		}
+		if err := w.fr.WriteData(id, true, enclosed(nil)); err != nil {
+			return err
+		}
+		tick := time.NewTicker(100 * time.Microsecond)
+		defer tick.Stop()
+		for answered.Load() <= int64(i) {
+			select {
+			case <-tick.C:
+			case <-t.Context().Done():
+				return t.Context().Err()
+			}
+		}
+		return nil
+	})
+	if n := answered.Load(); through || n > allowed {
+		t.Errorf("%d of %d calls were answered to a client that read nothing, %d sent", n, calls, sent)
 	}
 }

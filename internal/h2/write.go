@@ -23,6 +23,7 @@ type output struct {
 	out      []byte // encoded, in the order of the wire
 	box      *[]byte
 	flushing bool // a goroutine is writing, and will write what is in out
+	writing  bool // it is, at this moment
 	table    table
 	scratch  []byte // of header blocks
 	listMax  int64  // what the client takes of headers, in bytes as RFC 9113 counts them
@@ -93,6 +94,7 @@ func (c *conn) flush() {
 		}
 		out, box := c.out, c.box
 		c.out, c.box = nil, nil
+		c.writing = true
 		c.wake()
 		c.mu.Unlock()
 		_, err := c.nc.Write(out)
@@ -104,6 +106,7 @@ func (c *conn) flush() {
 			c.close()
 		}
 		c.mu.Lock()
+		c.writing = false
 	}
 	c.flushing = false
 	c.linger()
@@ -237,7 +240,8 @@ func (c *conn) drop(s *stream) {
 	delete(c.stalled, s)
 }
 
-// stuffed tells whether the client has to read first. REQUIRES: mu is held.
+// stuffed tells whether the client has to read first. What waits for its windows alone does not stop us: they come in frames.
+// REQUIRES: mu is held.
 func (c *conn) stuffed() bool {
-	return len(c.out) > controlMax || len(c.out) >= outMax && c.queued > queuedMax
+	return len(c.out) > controlMax || c.queued > queuedMax && (c.writing || len(c.out) >= outMax)
 }
