@@ -33,8 +33,10 @@
 //     message waits for at most that much of each other stream. A streaming call with 64 KiB queued waits.
 //   - Headers are bounded by 1 MiB decoded (what is more is answered by RST_STREAM FRAME_SIZE_ERROR) or encoded and by 256 CONTINUATION frames
 //     (GOAWAY ENHANCE_YOUR_CALM).
-//   - A client that does not read: once 512 KiB of what answers its frames wait (acknowledgements, resets, statuses), or 64 KiB and
-//     4 MiB of messages in queues, no more of its frames are taken until it reads. So floods of SETTINGS, PING, empty DATA or requests come to a stand.
+//   - A client that does not read: once 512 KiB of what answers its frames wait (acknowledgements, resets, statuses), or
+//     32 MiB of messages in queues while a write hangs, no more of its frames are taken until it reads. So floods of SETTINGS, PING, empty DATA or
+//     requests come to a stand. What waits for the windows of the client alone is bounded by MaxConcurrentStreams, as in grpc-go: its
+//     frames are what opens them.
 //   - Calls are bounded by MaxConcurrentStreams, beyond which streams are refused (REFUSED_STREAM). The handlers of streams that were reset
 //     count until they return: beyond the limit no more frames are taken, so that opening and resetting streams gains nothing.
 //   - A client that pings more often than KeepaliveMinTime, or every two hours without a call, three times without being sent anything in between, is

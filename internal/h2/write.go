@@ -12,7 +12,7 @@ const (
 	// controlMax is how many bytes may wait before the reader takes no more frames: only answers to what the client does come so far.
 	controlMax = 512 << 10
 	// queuedMax is how many bytes of messages may wait for a client that does not read what is written, before the reader takes no more frames.
-	queuedMax = 4 << 20
+	queuedMax = 32 << 20
 	// outKept bounds the buffers that are kept for the next.
 	outKept  = 128 << 10
 	outBytes = 4 << 10
@@ -107,6 +107,9 @@ func (c *conn) flush() {
 		}
 		c.mu.Lock()
 		c.writing = false
+		if err == nil && c.waiting > 0 {
+			c.touch() // it reads, though we may not hear it at the moment
+		}
 	}
 	c.flushing = false
 	c.linger()
