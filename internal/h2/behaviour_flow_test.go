@@ -404,7 +404,7 @@ func TestSmallBesideLarge(t *testing.T) {
 // TestManyCallsKeepTheirWindows makes so many calls and messages on one connection that a window which loses a byte at each is
 // used up.
 func TestManyCallsKeepTheirWindows(t *testing.T) {
-	calls, size, rounds := 10_000, 100, 40
+	calls, size, rounds := 4_000, 100, 16
 	if *long {
 		calls, rounds = 100_000, 512
 	}

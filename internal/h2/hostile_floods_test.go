@@ -212,3 +212,22 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 		t.Errorf("%d of %d calls were answered to a client that read nothing, %d sent", n, calls, sent)
 	}
 }
+
+// TestMessagesThatAreOnlyAnnounced: a prefix that promises megabytes costs no more than what has come of them. Like TestFloods it
+// measures the process.
+func TestMessagesThatAreOnlyAnnounced(t *testing.T) {
+	const streams, each = 500, 16 << 10
+	l := start(t, kind{"h2", ours}, options{maxRecv: 2 << 20})
+	for _, method := range []string{"Unary", "Bidi"} {
+		w := l.wide(t)
+		before := heap()
+		for range streams {
+			w.data(w.call(method), []byte{0, 0, 0x10, 0, 0}, false)
+		}
+		w.settle()
+		if after := heap(); after > before+streams*each {
+			t.Errorf("%s: %d streams with a prefix cost %d KiB each", method, streams, (after-before)/streams>>10)
+		}
+		_ = w.conn.Close()
+	}
+}
