@@ -16,8 +16,9 @@ const (
 	smallBytes = 64
 	// unpooledBytes is up to where package mem does not pool.
 	unpooledBytes = 1 << 10
-	// trustBytes is what is set aside for a message that a client only announces; then the buffer grows by growth.
-	trustBytes = 64 << 10
+	// trustBytes is what is set aside at least for a message that a client announces, and more only if more of it is there; then the
+	// buffer grows by growth. A prefix of five bytes must not cost what it promises.
+	trustBytes = 4 << 10
 	growth     = 4
 )
 
@@ -53,7 +54,7 @@ func (c *conn) feed(s *stream, p []byte) {
 			if a.have < prefixBytes {
 				return
 			}
-			if !c.announce(s) {
+			if !c.announce(s, len(p)) {
 				return
 			}
 		} else {
@@ -72,8 +73,8 @@ func (c *conn) feed(s *stream, p []byte) {
 // room returns how much of the message fits into buf as it is.
 func (a *assembly) room() int { return min(cap(a.buf), a.length) - len(a.buf) }
 
-// announce prepares for the message whose prefix came; false when it is not taken.
-func (c *conn) announce(s *stream) bool {
+// announce prepares for the message whose prefix came, and of which so many bytes are there; false when it is not taken.
+func (c *conn) announce(s *stream, there int) bool {
 	a := &s.in
 	length := binary.BigEndian.Uint32(a.prefix[1:])
 	if int64(length) > int64(c.srv.o.MaxRecvBytes) {
@@ -85,7 +86,7 @@ func (c *conn) announce(s *stream) bool {
 		a.buf = s.small[:0]
 		return true
 	}
-	a.allocate(c.srv.o.Buffers, min(a.length, trustBytes))
+	a.allocate(c.srv.o.Buffers, min(a.length, max(trustBytes, there)))
 	c.mu.Lock()
 	s.expect = int64(a.length)
 	c.grant(s)
