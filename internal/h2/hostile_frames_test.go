@@ -42,11 +42,6 @@ func sequence(acts ...func(w *wire)) func(w *wire) {
 	}
 }
 
-// fields is an act of headers on a stream.
-func fields(id uint32, end bool, kv ...string) func(w *wire) {
-	return func(w *wire) { w.headers(id, end, kv...) }
-}
-
 const (
 	protocol   = "cut PROTOCOL_ERROR"
 	frameSize  = "cut FRAME_SIZE_ERROR"
