@@ -43,13 +43,12 @@ func sequence(acts ...func(w *wire)) func(w *wire) {
 }
 
 const (
-	protocol   = "cut PROTOCOL_ERROR"
-	frameSize  = "cut FRAME_SIZE_ERROR"
-	flow       = "cut FLOW_CONTROL_ERROR"
-	packed     = "cut COMPRESSION_ERROR"
-	calm       = "cut ENHANCE_YOUR_CALM"
-	closedLine = "cut STREAM_CLOSED"
-	alive      = "alive"
+	protocol  = "cut PROTOCOL_ERROR"
+	frameSize = "cut FRAME_SIZE_ERROR"
+	flow      = "cut FLOW_CONTROL_ERROR"
+	packed    = "cut COMPRESSION_ERROR"
+	calm      = "cut ENHANCE_YOUR_CALM"
+	alive     = "alive"
 )
 
 const (

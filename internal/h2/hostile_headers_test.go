@@ -52,7 +52,7 @@ const (
 	malformed = "alive\n7: PROTOCOL_ERROR"
 )
 
-// unary is a call of these headers with an empty request.
+// unaryWith is a call of these headers with an empty request.
 func unaryWith(kv ...string) func(w *wire) {
 	return func(w *wire) {
 		w.headers(fresh, false, kv...)
@@ -157,8 +157,6 @@ func TestOddHeaders(t *testing.T) {
 func TestManyHeaders(t *testing.T) {
 	both(t, func(t *testing.T, k kind) {
 		l := staged(t, k)
-		conn := l.dial(t)
-		_ = conn
 		for _, c := range []struct {
 			name   string
 			fields int
