@@ -38,7 +38,8 @@
 //     requests come to a stand. What waits for the windows of the client alone is bounded by MaxConcurrentStreams, as in grpc-go: its
 //     frames are what opens them.
 //   - Calls are bounded by MaxConcurrentStreams, beyond which streams are refused (REFUSED_STREAM). The handlers of streams that were reset
-//     count until they return: beyond the limit no more frames are taken, so that opening and resetting streams gains nothing.
+//     count until they return: beyond the limit, and beyond 1,024 of them in any case, no more frames are taken, so that opening and resetting
+//     streams gains nothing.
 //   - A client that pings more often than KeepaliveMinTime, or every two hours without a call, three times without being sent anything in between, is
 //     sent GOAWAY ENHANCE_YOUR_CALM "too_many_pings".
 //

@@ -86,55 +86,72 @@ func TestMessagesThatLie(t *testing.T) {
 
 // TestRapidReset opens and resets streams whose handlers do not end: no more of them run than the connection may have.
 func TestRapidReset(t *testing.T) {
-	const limit, streams = 5, 3000
-	both(t, func(t *testing.T, k kind) {
-		var running, most atomic.Int64
-		hold := make(chan struct{})
-		work := func() {
-			n := running.Add(1)
-			defer running.Add(-1)
-			for {
-				m := most.Load()
-				if n <= m || most.CompareAndSwap(m, n) {
-					break
+	for _, c := range []struct {
+		name          string
+		maxStreams    uint32
+		streams, most int64
+		reference     bool // is as strict
+	}{
+		{"with a limit of streams", 5, 3000, 5, true},
+		{"without one", 0, 3000, 1024, false}, // see the package's documentation
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			both(t, func(t *testing.T, k kind) {
+				if k.name == "grpc-go" && !c.reference {
+					t.Skip("the reference lets any number run")
 				}
-			}
-			<-hold
-		}
-		l := start(t, k, options{maxStreams: limit,
-			unary:  func(_ context.Context, in []byte) ([]byte, error) { work(); return in, nil },
-			stream: func(grpc.ServerStream) error { work(); return nil }})
-		w := l.wire(t)
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for i := range streams {
-				id := w.call([]string{"Unary", "Bidi"}[i%2])
-				w.message(id, []byte("x"), true)
-				w.send(func(f *http2.Framer) error { return f.WriteRSTStream(id, http2.ErrCodeCancel) })
-			}
+				rapidReset(t, k, c.maxStreams, c.streams, c.most)
+			})
 		})
-		eventually(t, "no handler begins", func() bool { return running.Load() > 0 })
-		other := l.dial(t)
-		o := make(chan outcome, 1)
-		go func() { o <- call(t, other, "Missing", nil) }()
-		if got := receive(t, "another client's answer", o); got.status.Code() != codes.Unimplemented {
-			t.Error(got)
+	}
+}
+
+func rapidReset(t *testing.T, k kind, maxStreams uint32, streams, limit int64) {
+	var running, most atomic.Int64
+	hold := make(chan struct{})
+	work := func() {
+		n := running.Add(1)
+		defer running.Add(-1)
+		for {
+			m := most.Load()
+			if n <= m || most.CompareAndSwap(m, n) {
+				break
+			}
 		}
-		close(hold)
-		within(t, "the flood", wg.Wait)
-		w.wait("the end of a call", func() bool { return true })
-		id := w.call("Unary")
-		w.message(id, []byte("after"), true)
-		w.ended(id)
-		if n := most.Load(); n > limit+1 {
-			t.Errorf("%d handlers of one connection ran at once", n)
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if !w.over && !strings.Contains(w.reply(id).String(), `"after"`) && w.reply(id).reset != "REFUSED_STREAM" {
-			t.Errorf("afterwards: %s", w.reply(id))
+		<-hold
+	}
+	l := start(t, k, options{maxStreams: maxStreams,
+		unary:  func(_ context.Context, in []byte) ([]byte, error) { work(); return in, nil },
+		stream: func(grpc.ServerStream) error { work(); return nil }})
+	w := l.wire(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range streams {
+			id := w.call([]string{"Unary", "Bidi"}[i%2])
+			w.message(id, []byte("x"), true)
+			w.send(func(f *http2.Framer) error { return f.WriteRSTStream(id, http2.ErrCodeCancel) })
 		}
 	})
+	eventually(t, "the handlers do not begin", func() bool { return running.Load() >= limit })
+	within(t, "the flood", wg.Wait)
+	other := l.dial(t)
+	o := make(chan outcome, 1)
+	go func() { o <- call(t, other, "Missing", nil) }()
+	if got := receive(t, "another client's answer", o); got.status.Code() != codes.Unimplemented {
+		t.Error(got)
+	}
+	close(hold)
+	id := w.call("Unary")
+	w.message(id, []byte("after"), true)
+	w.ended(id)
+	if n := most.Load(); n > limit {
+		t.Errorf("%d handlers of one connection ran at once", n)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over && !strings.Contains(w.reply(id).String(), `"after"`) && w.reply(id).reset != "REFUSED_STREAM" {
+		t.Errorf("afterwards: %s", w.reply(id))
+	}
 }
 
 // TestFloodsOfResets sends thousands of streams that are reset at once, to handlers that end at once: the connection
