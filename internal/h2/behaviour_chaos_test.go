@@ -16,7 +16,7 @@ import (
 // TestStopsAtAnyTime stops servers in the middle of calls of every kind, of which many are cancelled or run out of time: nothing
 // hangs, no call gets a wrong answer, and no goroutine is left.
 func TestStopsAtAnyTime(t *testing.T) {
-	rounds := 10
+	rounds := 6
 	if *long {
 		rounds = 300
 	}

@@ -146,7 +146,7 @@ func (w *wire) settleWithCall() {
 // TestWindowsOfUploads: a client that heeds the server's windows can send any message that is allowed, although the handler
 // does not look at it, and gets them back from calls that end in each way.
 func TestWindowsOfUploads(t *testing.T) {
-	size, rounds := 300_000, 30
+	size, rounds := 300_000, 12
 	if *long {
 		rounds = 1000
 	}
@@ -404,7 +404,7 @@ func TestSmallBesideLarge(t *testing.T) {
 // TestManyCallsKeepTheirWindows makes so many calls and messages on one connection that a window which loses a byte at each is
 // used up.
 func TestManyCallsKeepTheirWindows(t *testing.T) {
-	calls, size, rounds := 4_000, 100, 16
+	calls, size, rounds := 3_000, 100, 12
 	if *long {
 		calls, rounds = 100_000, 512
 	}

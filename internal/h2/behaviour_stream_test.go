@@ -287,7 +287,7 @@ func TestHandlersThatOutliveTheirStream(t *testing.T) {
 
 // TestSendersAndReceiversAtOnce runs both sides of both ends of many streams at once, beside unary calls.
 func TestSendersAndReceiversAtOnce(t *testing.T) {
-	const streams, messages = 30, 200
+	const streams, messages = 15, 100
 	both(t, func(t *testing.T, k kind) {
 		l := start(t, k, options{stream: func(s grpc.ServerStream) error {
 			sent := make(chan error, 1)

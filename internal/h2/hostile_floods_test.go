@@ -112,7 +112,7 @@ func TestFloods(t *testing.T) {
 		}
 		wg.Go(func() {
 			w.hello()
-			frames := 20_000
+			frames := 5000
 			if answeredFloods[name] {
 				frames = 150_000
 			}
