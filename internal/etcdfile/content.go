@@ -27,6 +27,10 @@ type Content struct {
 
 	runBytes int // of the sorter
 
+	// Rest is called some ten thousand times a second while Write works, so that it need not take all of a processor; nil only lets other
+	// goroutines run.
+	Rest func()
+
 	// Index and Term are those of the last entry applied, Revision is the store's.
 	Index, Term uint64
 	Revision    int64

@@ -46,7 +46,8 @@ type version struct {
 // run holds needs no file. It belongs to one goroutine.
 type sorter struct {
 	path     string
-	bytesMax int // of a run; one version alone may be larger
+	bytesMax int    // of a run; one version alone may be larger
+	rest     func() // lets others run
 
 	data   []byte  // the run that is being filled
 	places []place // its versions
@@ -69,7 +70,9 @@ func compareRevisions(a, b mvcc.Revision) int {
 	return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
 }
 
-func newSorter(path string, bytesMax int) *sorter { return &sorter{path: path, bytesMax: bytesMax} }
+func newSorter(path string, bytesMax int) *sorter {
+	return &sorter{path: path, bytesMax: bytesMax, rest: runtime.Gosched}
+}
 
 // add adds a version, which it copies.
 func (s *sorter) add(v version) error {
@@ -99,7 +102,7 @@ func (s *sorter) sort() {
 	n := 0
 	slices.SortFunc(s.places, func(a, b place) int {
 		if n++; n%compareYield == 0 {
-			runtime.Gosched()
+			s.rest()
 		}
 		return compareRevisions(a.rev(), b.rev())
 	})

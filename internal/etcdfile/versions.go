@@ -21,6 +21,7 @@ func (c *Content) versions(ctx context.Context, temp string, put sink) (err erro
 	ctx, line := progress.Begin(ctx, "reading the state", 0)
 	defer line.End()
 	s := newSorter(temp, c.runBytes)
+	s.rest = c.rest
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := c.gather(ctx, s); err != nil {
 		return err
@@ -38,7 +39,7 @@ func (c *Content) gather(ctx context.Context, s *sorter) error {
 		if n++; n%contextEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		giveWay(n)
+		c.giveWay(n)
 		user, main, sub, valid := storage.DecodeDataKey(c.it.Key())
 		if !valid {
 			return fmt.Errorf("%w: the data key %x", storage.ErrCorrupt, c.it.Key())
@@ -65,8 +66,17 @@ func (c *Content) gather(ctx context.Context, s *sorter) error {
 const yieldEvery = 64
 
 // giveWay lets others run now and then.
-func giveWay(n int) {
+func (c *Content) giveWay(n int) {
 	if n%yieldEvery == 0 {
+		c.rest()
+	}
+}
+
+// rest lets others run, for as long as Rest has it.
+func (c *Content) rest() {
+	if c.Rest != nil {
+		c.Rest()
+	} else {
 		runtime.Gosched()
 	}
 }
@@ -81,7 +91,7 @@ func (c *Content) inOrder(ctx context.Context, s *sorter, put sink) error {
 		if n++; n%contextEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		giveWay(n)
+		c.giveWay(n)
 		if err := c.compare(x, more, upper); err != nil {
 			return err
 		}

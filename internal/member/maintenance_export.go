@@ -147,7 +147,7 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 			if err != nil {
 				return err
 			}
-			e.version = c.ClusterVersion
+			e.version, c.Rest = c.ClusterVersion, m.newStints().pause
 			e.size, err = c.Write(ctx, path)
 			return errors.Join(err, c.Close())
 		})

@@ -18,8 +18,6 @@ const (
 	// second, several times what a busy cluster adds to its log, and 300 MiB of large values.
 	sendRecordMax = 2700 * time.Nanosecond
 	sendByteMax   = 3 * time.Nanosecond
-	// sendAlone is how long nobody asks the member for anything before a state goes without rests.
-	sendAlone = 50 * time.Millisecond
 )
 
 // slice is a part of a state, between two rests.
@@ -42,23 +40,16 @@ type pacedState struct {
 	*snapshot.Reader
 	clock clock.Clock
 	stop  <-chan struct{} // closed when the member stops
-	asked func() uint64   // changes with each request
+	demand
 
 	processors int
 	slice      slice
-	records    uint64    // up to the last rest
-	requests   uint64    // as of the last slice
-	last       time.Time // of the requests
+	records    uint64 // up to the last rest
 }
 
 func (m *Member) paced(r *snapshot.Reader) *pacedState {
-	s := &pacedState{Reader: r, clock: m.cfg.Clock, stop: m.stop, asked: m.asked, processors: runtime.GOMAXPROCS(0)}
-	s.requests, s.last = s.asked(), s.clock.Now()
-	return s
+	return &pacedState{Reader: r, clock: m.cfg.Clock, stop: m.stop, demand: m.demand(), processors: runtime.GOMAXPROCS(0)}
 }
-
-// asked counts what clients ask: entries that are applied and views that are opened.
-func (m *Member) asked() uint64 { return m.node.Applied() + m.Store().Entered() }
 
 // Read implements io.Reader.
 func (s *pacedState) Read(p []byte) (int, error) {
@@ -76,22 +67,4 @@ func (s *pacedState) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// busy says whether anybody has asked for something lately.
-func (s *pacedState) busy(now time.Time) bool {
-	if n := s.asked(); n != s.requests {
-		s.requests, s.last = n, now
-	}
-	return now.Sub(s.last) < sendAlone
-}
-
-func (s *pacedState) rest(d time.Duration) {
-	if d <= 0 { // many processors, or a clock that stands still
-		return
-	}
-	timer := s.clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C():
-	case <-s.stop:
-	}
-}
+func (s *pacedState) rest(d time.Duration) { rest(s.clock, s.stop, d) }

@@ -95,7 +95,7 @@ func sendPaced(t *testing.T, c *movingClock, asked func() uint64) int64 {
 
 func TestAStateOnItsWayRestsAfterEachSliceWhileRequestsCome(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * sendAlone}
+	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * quietFor}
 	var requests uint64
 	n := sendPaced(t, c, func() uint64 { requests++; return requests })
 	if got, want := len(c.rests), int(n/(sendSlice+4096)); got < want {
@@ -120,7 +120,7 @@ func TestAStateOnItsWayRestsForAWhileAfterTheLastRequest(t *testing.T) {
 
 func TestAStateOnItsWayDoesNotRestWhileNobodyAsks(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * sendAlone}
+	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * quietFor}
 	if sendPaced(t, c, nil); len(c.rests) > 0 {
 		t.Errorf("it rests %s", c.rests)
 	}
