@@ -282,6 +282,9 @@ func (g *group) run(index uint64, cmd Command, raw []byte, want bool) (body []by
 
 // refused says whether an error is a command's result and not the machine's end.
 func refused(err error) bool {
+	if err == nil {
+		return false
+	}
 	for _, r := range []error{
 		ErrKeyNotFound, ErrEmptyKey, mvcc.ErrCompacted, mvcc.ErrFutureRevision,
 		lease.ErrNotFound, lease.ErrExists, lease.ErrTTLTooLarge,

@@ -233,6 +233,11 @@ func (n *Node) Start() {
 func (n *Node) runRaft() {
 	ticker := n.cfg.Clock.NewTicker(n.cfg.TickInterval)
 	defer ticker.Stop()
+	defer func() {
+		n.turning.Lock()
+		n.reads.failAll(&n.inbox, ErrStopped)
+		n.turning.Unlock()
+	}()
 	n.inbox.signal()
 	for {
 		select {
@@ -471,8 +476,6 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 		return b.Err()
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-n.stop:
-		return ErrStopped
 	}
 }
 

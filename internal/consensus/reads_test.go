@@ -209,3 +209,29 @@ func TestAReadThatBeginsAfterTheEndFails(t *testing.T) {
 		}
 	}
 }
+
+// TestNoReadWaitsForALoopThatHasEnded: those that wait when the loop ends, and those that come later, fail.
+func TestNoReadWaitsForALoopThatHasEnded(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(f *fixture){
+		"stopped": func(f *fixture) { f.Stop() },
+		"failed":  func(f *fixture) { f.Node.fatal(errors.New("broken")) },
+	} {
+		f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+		f.Start()
+		const each = 10
+		ends := make(chan error, 2*each)
+		for range each {
+			go func() { ends <- f.ReadBarrier(context.Background()) }()
+		}
+		end(f)
+		for range each {
+			go func() { ends <- f.ReadBarrier(context.Background()) }()
+		}
+		for range cap(ends) {
+			if err := <-ends; !errors.Is(err, ErrStopped) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	}
+}

@@ -124,7 +124,7 @@ func TestWithoutLeadershipNothingEnds(t *testing.T) {
 	// Another member is added and never answers: there is no quorum any more.
 	cc := &raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(77), Context: []byte(
 		`{"id":77,"peerURLs":["http://127.0.0.1:2382"],"isLearner":false}`)}
-	if _, err := x.submit(x.ids.next(), 0, &consensus.Proposal{Data: encoded(t, cc), ConfChange: true}); err != nil {
+	if _, err := x.submit(x.ids.next(), 0, consensus.Proposal{Data: encoded(t, cc), ConfChange: true}); err != nil {
 		t.Fatal(err)
 	}
 	x.settle()

@@ -236,7 +236,7 @@ func (m *Member) Start() {
 // start is applied, and the member has told the cluster its name and addresses.
 func (m *Member) Ready() <-chan struct{} { return m.ready }
 
-// sweep ends proposals that waited too long.
+// sweep ends proposals that waited too long, and all once the consensus has failed; when it is stopped, Stop does that.
 func (m *Member) sweep() {
 	ticker := m.cfg.Clock.NewTicker(m.cfg.RequestTimeout / 8)
 	defer ticker.Stop()
@@ -244,6 +244,9 @@ func (m *Member) sweep() {
 		select {
 		case now := <-ticker.C():
 			m.waiters.expire(now, ErrTimeout)
+		case <-m.node.Done():
+			m.waiters.end()
+			return
 		case <-m.stop:
 			return
 		}
@@ -260,6 +263,7 @@ func (m *Member) Stop() error {
 		close(m.stop)
 		m.compactor.cancel()
 		m.node.Stop()
+		m.waiters.end()
 		m.maintenance.close()
 		m.hub.Close()
 		m.wg.Wait()

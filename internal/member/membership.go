@@ -125,7 +125,7 @@ func (m *Member) BeginChange(typ raftpb.ConfChangeType, x *cluster.ConfChangeCon
 	if uint64(len(data)) > m.cfg.MaxRequestBytes {
 		return nil, ErrRequestTooLarge
 	}
-	return m.submit(id, 0, &consensus.Proposal{Data: data, ConfChange: true})
+	return m.submit(id, 0, consensus.Proposal{Data: data, ConfChange: true})
 }
 
 // waitLeader returns once a leader is known, or ErrNoLeader after RequestTimeout.

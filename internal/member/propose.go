@@ -59,7 +59,8 @@ func (m *Member) Begin(cmd apply.Command, raw []byte) (*Pending, error) {
 // Pending is a proposal under way.
 type Pending struct {
 	m   *Member
-	w   *waiter
+	w   waiter
+	p   consensus.Proposal
 	cmd apply.Command // 0 for a change of the configuration
 }
 
@@ -74,13 +75,13 @@ func (p *Pending) Poll() (r apply.Result, ok bool) {
 }
 
 func (m *Member) begin(id uint64, cmd apply.Command, data []byte) (*Pending, error) {
-	return m.submit(id, cmd, &consensus.Proposal{Data: data})
+	return m.submit(id, cmd, consensus.Proposal{Data: data})
 }
 
 // beginUrgent is Begin for what s asks for and goes before the requests of clients.
 func (m *Member) beginUrgent(s auth.Subject, cmd apply.Command, raw []byte) (*Pending, error) {
 	id := m.ids.next()
-	return m.submit(id, cmd, &consensus.Proposal{Data: apply.Encode(headerOf(id, s), cmd, raw), Urgent: true})
+	return m.submit(id, cmd, consensus.Proposal{Data: apply.Encode(headerOf(id, s), cmd, raw), Urgent: true})
 }
 
 func headerOf(id uint64, s auth.Subject) apply.Header {
@@ -88,18 +89,19 @@ func headerOf(id uint64, s auth.Subject) apply.Header {
 }
 
 // submit proposes p, whose request has the given id, with a waiter.
-func (m *Member) submit(id uint64, cmd apply.Command, p *consensus.Proposal) (*Pending, error) {
-	w := m.waiters.register(id, m.cfg.Clock.Now().Add(m.cfg.RequestTimeout))
-	p.Fail = func(err error) { m.waiters.deliver(id, apply.Result{Err: err}) }
-	p.Cancelled = w.gone.Load
-	err := m.node.Propose(p)
-	if err != nil {
-		m.waiters.release(w)
+func (m *Member) submit(id uint64, cmd apply.Command, proposal consensus.Proposal) (*Pending, error) {
+	p := &Pending{m: m, p: proposal, cmd: cmd}
+	m.waiters.register(&p.w, id, m.cfg.Clock.Now().Add(m.cfg.RequestTimeout))
+	p.p.Fail, p.p.Cancelled = p.fail, p.w.gone.Load
+	if err := m.node.Propose(&p.p); err != nil {
+		m.waiters.release(&p.w)
 		m.measures.ProposalsFailed.Inc()
 		return nil, err
 	}
-	return &Pending{m, w, cmd}, nil
+	return p, nil
 }
+
+func (p *Pending) fail(err error) { p.m.waiters.deliver(p.w.id, apply.Result{Err: err}) }
 
 // proposed is when the waiter was made, just before the proposal.
 func (p *Pending) proposed() time.Time { return p.w.deadline.Add(-p.m.cfg.RequestTimeout) }
@@ -111,16 +113,14 @@ func (p *Pending) wait(ctx context.Context) (r apply.Result, err error) {
 	defer func() { p.tell(phases, r.Index != 0) }()
 	select {
 	case r = <-p.w.out:
+		outs.Put(p.w.out) // nothing comes after the result
 		if errors.Is(r.Err, ErrTimeout) {
 			r.Err = p.m.explain(p.proposed())
 		}
 		return r, r.Err
 	case <-ctx.Done():
-		p.m.waiters.release(p.w)
+		p.m.waiters.release(&p.w)
 		return apply.Result{}, ctx.Err()
-	case <-p.m.node.Done():
-		p.m.waiters.release(p.w)
-		return apply.Result{}, ErrStopped
 	}
 }
 

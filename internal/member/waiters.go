@@ -27,6 +27,7 @@ type stages struct{ committed, began time.Time }
 
 // waiters finds the proposal that an applied entry belongs to.
 type waiters struct {
+	ended  atomic.Bool // see end
 	shards [waiterShards]struct {
 		mu sync.Mutex
 		m  map[uint64]*waiter
@@ -41,9 +42,16 @@ func newWaiters() *waiters {
 	return w
 }
 
-// register makes id known; its result will come on the waiter's channel.
-func (w *waiters) register(id uint64, deadline time.Time) *waiter {
-	return w.put(&waiter{id: id, deadline: deadline, out: make(chan apply.Result, 1)})
+// outs are channels of waiters whose result was taken, so that nobody sends on them any more.
+var outs = sync.Pool{New: func() any { return make(chan apply.Result, 1) }}
+
+// register makes id known; its result will come on x's channel.
+func (w *waiters) register(x *waiter, id uint64, deadline time.Time) {
+	x.id, x.deadline, x.out = id, deadline, outs.Get().(chan apply.Result)
+	w.put(x)
+	if w.ended.Load() {
+		w.deliver(id, apply.Result{Err: ErrStopped})
+	}
 }
 
 // registerFor makes id known until its result, with which then is called, or until release: it never expires. then must not
@@ -109,14 +117,26 @@ func (w *waiters) release(x *waiter) {
 	s.mu.Unlock()
 }
 
+// end gives all who wait, and those that come later, ErrStopped: one goroutine looks for the end of the member, not each of them. Those
+// with then are left alone.
+func (w *waiters) end() {
+	w.ended.Store(true)
+	w.drop(ErrStopped, func(*waiter) bool { return true })
+}
+
 // expire ends all waiters whose deadline is at or before now with err. One sweep
 // now and then costs less than a timer for each request.
 func (w *waiters) expire(now time.Time, err error) {
+	w.drop(err, func(x *waiter) bool { return !x.deadline.After(now) })
+}
+
+// drop ends the waiters that which names with err.
+func (w *waiters) drop(err error, which func(*waiter) bool) {
 	for i := range w.shards {
 		s := &w.shards[i]
 		s.mu.Lock()
 		for id, x := range s.m {
-			if x.then == nil && !x.deadline.After(now) {
+			if x.then == nil && which(x) {
 				delete(s.m, id)
 				x.gone.Store(true)
 				x.out <- apply.Result{Err: err}

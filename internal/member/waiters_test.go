@@ -26,6 +26,11 @@ func TestAWaiterEndsOnce(t *testing.T) {
 		"another one's result comes":   {do: func(w *waiters, _ *waiter) { w.deliver(7+waiterShards, apply.Result{}) }, known: true},
 		"a sweep before its deadline":  {do: func(w *waiters, _ *waiter) { w.expire(deadline.Add(-1), ErrTimeout) }, known: true},
 		"a sweep at its deadline":      {do: func(w *waiters, _ *waiter) { w.expire(deadline, ErrTimeout) }, ended: true, err: ErrTimeout, gone: true},
+		"all end":                      {do: func(w *waiters, _ *waiter) { w.end() }, ended: true, err: ErrStopped, gone: true},
+		"all end after its result":     {do: func(w *waiters, _ *waiter) { w.deliver(7, apply.Result{}); w.end() }, ended: true},
+		"all end after it gave up":     {do: func(w *waiters, x *waiter) { w.release(x); w.end() }, gone: true},
+		"all end twice":                {do: func(w *waiters, _ *waiter) { w.end(); w.end() }, ended: true, err: ErrStopped, gone: true},
+		"a result after the end":       {do: func(w *waiters, _ *waiter) { w.end(); w.deliver(7, apply.Result{}) }, ended: true, err: ErrStopped, gone: true},
 		"it gives up":                  {do: func(w *waiters, x *waiter) { w.release(x) }, gone: true},
 		"its result comes too late":    {do: func(w *waiters, x *waiter) { w.release(x); w.deliver(7, apply.Result{}) }, gone: true},
 		"its result comes twice":       {do: func(w *waiters, _ *waiter) { w.deliver(7, apply.Result{}); w.deliver(7, apply.Result{Err: failed}) }, ended: true},
@@ -37,7 +42,8 @@ func TestAWaiterEndsOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWaiters()
-			x := w.register(7, deadline)
+			x := new(waiter)
+			w.register(x, 7, deadline)
 			c.do(w, x)
 			if w.has(7) != c.known || x.gone.Load() != c.gone {
 				t.Errorf("known %v, gone %v; want %v, %v", w.has(7), x.gone.Load(), c.known, c.gone)
