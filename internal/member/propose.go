@@ -42,7 +42,7 @@ func (m *Member) Propose(ctx context.Context, cmd apply.Command, raw []byte) (ap
 	if uint64(len(data)) > m.cfg.MaxRequestBytes {
 		return apply.Result{}, ErrRequestTooLarge
 	}
-	p, err := m.submit(id, cmd, &consensus.Proposal{Data: data, MayTurn: true})
+	p, err := m.submit(id, cmd, consensus.Proposal{Data: data, MayTurn: true})
 	if err != nil {
 		return apply.Result{}, err
 	}
