@@ -79,6 +79,20 @@ func TestClientsThatAnswerStay(t *testing.T) {
 	})
 }
 
+// TestShortIntervalsAreASecond: no server pings more often, whatever it is told. What is measured begins before the connection does,
+// so that it can only be longer.
+func TestShortIntervalsAreASecond(t *testing.T) {
+	both(t, func(t *testing.T, k kind) {
+		l := start(t, k, options{pingEvery: 1, pingPatience: time.Hour})
+		before := time.Now()
+		w := l.wire(t)
+		w.wait("two pings", func() bool { return len(w.pinged) >= 2 })
+		if took := time.Since(before); took < 1500*time.Millisecond {
+			t.Errorf("two pings within %v", took)
+		}
+	})
+}
+
 // TestClientsThatPingTooMuch: which ping is the one too many.
 func TestClientsThatPingTooMuch(t *testing.T) {
 	type act byte

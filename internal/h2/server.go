@@ -28,8 +28,8 @@ type Options struct {
 	MaxConcurrentStreams uint32
 	// KeepaliveMinTime is how often a client may ping; 0 is five minutes.
 	KeepaliveMinTime time.Duration
-	// KeepaliveInterval is after how long without a sign of life a connection is pinged, 0 is two hours; and KeepaliveTimeout how long
-	// the answer may take, 0 is twenty seconds.
+	// KeepaliveInterval is after how long without a sign of life a connection is pinged, 0 is two hours and less than a second is a
+	// second; and KeepaliveTimeout how long the answer may take, 0 is twenty seconds.
 	KeepaliveInterval, KeepaliveTimeout time.Duration
 	// Buffers is where messages received are collected; nil for gRPC's default.
 	Buffers mem.BufferPool
@@ -40,7 +40,9 @@ type Options struct {
 const (
 	keepaliveMinTime  = 5 * time.Minute
 	keepaliveInterval = 2 * time.Hour
-	keepaliveTimeout  = 20 * time.Second
+	// keepaliveIntervalMin is what shorter intervals are taken for, as by grpc-go.
+	keepaliveIntervalMin = time.Second
+	keepaliveTimeout     = 20 * time.Second
 )
 
 // Server serves gRPC over HTTP/2. Its methods may be called from any goroutine, but all services are registered before Serve.
@@ -84,6 +86,7 @@ func NewServer(o Options) *Server {
 	if o.KeepaliveInterval <= 0 {
 		o.KeepaliveInterval = keepaliveInterval
 	}
+	o.KeepaliveInterval = max(o.KeepaliveInterval, keepaliveIntervalMin)
 	if o.KeepaliveTimeout <= 0 {
 		o.KeepaliveTimeout = keepaliveTimeout
 	}

@@ -95,6 +95,9 @@ func NewServer(o Options) Server {
 	if o.Stock || len(o.Extra) > 0 {
 		return o.stock(g)
 	}
+	if o.KeepaliveInterval == 0 || o.KeepaliveTimeout == 0 {
+		o.KeepaliveInterval, o.KeepaliveTimeout = 0, 0
+	}
 	return h2.NewServer(h2.Options{
 		Codec: newCodec(o.Measures), Unary: g.unary, Stream: g.stream, Credentials: o.Credentials,
 		MaxRecvBytes: o.MaxRequestBytes + overheadBytes, MaxConcurrentStreams: o.MaxConcurrentStreams,
