@@ -68,7 +68,7 @@ func TestADifferenceInTheStateShowsWithTheNextWriteOfTheKey(t *testing.T) {
 	// What a lost write of a disk would leave: the key is not there.
 	b := bad.db.NewBatch()
 	bad.check(b.Delete(storage.AppendDataKey(nil, []byte("a"), 2, 0), nil))
-	bad.check(bad.db.Commit(b, false))
+	bad.check(bad.db.Commit(b))
 	bad.check(b.Close())
 	bad.reopen(false)
 	for i, key := range []string{"b", "a", "b"} {
@@ -157,7 +157,7 @@ func TestAChainOfAnotherVersionBeginsAnEpoch(t *testing.T) {
 		"epochs in the wrong order":  {(&link{base: 0, lastBase: 1}).encode(), true},
 	} {
 		b := l.db.NewBatch()
-		l.check(errors.Join(b.Set(chainKey, c.record, nil), l.db.Commit(b, false), b.Close()))
+		l.check(errors.Join(b.Set(chainKey, c.record, nil), l.db.Commit(b), b.Close()))
 		chain, err := LoadChain(l.db, 1)
 		switch {
 		case c.fails != errors.Is(err, storage.ErrCorrupt):

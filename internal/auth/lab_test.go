@@ -56,7 +56,7 @@ func (l *lab) group(do func(c *Change)) {
 	c := l.table.Begin(b)
 	do(c)
 	c.Announce()
-	l.check(l.db.Commit(b, false))
+	l.check(l.db.Commit(b))
 	c.Publish()
 	c.Close()
 	l.check(b.Close())

@@ -41,7 +41,7 @@ func TestAlarmsAreSeenAfterPublishAndAfterReopening(t *testing.T) {
 	if got := a.List(); len(got) != 0 || a.Active(AlarmNoSpace) {
 		t.Errorf("readers see %v before it is published", got)
 	}
-	if err := errors.Join(db.Commit(b, false), b.Close()); err != nil {
+	if err := errors.Join(db.Commit(b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
 	c.Publish()
@@ -59,7 +59,7 @@ func TestAlarmsAreSeenAfterPublishAndAfterReopening(t *testing.T) {
 			t.Errorf("lowering %v: %v, %v", x.Alarm, was, err)
 		}
 	}
-	if err := errors.Join(db.Commit(b, false), b.Close()); err != nil {
+	if err := errors.Join(db.Commit(b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
 	c.Publish()
@@ -78,7 +78,7 @@ func TestADamagedAlarmRecordIsCorruption(t *testing.T) {
 	db, _ := openAlarms(t, vfs.NewMem())
 	defer func() { _ = db.Close() }()
 	b := db.NewBatch()
-	err := errors.Join(b.Set(storage.AppendPlainKey(nil, storage.SpaceAlarms, []byte("short")), nil, nil), db.Commit(b, false), b.Close())
+	err := errors.Join(b.Set(storage.AppendPlainKey(nil, storage.SpaceAlarms, []byte("short")), nil, nil), db.Commit(b), b.Close())
 	if err != nil {
 		t.Fatal(err)
 	}

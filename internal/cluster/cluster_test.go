@@ -131,7 +131,7 @@ func TestMembershipSurvivesAReload(t *testing.T) {
 	if len(m.Members()) != 0 {
 		t.Error("readers see a change before it is published")
 	}
-	if err := errors.Join(db.Commit(b, false), b.Close()); err != nil {
+	if err := errors.Join(db.Commit(b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
 	c.Publish()

@@ -74,7 +74,7 @@ func (b *builder) inBatch(fill func(*storage.Batch) error, done func()) error {
 	batch := b.db.NewBatch()
 	err := fill(batch)
 	if err == nil {
-		err = b.db.Commit(batch, false)
+		err = b.db.Commit(batch)
 	}
 	if err = errors.Join(err, batch.Close()); err == nil && done != nil {
 		done()

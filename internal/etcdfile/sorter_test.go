@@ -150,7 +150,7 @@ func TestDataAndHistoryThatDifferAreNotWritten(t *testing.T) {
 			}
 			b := s.db.NewBatch()
 			noError(t, b.Delete(tt.key, nil))
-			noError(t, s.db.Commit(b, false))
+			noError(t, s.db.Commit(b))
 			noError(t, b.Close())
 			c, err := Read(s.db)
 			noError(t, err)

@@ -69,7 +69,7 @@ func (l *lab) group(keep bool, fn func(c *Change)) {
 	c := l.table.Begin(b)
 	fn(c)
 	if keep {
-		l.check(l.db.Commit(b, false))
+		l.check(l.db.Commit(b))
 		c.Publish()
 	}
 	l.check(c.Close())
@@ -307,7 +307,7 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 	} {
 		l := newLab(t)
 		b := l.db.NewBatch()
-		l.check(errors.Join(b.Set([]byte(record[0]), []byte(record[1]), nil), l.db.Commit(b, false), b.Close()))
+		l.check(errors.Join(b.Set([]byte(record[0]), []byte(record[1]), nil), l.db.Commit(b), b.Close()))
 		if _, err := Load(l.db); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -52,7 +52,7 @@ func stampIdentity(db *storage.DB, id storage.Identity) error {
 	if err := b.Set(identityKey, id.Encode(), nil); err != nil {
 		return fmt.Errorf("stamp the state: %w", err)
 	}
-	if err := db.Commit(b, false); err != nil {
+	if err := db.Commit(b); err != nil {
 		return fmt.Errorf("stamp the state: %w", err)
 	}
 	return db.Flush()

@@ -199,7 +199,7 @@ func TestARemovedMemberKnowsItAndStaysAway(t *testing.T) {
 	g := m.gen.Load()
 	b := g.db.NewBatch()
 	change := m.Members().Begin(b)
-	if err := errors.Join(change.Remove(m.self()), g.db.Commit(b, false), b.Close()); err != nil {
+	if err := errors.Join(change.Remove(m.self()), g.db.Commit(b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
 	change.Publish()

@@ -11,7 +11,7 @@ var diskRows = []row{
 		"The whole time of appending to the log, with the sync where there is one.", seconds,
 		func(v *view) *measure.Histogram { return v.node.Appends }),
 	gauge("etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.",
-		func(v *view) float64 { return float64(v.log.LogBytesWritten) }),
+		func(v *view) float64 { return float64(v.log.WrittenBytes) }),
 	histogram("etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend. "+
 		"The times of making a batch of entries visible in the state, which is in memory; the log is what is synced.", seconds,
 		func(v *view) *measure.Histogram { return v.counts.State.Commits }),

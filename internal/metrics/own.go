@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ashlar-kv/ashlar/internal/measure"
+	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -12,26 +13,28 @@ import (
 // prefixesMax is how many prefixes of keys are told.
 const prefixesMax = 10
 
-// eachStore is a metric of the two databases.
-func eachStore(kind string, name, help string, read func(storage.Metrics) float64) row {
+// ofState is a metric of the database that is the state.
+func ofState(kind string, name, help string, read func(storage.Metrics) float64) row {
 	k := g
 	if kind == "counter" {
 		k = c
 	}
-	return labelled(k, name, help, []string{"store"}, func(v *view, put *putter) {
-		put.value(read(v.state), "state")
-		put.value(read(v.log), "log")
+	return labelled(k, name, help, []string{"store"}, func(v *view, put *putter) { put.value(read(v.state), "state") })
+}
+
+// ofBoth is a metric of the state and the log.
+func ofBoth(name, help string, state func(storage.Metrics) uint64, log func(raftlog.Metrics) uint64) row {
+	return labelled(g, name, help, []string{"store"}, func(v *view, put *putter) {
+		put.value(float64(state(v.state)), "state")
+		put.value(float64(log(v.log)), "log")
 	})
 }
 
-// eachLevel is a metric of the levels of the two databases.
+// eachLevel is a metric of the levels of the state.
 func eachLevel(name, help string, read func(storage.Level) float64) row {
 	return labelled(g, name, help, []string{"store", "level"}, func(v *view, put *putter) {
 		for i := range v.state.Levels {
 			put.value(read(v.state.Levels[i]), "state", strconv.Itoa(i))
-		}
-		for i := range v.log.Levels {
-			put.value(read(v.log.Levels[i]), "log", strconv.Itoa(i))
 		}
 	})
 }
@@ -65,29 +68,30 @@ var ownRows = []row{
 		func(v *view) float64 { return float64(v.watch.Inbox) }),
 	counter("ashlar_watch_events_encoded_total", "Events encoded for watchers; each is encoded once for all of them.",
 		func(v *view) float64 { return float64(v.watch.Encoded) }),
-	eachStore("gauge", "ashlar_storage_disk_bytes", "What the files of a database take.",
-		func(m storage.Metrics) float64 { return float64(m.DiskBytes) }),
-	eachStore("gauge", "ashlar_storage_memtable_bytes", "What of a database is in memory and not in tables.",
-		func(m storage.Metrics) float64 { return float64(m.MemTableBytes) }),
-	eachStore("gauge", "ashlar_storage_cache_bytes", "What the block cache of a database holds.",
+	ofBoth("ashlar_storage_disk_bytes", "What the files of the state and of the log take.",
+		func(m storage.Metrics) uint64 { return m.DiskBytes }, func(m raftlog.Metrics) uint64 { return m.DiskBytes }),
+	ofBoth("ashlar_storage_memtable_bytes", "What of the state is in memory and not in tables, and what of the log is in memory.",
+		func(m storage.Metrics) uint64 { return m.MemTableBytes }, func(m raftlog.Metrics) uint64 { return m.MemoryBytes }),
+	gauge("ashlar_log_segments", "Files of the log.", func(v *view) float64 { return float64(v.log.Segments) }),
+	ofState("gauge", "ashlar_storage_cache_bytes", "What the block cache of a database holds.",
 		func(m storage.Metrics) float64 { return float64(m.CacheBytes) }),
-	eachStore("counter", "ashlar_storage_cache_hits_total", "Blocks found in the cache.",
+	ofState("counter", "ashlar_storage_cache_hits_total", "Blocks found in the cache.",
 		func(m storage.Metrics) float64 { return float64(m.CacheHits) }),
-	eachStore("counter", "ashlar_storage_cache_misses_total", "Blocks not found in the cache.",
+	ofState("counter", "ashlar_storage_cache_misses_total", "Blocks not found in the cache.",
 		func(m storage.Metrics) float64 { return float64(m.CacheMisses) }),
-	eachStore("counter", "ashlar_storage_flushes_total", "Memtables written to tables.",
+	ofState("counter", "ashlar_storage_flushes_total", "Memtables written to tables.",
 		func(m storage.Metrics) float64 { return float64(m.Flushes) }),
-	eachStore("counter", "ashlar_storage_compactions_total", "Compactions of tables that ended.",
+	ofState("counter", "ashlar_storage_compactions_total", "Compactions of tables that ended.",
 		func(m storage.Metrics) float64 { return float64(m.Compactions) }),
-	eachStore("counter", "ashlar_storage_flushed_bytes_total", "Bytes of tables that memtables were written to.",
+	ofState("counter", "ashlar_storage_flushed_bytes_total", "Bytes of tables that memtables were written to.",
 		func(m storage.Metrics) float64 { return float64(m.FlushedBytes) }),
-	eachStore("counter", "ashlar_storage_compacted_bytes_total", "Bytes of tables that compactions wrote.",
+	ofState("counter", "ashlar_storage_compacted_bytes_total", "Bytes of tables that compactions wrote.",
 		func(m storage.Metrics) float64 { return float64(m.CompactedBytes) }),
-	eachStore("gauge", "ashlar_storage_compactions_running", "Compactions of tables that run.",
+	ofState("gauge", "ashlar_storage_compactions_running", "Compactions of tables that run.",
 		func(m storage.Metrics) float64 { return float64(m.CompactionsRunning) }),
-	eachStore("gauge", "ashlar_storage_compaction_debt_bytes", "What compactions of tables have yet to rewrite.",
+	ofState("gauge", "ashlar_storage_compaction_debt_bytes", "What compactions of tables have yet to rewrite.",
 		func(m storage.Metrics) float64 { return float64(m.DebtBytes) }),
-	eachStore("gauge", "ashlar_storage_read_amplification", "How many places a read may have to look into.",
+	ofState("gauge", "ashlar_storage_read_amplification", "How many places a read may have to look into.",
 		func(m storage.Metrics) float64 { return float64(m.ReadAmp) }),
 	eachLevel("ashlar_storage_level_tables", "Tables of a level.", func(l storage.Level) float64 { return float64(l.Tables) }),
 	eachLevel("ashlar_storage_level_bytes", "Bytes of a level's tables.", func(l storage.Level) float64 { return float64(l.Bytes) }),

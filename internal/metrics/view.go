@@ -10,6 +10,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/peer"
+	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 	"github.com/ashlar-kv/ashlar/internal/watch"
@@ -45,15 +46,16 @@ type Gate struct {
 // view is a member at one scrape.
 type view struct {
 	*Sources
-	status     member.Status
-	counts     *member.Measures
-	node       *consensus.Measures
-	watch      watch.Stats
-	state, log storage.Metrics
-	keys       mvcc.Stats
-	members    []cluster.Member
-	peers      []*peer.Measures
-	lags       []lag // empty at a follower
+	status  member.Status
+	counts  *member.Measures
+	node    *consensus.Measures
+	watch   watch.Stats
+	state   storage.Metrics
+	log     raftlog.Metrics
+	keys    mvcc.Stats
+	members []cluster.Member
+	peers   []*peer.Measures
+	lags    []lag // empty at a follower
 }
 
 // lag is how many entries of the leader's log a member is not known to have.

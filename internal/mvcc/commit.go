@@ -63,7 +63,7 @@ func (w *Writer) commit() error {
 	if w.batch.Empty() {
 		return nil
 	}
-	if err := w.store.db.Commit(w.batch, false); err != nil {
+	if err := w.store.db.Commit(w.batch); err != nil {
 		return fmt.Errorf("committing a group of entries: %w", err)
 	}
 	w.store.kept.expect(w.compactions)

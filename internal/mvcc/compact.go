@@ -85,7 +85,7 @@ func (c *compactSlice) run() error {
 	if err := c.freed.write(c.batch); err != nil {
 		return err
 	}
-	if err := c.store.db.Commit(c.batch, false); err != nil {
+	if err := c.store.db.Commit(c.batch); err != nil {
 		return err
 	}
 	c.store.removed.Add(c.removed)

@@ -134,7 +134,7 @@ func importSnapshot(t *testing.T, name string, compactRev int64) vfs.FS {
 			t.Fatal(err)
 		}
 	}
-	if err := db.Commit(b, false); err != nil {
+	if err := db.Commit(b); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -109,7 +109,7 @@ func (im *Importer) before(f fields, tombstone bool) (importing, error) {
 }
 
 func (im *Importer) commit() error {
-	err := im.db.Commit(im.batch, false)
+	err := im.db.Commit(im.batch)
 	if err = errors.Join(err, im.Close()); err != nil {
 		return fmt.Errorf("import versions: %w", err)
 	}

@@ -160,7 +160,7 @@ func buildRuns(db *storage.DB, sizes runSizes) (*runList, error) {
 			return nil, err
 		}
 	}
-	if err := db.Commit(b, false); err != nil {
+	if err := db.Commit(b); err != nil {
 		return nil, err
 	}
 	return newRunList(runs, sizes), nil

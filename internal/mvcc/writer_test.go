@@ -157,7 +157,7 @@ func TestRunsAreBuiltWhenTheyAreMissing(t *testing.T) {
 			}
 		}
 	}
-	if err := s.db.Commit(b, false); err != nil {
+	if err := s.db.Commit(b); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Close(); err != nil {

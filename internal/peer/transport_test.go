@@ -294,7 +294,7 @@ func membership(t *testing.T, removed ...uint64) *cluster.Membership {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(db.Commit(batch, false), batch.Close()); err != nil {
+	if err := errors.Join(db.Commit(batch), batch.Close()); err != nil {
 		t.Fatal(err)
 	}
 	change.Publish()

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // adopted stages entries 5 to 9 and replaces those from 8 on.
@@ -90,18 +88,4 @@ func TestAnAdoptionRefusesGaps(t *testing.T) {
 		}
 	}
 	must(t, l.Close())
-}
-
-func TestEntriesWithoutAnyOtherRecordAndSomethingElseAreCorruption(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	db, err := storage.OpenLog(testDir, storage.Options{FS: fs})
-	must(t, err)
-	b := db.NewBatch()
-	must(t, b.Set([]byte{kindEntry, 1}, nil, nil))
-	must(t, db.Commit(b, true))
-	must(t, errors.Join(b.Close(), db.Close()))
-	if _, err := Open(testDir, Options{Storage: storage.Options{FS: fs}}); !errors.Is(err, storage.ErrCorrupt) {
-		t.Fatal(err)
-	}
 }

@@ -40,9 +40,9 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkEntries reads 64 entries from memory and from Pebble.
+// BenchmarkEntries reads 64 entries from memory and from the disk.
 func BenchmarkEntries(b *testing.B) {
-	for name, tail := range map[string]int{"memory": 0, "pebble": 1} {
+	for name, tail := range map[string]int{"memory": 0, "disk": 1} {
 		b.Run(name, func(b *testing.B) {
 			l, err := Open(b.TempDir(), Options{TailBytes: tail})
 			must(b, err)

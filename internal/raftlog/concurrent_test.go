@@ -10,7 +10,7 @@ import (
 
 func TestReadersMeetAppendsAndCuts(t *testing.T) {
 	t.Parallel()
-	l := bootstrapped(t, vfs.NewMem(), 1, Options{TailBytes: 4000})
+	l := bootstrapped(t, vfs.NewMem(), 1, Options{TailBytes: 4000, SegmentBytes: 2000})
 	var readers sync.WaitGroup
 	done := make(chan struct{})
 	for range 3 {

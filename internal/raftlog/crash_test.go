@@ -129,8 +129,8 @@ func newWorkload(t testing.TB, seed uint64) *workload {
 
 func openCrashLog(t testing.TB, fs storage.FS) *Log {
 	t.Helper()
-	l, err := Open(storage.LogDir(crashRoot, ""), Options{TailBytes: 20_000, FlushBytes: 10_000, Storage: storage.Options{
-		FS: fs, MemTableBytes: 64 << 10, Fatal: func(err error) { t.Errorf("fatal: %v", err) },
+	l, err := Open(storage.LogDir(crashRoot, ""), Options{TailBytes: 20_000, SegmentBytes: 20_000, Storage: storage.Options{
+		FS: fs, Fatal: func(err error) { t.Errorf("fatal: %v", err) },
 	}})
 	must(t, err)
 	return l
@@ -198,7 +198,7 @@ func (w *workload) step() {
 	case 19, 20:
 		w.cut()
 	case 21:
-		must(w.t, w.log.sealer.db.Seal())
+		must(w.t, w.log.do(record{kind: kindSeal}, true))
 		w.write(w.now, true, func() error { return nil }) // everything before is synced now
 	case 22:
 		w.install()
@@ -231,7 +231,7 @@ func (w *workload) apply() {
 		for i := w.applied + 1; i <= to; i++ {
 			fillEffect(w.t, b, i)
 		}
-		must(w.t, w.state.Commit(b, true))
+		must(w.t, w.state.Commit(b))
 		must(w.t, b.Close())
 		w.applied = to
 	}
@@ -275,7 +275,7 @@ func (w *workload) install() {
 	for i := uint64(1); i <= next.mark.Index; i++ {
 		fillEffect(w.t, b, i)
 	}
-	must(w.t, db.Commit(b, false))
+	must(w.t, db.Commit(b))
 	must(w.t, b.Close())
 	must(w.t, db.Close())
 	must(w.t, storage.SyncDir(w.fs, storage.Root(crashRoot)))

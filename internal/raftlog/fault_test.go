@@ -39,7 +39,7 @@ func TestAFailedWriteIsNeverAcknowledged(t *testing.T) {
 		"any sync": func(op errorfs.Op) bool {
 			return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
 		},
-		"creating files": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite },
+		"creating files": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate },
 	}
 	for name, match := range kinds {
 		for _, after := range []int64{0, 1, 2, 5, 20, 60} {
@@ -56,7 +56,7 @@ func testFailure(t *testing.T, match func(op errorfs.Op) bool, after int64) {
 	fs := newFaultyFS(mem, match)
 	var fatal atomic.Int32
 	var reason atomic.Pointer[error]
-	l := bootstrapped(t, fs, 3, Options{Storage: storage.Options{MemTableBytes: 64 << 10, Fatal: func(err error) {
+	l := bootstrapped(t, fs, 3, Options{SegmentBytes: 8 << 10, Storage: storage.Options{Fatal: func(err error) {
 		fatal.Add(1)
 		reason.Store(&err)
 	}}})

@@ -2,7 +2,10 @@ package raftlog
 
 import (
 	"errors"
+	"io"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
@@ -18,132 +21,134 @@ var (
 
 // Options says how to open a log.
 type Options struct {
-	// Storage is passed on to storage.OpenLog.
+	// Storage says where the files are and who hears of a failure: FS, Logger, Fatal, NoSync and ReadOnly count.
 	Storage storage.Options
-	// Clock tells when to seal; nil is the real one.
+	// Clock tells when to seal and how long a sync takes; nil is the real one.
 	Clock clock.Clock
 	// SealAfter is how long after the last synced append the log seals itself; 0 seals only at Close.
 	SealAfter time.Duration
 	// TailBytes bounds the memory for the newest entries; 0 is 8 MiB.
 	TailBytes int
-	// FlushBytes is how much must have been appended before a cut has the memtable flushed; 0 is 4 MiB.
-	FlushBytes int
+	// SegmentBytes is the size at which a segment is ended; 0 is 32 MiB.
+	SegmentBytes int64
 }
 
 // Defaults of Options.
 const (
-	tailBytes  = 8 << 20
-	flushBytes = 4 << 20
+	tailBytes    = 8 << 20
+	segmentBytes = 32 << 20
 )
+
+// slowSync is how long a sync may take before it is told.
+const slowSync = time.Second
 
 // Log is an open log. See the package for its guarantees and locks.
 type Log struct {
-	dir      string
-	db       *storage.DB
-	readOnly bool
-	sealer   *sealer
+	dir          string
+	fs           storage.FS
+	logger       *slog.Logger
+	clock        clock.Clock
+	noSync       bool
+	readOnly     bool
+	segmentBytes int64
+	lock         io.Closer
+	failure      failure
+	sealer       *sealer
+	old          *oldLog       // a log in Pebble that is open for reading alone; then there are no segments
+	written      atomic.Uint64 // bytes
 
-	write     sync.Mutex // orders the batches; held over their sync
-	unflushed unflushed  // guarded by write
+	write    sync.Mutex // orders the records; held over their sync. It guards what follows
+	writer   writer
+	current  *segment // the newest; nil in a log that was never written to
+	full     bool     // the next record begins another segment
+	unsynced bool     // current has records that are not synced
 
-	mu          sync.RWMutex // guards what follows
-	initialised bool
-	remains     bool // entries may be there although it is not initialised: an adoption broke off
-	identity    storage.Identity
-	hs          HardState
-	mark        Mark
-	last        uint64
-	tail        tail
+	mu       sync.RWMutex // guards what follows
+	state    state
+	segments []*segment // from the oldest
+	index    index
+	tail     tail
 }
 
-// Open opens the log in dir and creates it, uninitialised, if there is none.
-//
-// Besides the errors of storage.OpenLog it returns one that wraps storage.ErrCorrupt when a record is missing,
-// unreadable or unknown, and storage.ErrNewerFormat when a newer release wrote it.
-func Open(dir string, o Options) (*Log, error) {
-	if o.Clock == nil {
-		o.Clock = clock.Real()
-	}
-	if o.TailBytes == 0 {
-		o.TailBytes = tailBytes
-	}
-	if o.FlushBytes == 0 {
-		o.FlushBytes = flushBytes
-	}
-	db, err := storage.OpenLog(dir, o.Storage)
-	if err != nil {
-		return nil, err
-	}
-	l := &Log{dir: dir, db: db, readOnly: o.Storage.ReadOnly, tail: tail{max: o.TailBytes}}
-	if err := l.load(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	l.unflushed = unflushed{least: o.FlushBytes, last: l.last}
-	l.sealer = newSealer(db, o.Clock, o.SealAfter)
-	return l, nil
-}
-
-// Close seals the log, so that every record is proven to have been synced, flushes it, so that the next Open has nothing
-// to replay, and closes it. A log that was opened read-only is only closed.
+// Close seals the log, so that every record is proven to have been synced, and closes it. A log that was opened
+// read-only is only closed. Nothing may be read any more.
 func (l *Log) Close() error {
+	pending := l.sealer.end()
 	l.write.Lock()
 	defer l.write.Unlock()
-	err := l.sealer.close()
-	if !l.readOnly {
-		if ferr := l.db.Flush(); err == nil {
-			err = ferr
-		}
+	err := l.failure.check()
+	if err == nil && (pending || l.unsynced) {
+		err = l.putLocked(record{kind: kindSeal}, true)
 	}
-	if cerr := l.db.Close(); err == nil {
+	if cerr := l.closeFiles(); err == nil {
 		err = cerr
 	}
 	return err
 }
 
-// Initialised tells whether Bootstrap has succeeded once. Before it only Bootstrap and Close may be called.
-func (l *Log) Initialised() bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.initialised
+// closeFiles gives the directory free.
+func (l *Log) closeFiles() error {
+	var errs []error
+	for _, s := range l.segments {
+		errs = append(errs, s.release())
+	}
+	if l.old != nil {
+		errs = append(errs, l.old.db.Close())
+	}
+	return errors.Join(append(errs, l.lock.Close())...)
 }
+
+// Initialised tells whether Bootstrap has succeeded once. Before it only Bootstrap and Close may be called.
+func (l *Log) Initialised() bool { return l.now().initialised }
 
 // Identity returns the stamps written at bootstrap.
-func (l *Log) Identity() storage.Identity {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.identity
-}
+func (l *Log) Identity() storage.Identity { return l.now().identity }
 
 // HardState returns the one written last.
-func (l *Log) HardState() HardState {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.hs
-}
+func (l *Log) HardState() HardState { return l.now().hs }
 
 // Mark returns the current mark.
-func (l *Log) Mark() Mark {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.mark
-}
+func (l *Log) Mark() Mark { return l.now().mark }
 
 // FirstIndex returns the index of the first entry, or of the one that will be the first: that of the mark plus one.
-func (l *Log) FirstIndex() uint64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.mark.Index + 1
-}
+func (l *Log) FirstIndex() uint64 { return l.now().mark.Index + 1 }
 
 // LastIndex returns the index of the last entry, or that of the mark when there is none.
-func (l *Log) LastIndex() uint64 {
+func (l *Log) LastIndex() uint64 { return l.now().last }
+
+func (l *Log) now() state {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.last
+	return l.state
 }
 
 // Err returns nil as long as the log works, and after its first failure an error that wraps storage.ErrFailed.
-func (l *Log) Err() error { return l.db.Err() }
+func (l *Log) Err() error { return l.failure.check() }
 
-// Metrics returns numbers about the database.
-func (l *Log) Metrics() storage.Metrics { return l.db.Metrics() }
+// Metrics are numbers about a log at one moment.
+type Metrics struct {
+	// DiskBytes is what all segments take, Segments their number.
+	DiskBytes uint64
+	Segments  int
+	// MemoryBytes is what the newest entries and the places of the others take in memory.
+	MemoryBytes uint64
+	// WrittenBytes is how much was written since Open.
+	WrittenBytes uint64
+}
+
+// Metrics returns the numbers of now.
+func (l *Log) Metrics() Metrics {
+	if l.old != nil {
+		return Metrics{DiskBytes: l.old.db.Metrics().DiskBytes}
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	m := Metrics{
+		Segments: len(l.segments), WrittenBytes: l.written.Load(),
+		MemoryBytes: uint64(l.tail.bytes + cap(l.index.points)*pointMemory),
+	}
+	for _, s := range l.segments {
+		m.DiskBytes += uint64(s.length.Load())
+	}
+	return m
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -240,45 +239,6 @@ func TestTheTailIsBoundedAndKeepsTheNewest(t *testing.T) {
 	must(t, l.Append(nil, []*raftpb.Entry{big}, true))
 	if len(l.tail.entries) != 1 || l.tail.get(1000) != big {
 		t.Fatalf("the tail has %d entries", len(l.tail.entries))
-	}
-	must(t, l.Close())
-}
-
-func TestEntriesThatAreCutSoonReachNoTable(t *testing.T) {
-	t.Parallel()
-	const entries, data, keep = 150, 1000, 10
-	noise := rand.NewChaCha8([32]byte{}) // tables are compressed
-	l := bootstrapped(t, vfs.NewMem(), 1, Options{FlushBytes: entries * data / 2})
-	appended := 0
-	for range 8 {
-		from := l.LastIndex() + 1
-		es := run(from, from+entries, 1)
-		for _, e := range es {
-			e.Data = make([]byte, data)
-			_, _ = noise.Read(e.Data) // it never fails
-			appended += data
-		}
-		must(t, l.Append(nil, es, true))
-		must(t, l.Cut(l.LastIndex()-keep))
-		if l.unflushed.bytes != 0 {
-			t.Fatalf("%d bytes are not flushed after a cut", l.unflushed.bytes)
-		}
-	}
-	must(t, l.db.Flush())
-	if m := l.Metrics(); m.FlushedBytes == 0 || m.FlushedBytes > uint64(appended/4) {
-		t.Errorf("%d flushes wrote %d bytes of %d appended", m.Flushes, m.FlushedBytes, appended)
-	}
-	must(t, l.Close())
-}
-
-func TestACutThatLeavesMostOfItFlushesNothing(t *testing.T) {
-	t.Parallel()
-	l := bootstrapped(t, vfs.NewMem(), 100, Options{FlushBytes: 1})
-	before := l.Metrics().Flushes
-	must(t, l.Append(nil, run(101, 200, 1), true))
-	must(t, l.Cut(120))
-	if after := l.Metrics().Flushes; after != before {
-		t.Errorf("%d flushes after the cut, %d before", after, before)
 	}
 	must(t, l.Close())
 }

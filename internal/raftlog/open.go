@@ -1,154 +1,236 @@
 package raftlog
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 
-	"github.com/ashlar-kv/ashlar/internal/invariant"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/storage"
-	"go.etcd.io/raft/v3/raftpb"
 )
 
-// load reads what stands in the database and checks it (docs/format/log.md). It runs before anyone else
-// knows the log, so it takes no locks.
-func (l *Log) load() error {
-	it, err := l.db.NewIter(nil)
-	if err != nil {
-		return err
+func (o Options) withDefaults() Options {
+	if o.Clock == nil {
+		o.Clock = clock.Real()
 	}
-	err = l.loadFrom(it)
-	if cerr := it.Close(); cerr != nil {
-		// An iterator that met a damaged block ends early: its own error comes before ours.
-		err = l.db.Explain("reading the log", cerr)
+	if o.TailBytes == 0 {
+		o.TailBytes = tailBytes
 	}
-	if err != nil {
-		return err
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = segmentBytes
 	}
-	if invariant.Enabled && l.initialised {
-		return l.Verify()
+	if o.Storage.FS == nil {
+		o.Storage.FS = vfs.Default
 	}
-	return nil
+	if o.Storage.Logger == nil {
+		o.Storage.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Storage.Fatal == nil {
+		o.Storage.Fatal = func(err error) { panic(fmt.Sprintf("raftlog: nobody was told to take a failure: %v", err)) }
+	}
+	return o
 }
 
-func (l *Log) loadFrom(it *storage.Iterator) error {
-	if !it.First() {
-		return nil // a new log, or the iterator's error
+// Open opens the log in dir. Where there is none it will be, uninitialised. A log that an earlier release has kept in Pebble is
+// taken over, or read as it is with ReadOnly.
+//
+// It returns an error that wraps storage.ErrLocked when another process has it, storage.ErrCorrupt when a file is damaged or
+// missing, and storage.ErrNewerFormat when a newer release wrote it; then nothing of the log was changed.
+func Open(dir string, o Options) (*Log, error) {
+	o = o.withDefaults()
+	lock, err := storage.LockLog(o.Storage.FS, dir, o.Storage.ReadOnly)
+	if err != nil {
+		return nil, err
 	}
-	found := map[byte]bool{}
-	for ok := true; ok && bytes.Compare(it.Key(), []byte{kindEntry}) < 0; ok = it.Next() {
-		if len(it.Key()) != 1 {
-			return storage.Corruptf(l.dir, "key %x is of no known kind", it.Key())
+	l := &Log{
+		dir: dir, fs: o.Storage.FS, logger: o.Storage.Logger, clock: o.Clock, lock: lock,
+		noSync: o.Storage.NoSync, readOnly: o.Storage.ReadOnly, segmentBytes: o.SegmentBytes,
+		failure: failure{call: o.Storage.Fatal}, tail: tail{max: o.TailBytes},
+	}
+	if err := l.open(o.Storage); err != nil {
+		return nil, errors.Join(err, l.closeFiles())
+	}
+	l.sealer = newSealer(func() error { return l.do(record{kind: kindSeal}, true) }, o.Clock, o.SealAfter)
+	return l, nil
+}
+
+// open reads what is there. It runs before anyone else knows the log, so it takes no locks.
+func (l *Log) open(o storage.Options) error {
+	names, err := l.fs.List(l.dir)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", l.dir, err)
+	}
+	numbers := segmentNumbers(names)
+	if len(numbers) == 0 && len(storage.PebbleLogFiles(names)) > 0 {
+		if l.readOnly {
+			return l.readPebble(o)
 		}
-		kind := it.Key()[0]
-		if err := l.loadRecord(kind, it.Value()); err != nil {
-			if errors.Is(err, storage.ErrNewerFormat) {
-				return fmt.Errorf("%s: %w", l.dir, err)
+		if err := l.takeOver(o); err != nil {
+			return fmt.Errorf("take over the raft log of an earlier release in %s: %w", l.dir, err)
+		}
+		numbers = []uint64{1}
+	}
+	if err := l.load(numbers); err != nil {
+		return err
+	}
+	if l.readOnly {
+		return nil
+	}
+	return l.tidy(numbers)
+}
+
+// tidy makes durable what was read, and removes what is no part of the log.
+func (l *Log) tidy(numbers []uint64) error {
+	names, err := l.fs.List(l.dir)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", l.dir, err)
+	}
+	if len(numbers) > 0 {
+		if err := storage.GuardLog(l.fs, l.dir); err != nil {
+			return err
+		}
+	}
+	if err := storage.SyncDir(l.fs, l.dir); err != nil {
+		return err
+	}
+	gone := storage.PebbleLogFiles(names)
+	for _, name := range names {
+		if number, tmp := strings.CutSuffix(name, tmpSuffix); tmp {
+			if _, ok := parseSegmentName(number); ok {
+				gone = append(gone, name)
 			}
-			return storage.Corruptf(l.dir, "key %02x: %w", kind, err)
 		}
-		found[kind] = true
 	}
-	if it.Error() != nil {
-		return nil // the caller gets it from Close
-	}
-	if len(found) == 0 {
-		if _, ok := decodeEntryKey(it.Key()); !ok {
-			return storage.Corruptf(l.dir, "key %x is of no known kind", it.Key())
+	for _, seq := range numbers {
+		if seq < l.segments[0].seq {
+			gone = append(gone, segmentName(seq))
 		}
-		l.remains = true
+	}
+	for _, name := range gone {
+		if err := l.fs.Remove(l.fs.PathJoin(l.dir, name)); err != nil {
+			return fmt.Errorf("remove what is no part of the log in %s: %w", l.dir, err)
+		}
+	}
+	old, err := l.retire()
+	if err != nil {
+		return err
+	}
+	return l.remove(old)
+}
+
+// segmentNumbers returns the numbers of the segments, ascending.
+func segmentNumbers(names []string) (numbers []uint64) {
+	for _, name := range names {
+		if seq, ok := parseSegmentName(name); ok {
+			numbers = append(numbers, seq)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// load reads the segments from the newest down to the first gap.
+func (l *Log) load(numbers []uint64) error {
+	if len(numbers) == 0 {
 		return nil
 	}
-	for _, kind := range []byte{kindIdentity, kindHardState, kindMark, kindLast} {
-		if !found[kind] {
-			return storage.Corruptf(l.dir, "key %02x is missing", kind)
+	from := len(numbers) - 1
+	for from > 0 && numbers[from-1] == numbers[from]-1 {
+		from--
+	}
+	for _, seq := range numbers[from:] {
+		s, err := openSegment(l.fs, l.dir, seq, !l.readOnly && seq == numbers[len(numbers)-1])
+		if err != nil {
+			return err
+		}
+		l.segments = append(l.segments, s)
+		size, err := s.size()
+		if err != nil {
+			return err
+		}
+		s.length.Store(size)
+	}
+	var r replay
+	end, err := r.all(l.segments)
+	if err == nil {
+		err = r.done(l.dir, l.segments[0])
+	}
+	if err != nil {
+		return err
+	}
+	l.state, l.index = r.state, r.index
+	l.current = l.segments[len(l.segments)-1]
+	l.full = end.torn
+	if !l.readOnly {
+		if err := l.current.rewrite(end.proven); err != nil {
+			return err
 		}
 	}
-	l.initialised = true
-	return l.loadEnds(it)
+	return l.keepLast()
 }
 
-func (l *Log) loadRecord(kind byte, val []byte) (err error) {
-	switch kind {
-	case kindIdentity:
-		l.identity, err = storage.DecodeIdentity(val)
-	case kindHardState:
-		l.hs, err = decodeHardState(val)
-	case kindMark:
-		l.mark, err = decodeMark(val)
-	case kindLast:
-		err = decodeUvarints(val, &l.last)
-	default:
-		err = errors.New("it is of no known kind")
+// all reads the segments.
+func (r *replay) all(segments []*segment) (end newest, err error) {
+	for i, s := range segments {
+		place := int64(-1)
+		if i+1 < len(segments) {
+			if place, err = placeIn(segments[i+1]); err != nil {
+				return end, err
+			}
+		}
+		if end, err = r.segment(s, place); err != nil {
+			return end, err
+		}
 	}
-	return err
+	return end, nil
 }
 
-// loadEnds checks that entries exist from the one after the mark to the last and not beyond, by the two at the ends,
-// and keeps the last one.
-func (l *Log) loadEnds(it *storage.Iterator) error {
+// placeIn returns where the segment before s ended when s was born.
+func placeIn(s *segment) (int64, error) {
+	size, err := s.size()
+	if err != nil {
+		return 0, err
+	}
+	in := newReader(s, 0, size, headerBytes)
+	h, err := in.header()
+	if err != nil {
+		return 0, explain(s, 0, err)
+	}
+	rec, sum, err := in.fields(h)
 	switch {
-	case l.last < l.mark.Index:
-		return storage.Corruptf(l.dir, "the last entry %d is below the mark %d", l.last, l.mark.Index)
-	case l.hs.Commit > l.last:
-		return storage.Corruptf(l.dir, "the commit index %d is above the last entry %d", l.hs.Commit, l.last)
+	case err != nil:
+	case sum != h.body || rec.kind != kindBegin || rec.place > 1<<62:
+		err = errRecord
+	default:
+		err = rec.newer
 	}
-	if l.last == l.mark.Index {
-		if it.SeekGE([]byte{kindEntry}) {
-			return storage.Corruptf(l.dir, "key %x is there, but no entry should be after the mark %d", it.Key(), l.mark.Index)
-		}
-		return nil
-	}
-	if _, err := l.expect(it, it.SeekGE([]byte{kindEntry}), "first", l.mark.Index+1); err != nil {
-		return err
-	}
-	e, err := l.expect(it, it.Last(), "last", l.last)
 	if err != nil {
-		return err
+		return 0, explain(s, 0, err)
 	}
-	l.tail.append([]*raftpb.Entry{e})
+	return int64(rec.place), nil
+}
+
+// rewrite writes the records from an offset on once more, as they are, and syncs the file: they may be in memory alone, and if a sync has
+// failed the system does not know any more that they are.
+func (s *segment) rewrite(from int64) error {
+	buf := make([]byte, min(replayBytes, s.end-from))
+	for at := from; at < s.end; {
+		n := int(min(int64(len(buf)), s.end-at))
+		if _, err := s.file.ReadAt(buf[:n], at); err != nil {
+			return fmt.Errorf("%w %s at %d: %w", errRead, s.path, at, err)
+		}
+		if err := writeAt(s, buf[:n], at); err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	if err := s.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", s.path, err)
+	}
+	s.synced = s.end
 	return nil
-}
-
-// expect reads the entry that the iterator stands at, which must be the one at index.
-func (l *Log) expect(it *storage.Iterator, valid bool, which string, index uint64) (*raftpb.Entry, error) {
-	if !valid {
-		return nil, storage.Corruptf(l.dir, "the %s entry %d is missing", which, index)
-	}
-	at, ok := decodeEntryKey(it.Key())
-	if !ok {
-		return nil, storage.Corruptf(l.dir, "key %x is of no known kind", it.Key())
-	}
-	if at != index {
-		return nil, storage.Corruptf(l.dir, "the %s entry is %d and should be %d", which, at, index)
-	}
-	e, err := decodeEntry(at, it.Value())
-	if err != nil {
-		return nil, storage.Corruptf(l.dir, "entry %d: %w", at, err)
-	}
-	return e, nil
-}
-
-// Verify reads the whole log and checks that every entry from the first to the last is there and readable, and
-// nothing else. It must not run beside Append, Install or Cut.
-func (l *Log) Verify() error {
-	l.mu.RLock()
-	next, last := l.mark.Index+1, l.last
-	l.mu.RUnlock()
-	it, err := l.db.NewIter(&storage.IterOptions{LowerBound: []byte{kindEntry}})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		if _, err = l.expect(it, true, "next", next); err == nil {
-			next++
-		}
-	}
-	if cerr := it.Close(); cerr != nil {
-		return l.db.Explain("reading the log", cerr)
-	}
-	if err == nil && next != last+1 {
-		err = storage.Corruptf(l.dir, "the entries end at %d and should end at %d", next-1, last)
-	}
-	return err
 }

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
@@ -11,7 +12,7 @@ import (
 // above the last entry. It does not touch the disk for entries in the memory tail.
 func (l *Log) Term(i uint64) (uint64, error) {
 	l.mu.RLock()
-	mark, last, e := l.mark, l.last, l.tail.get(i)
+	mark, last, e := l.state.mark, l.state.last, l.tail.get(i)
 	l.mu.RUnlock()
 	switch {
 	case i == mark.Index:
@@ -23,27 +24,11 @@ func (l *Log) Term(i uint64) (uint64, error) {
 	case e != nil:
 		return e.GetTerm(), nil
 	}
-	term, found, err := l.storedTerm(i)
-	if err == nil && !found {
-		err = l.missing(i)
-	}
-	return term, err
-}
-
-// storedTerm reads the term of an entry from the database.
-func (l *Log) storedTerm(i uint64) (term uint64, found bool, err error) {
-	found, err = l.db.Get(entryKey(i), func(val []byte) error {
-		e, err := decodeEntry(i, val)
-		if err != nil {
-			return storage.Corruptf(l.dir, "entry %d: %w", i, err)
-		}
-		term = e.GetTerm()
-		return nil
-	})
+	entries, err := l.read(i, i+1, 0)
 	if err != nil {
-		return 0, found, fmt.Errorf("read entry %d: %w", i, err)
+		return 0, err
 	}
-	return term, found, nil
+	return entries[0].GetTerm(), nil
 }
 
 // Entries returns the entries [lo, hi), or as many from lo on as fit into maxBytes in raft's encoding, but at least
@@ -51,7 +36,7 @@ func (l *Log) storedTerm(i uint64) (term uint64, found bool, err error) {
 // last entry.
 func (l *Log) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	l.mu.RLock()
-	mark, last := l.mark.Index, l.last
+	mark, last := l.state.mark.Index, l.state.last
 	held, inTail := l.tail.first()
 	var newest []*raftpb.Entry
 	if inTail && lo < hi && hi <= last+1 && hi > held {
@@ -73,9 +58,13 @@ func (l *Log) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	if inTail {
 		to = min(hi, held)
 	}
-	older, left, err := l.read(lo, to, maxBytes)
+	older, err := l.read(lo, to, maxBytes)
 	if err != nil || uint64(len(older)) < to-lo {
 		return older, err
+	}
+	left := maxBytes
+	for _, e := range older {
+		left -= min(left, encodedBytes(e))
 	}
 	for _, e := range newest {
 		size := encodedBytes(e)
@@ -101,63 +90,139 @@ func limited(entries []*raftpb.Entry, maxBytes uint64) []*raftpb.Entry {
 	return append(make([]*raftpb.Entry, 0, n), entries[:n]...)
 }
 
-// read returns entries [lo, hi) from the database as far as they fit, at least one, and how many bytes are left.
-func (l *Log) read(lo, hi, maxBytes uint64) (entries []*raftpb.Entry, left uint64, err error) {
-	it, err := l.db.NewIter(&storage.IterOptions{LowerBound: entryKey(lo), UpperBound: entryKey(hi)})
-	if err != nil {
-		return nil, 0, err
-	}
-	left = maxBytes
-	next := lo
-	for ok := it.First(); ok; ok = it.Next() {
-		at, isEntry := decodeEntryKey(it.Key())
-		if !isEntry || at != next {
-			break
-		}
-		var e *raftpb.Entry
-		if e, err = decodeEntry(at, it.Value()); err != nil {
-			err = storage.Corruptf(l.dir, "entry %d: %w", at, err)
-			break
-		}
-		size := encodedBytes(e)
-		if size > left && len(entries) > 0 {
-			hi = next // full: nothing is missing
-			break
+// read returns entries [lo, hi) from the disk as far as they fit into maxBytes, at least one.
+func (l *Log) read(lo, hi, maxBytes uint64) (entries []*raftpb.Entry, err error) {
+	size := uint64(0)
+	err = l.visit(lo, hi, maxBytes, func(e *raftpb.Entry) bool {
+		size += encodedBytes(e)
+		if size > maxBytes && len(entries) > 0 {
+			return false
 		}
 		entries = append(entries, e)
-		left -= min(size, left)
-		next++
-	}
-	if cerr := it.Close(); cerr != nil {
-		return nil, 0, l.db.Explain("reading entries", cerr)
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	if next < hi {
-		return nil, 0, l.missing(next)
-	}
-	return entries, left, nil
+		return true
+	})
+	return entries, err
 }
 
-// missing explains why an entry that was in the log a moment ago is not there: it was cut or overwritten
-// meanwhile, or the database is damaged. A batch is visible in the database before its effect is in memory,
-// so the verdict waits for the one that may be under way.
-func (l *Log) missing(i uint64) error {
-	l.write.Lock()
-	defer l.write.Unlock()
+// visit calls f with entries [lo, hi) on the disk, one after another, until it returns false or much more than maxBytes were read. No
+// lock is held while it reads, and what is cut off or overwritten meanwhile is still there for it.
+func (l *Log) visit(lo, hi, maxBytes uint64, f func(*raftpb.Entry) bool) error {
+	if l.old != nil {
+		return l.old.visit(lo, hi, f)
+	}
 	l.mu.RLock()
-	mark, last := l.mark.Index, l.last
-	l.mu.RUnlock()
-	switch {
-	case i <= mark:
-		return fmt.Errorf("%w: entry %d, the mark is %d", ErrCompacted, i, mark)
-	case i > last:
-		return fmt.Errorf("%w: entry %d, the last is %d", ErrUnavailable, i, last)
+	if mark, last := l.state.mark.Index, l.state.last; lo <= mark || hi > last+1 { // since the caller has looked
+		l.mu.RUnlock()
+		if lo <= mark {
+			return fmt.Errorf("%w: entry %d, the mark is %d", ErrCompacted, lo, mark)
+		}
+		return fmt.Errorf("%w: entry %d, the last is %d", ErrUnavailable, hi-1, last)
 	}
-	return l.gap(i)
+	points, end := l.index.part(lo, hi, maxBytes)
+	l.mu.RUnlock()
+	var err error
+	more := true
+	for i, p := range points {
+		to := end
+		if i+1 < len(points) {
+			to = points[i+1].index
+		}
+		if more && err == nil {
+			more, err = visitFrom(p, lo, to, f)
+		}
+		if cerr := p.segment.release(); err == nil && cerr != nil {
+			err = cerr
+		}
+	}
+	if errors.Is(err, storage.ErrCorrupt) {
+		return l.failure.fail(err)
+	}
+	return err
 }
 
-func (l *Log) gap(i uint64) error {
-	return storage.Corruptf(l.dir, "entry %d is missing between the first and the last one", i)
+// visitFrom calls f with those of the entries from that of p up to, not including, to that are at or above lo.
+func visitFrom(p point, lo, to uint64, f func(*raftpb.Entry) bool) (more bool, err error) {
+	in, done := entryReader(p.segment, p.at)
+	defer done()
+	end := p.end
+	for i := p.index; i < to; i++ {
+		if in.off == end {
+			if end, err = nextEntries(&in, i); err != nil {
+				return false, err
+			}
+		}
+		at := in.off
+		if i < lo {
+			h, seed, _, err := in.entryHead(i, end, 0)
+			if err == nil {
+				err = in.pass(h, seed)
+			}
+			if err != nil {
+				return false, explainEntry(p.segment, i, at, err)
+			}
+			continue
+		}
+		e, err := in.entry(i, end)
+		if err != nil {
+			return false, explainEntry(p.segment, i, at, err)
+		}
+		if !f(e) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
+
+// nextEntries goes on to the next record that has entries, of which index is the first, and returns where it ends.
+func nextEntries(in *reader, index uint64) (end int64, err error) {
+	for {
+		at := in.off
+		h, err := in.header()
+		if err != nil {
+			return 0, explainEntry(in.s, index, at, err)
+		}
+		end = at + headerBytes + int64(h.length)
+		rec, _, err := in.fields(h)
+		if err != nil {
+			return 0, explainEntry(in.s, index, at, err)
+		}
+		if rec.count > 0 {
+			if rec.first != index {
+				return 0, storage.Corruptf(in.s.path, "entry %d is missing: the record at offset %d has entry %d", index, at, rec.first)
+			}
+			return end, nil
+		}
+		in.skip(end - in.off)
+	}
+}
+
+func explainEntry(s *segment, index uint64, at int64, err error) error {
+	if errors.Is(err, errRecord) {
+		return storage.Corruptf(s.path, "entry %d, at offset %d, is damaged", index, at)
+	}
+	return explain(s, at, err)
+}
+
+// Verify reads the whole log and checks that every entry from the first to the last is there and readable. It must not run beside
+// Append, Install or Cut.
+func (l *Log) Verify() error {
+	now := l.now()
+	next, end := now.mark.Index+1, now.last+1
+	for next < end {
+		from := next
+		err := l.visit(next, end, verifyBytes, func(e *raftpb.Entry) bool {
+			next++
+			return e.GetIndex() == next-1
+		})
+		if err != nil {
+			return err
+		}
+		if next == from {
+			return storage.Corruptf(l.dir, "entry %d is missing between the first and the last one", next)
+		}
+	}
+	return nil
+}
+
+// verifyBytes is about how much of the log Verify looks at in one go.
+const verifyBytes = 64 << 20

@@ -5,13 +5,12 @@ import (
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
-	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// sealer writes a seal once no synced append came for a while, and at Close. Under load it writes none: each record
+// sealer writes a seal once no synced append came for a while. Under load it writes none: each record
 // proves those before it.
 type sealer struct {
-	db    *storage.DB
+	seal  func() error
 	clock clock.Clock
 	after time.Duration
 	wake  chan struct{} // an append came while nothing was waiting to be sealed
@@ -23,8 +22,8 @@ type sealer struct {
 	newest  time.Time  // when the last one came
 }
 
-func newSealer(db *storage.DB, c clock.Clock, after time.Duration) *sealer {
-	s := &sealer{db: db, clock: c, after: after, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+func newSealer(seal func() error, c clock.Clock, after time.Duration) *sealer {
+	s := &sealer{seal: seal, clock: c, after: after, wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	if after > 0 {
 		s.done.Add(1)
 		go s.run()
@@ -65,8 +64,8 @@ func (s *sealer) run() {
 				return
 			}
 		}
-		if s.seal() != nil {
-			return // the database is failed and has said so
+		if s.take() && s.seal() != nil {
+			return // the log is failed and has said so
 		}
 	}
 }
@@ -78,20 +77,18 @@ func (s *sealer) wait() time.Duration {
 	return s.after - s.clock.Now().Sub(s.newest)
 }
 
-func (s *sealer) seal() error {
+// take says whether there is something to seal. What is appended from here on needs another one.
+func (s *sealer) take() bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	pending := s.pending
-	s.pending = false // what is appended from here on needs another one
-	s.mu.Unlock()
-	if !pending || s.db.Err() != nil {
-		return s.db.Err()
-	}
-	return s.db.Seal()
+	s.pending = false
+	return pending
 }
 
-// close stops sealing by time and seals a last time.
-func (s *sealer) close() error {
+// end stops sealing by time and says whether there is something to seal.
+func (s *sealer) end() bool {
 	close(s.stop)
 	s.done.Wait()
-	return s.seal()
+	return s.take()
 }

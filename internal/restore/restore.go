@@ -134,7 +134,7 @@ func (w *writer) state(ctx context.Context) (revision int64, err error) {
 	if err := b.Set(key, w.identity.Encode(), nil); err != nil {
 		return 0, fmt.Errorf("stamp the state: %w", err)
 	}
-	return revision, db.Commit(b, false)
+	return revision, db.Commit(b)
 }
 
 // log writes a log without entries, whose mark is the founding.

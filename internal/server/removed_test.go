@@ -35,7 +35,7 @@ func TestARemovedMemberEndsWithoutAnError(t *testing.T) {
 	}
 	b := db.NewBatch()
 	err = m.Begin(b).Remove(cluster.ID(members.Members[0].ID))
-	if err = errors.Join(err, db.Commit(b, false), b.Close(), db.Flush(), db.Close()); err != nil {
+	if err = errors.Join(err, db.Commit(b), b.Close(), db.Flush(), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 

@@ -64,7 +64,7 @@ func (h *host) damage() {
 	key, value := w.lie(db)
 	if key != nil {
 		b := db.NewBatch()
-		if err := errors.Join(b.Set(key, value, nil), db.Commit(b, false), db.Flush(), b.Close()); err != nil {
+		if err := errors.Join(b.Set(key, value, nil), db.Commit(b), db.Flush(), b.Close()); err != nil {
 			w.fail("change the state of member %d: %v", h.n, err)
 		}
 		w.note("the disk of member %d lies: %q", h.n, value)

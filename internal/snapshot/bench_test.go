@@ -36,7 +36,7 @@ func BenchmarkBuild(b *testing.B) {
 			b.Fatal(err)
 		}
 		if i%1000 == 999 || i == benchKeys-1 {
-			if err := from.Commit(batch, false); err != nil {
+			if err := from.Commit(batch); err != nil {
 				b.Fatal(err)
 			}
 			batch = from.NewBatch()

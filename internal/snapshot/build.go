@@ -85,7 +85,7 @@ func (b *builder) write() error {
 	if err := b.fill(batch); err != nil {
 		return errors.Join(err, batch.Close())
 	}
-	if err := b.db.Commit(batch, false); err != nil {
+	if err := b.db.Commit(batch); err != nil {
 		return fmt.Errorf("snapshot: write the state: %w", err)
 	}
 	return batch.Close()

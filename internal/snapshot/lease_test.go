@@ -28,7 +28,7 @@ func TestLeasesAndTheirKeysTravel(t *testing.T) {
 	for _, err := range []error{
 		c.Grant(1, 60), c.Grant(-1, 7), c.Checkpoint(-1, 5),
 		c.Attach(-1, []byte("b")), c.Attach(-1, []byte("a\x00")), c.Attach(1, []byte("\xff")),
-		from.Commit(b, false), c.Close(), b.Close(),
+		from.Commit(b), c.Close(), b.Close(),
 	} {
 		if err != nil {
 			t.Fatal(err)

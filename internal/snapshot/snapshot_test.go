@@ -41,7 +41,7 @@ func set(t testing.TB, db *storage.DB, kvs map[string]string) {
 			t.Fatal(err)
 		}
 	}
-	if err := db.Commit(b, false); err != nil {
+	if err := db.Commit(b); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Close(); err != nil {

@@ -7,18 +7,15 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/invariant"
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// DB is an open log or state. It is safe for concurrent use. See the package for its guarantees.
+// DB is an open state, or the log of an earlier release for reading alone. It is safe for concurrent use. See the package for its guarantees.
 type DB struct {
 	dir      string
-	log      bool // a log, with a write-ahead log of its own; otherwise a state
-	noSync   bool
 	ro       bool
 	p        *pebble.DB
 	lock     databaseLock
@@ -28,7 +25,6 @@ type DB struct {
 	measures *Measures
 	cache    *blockCache
 	fence    *fence
-	synced   atomic.Uint64 // of a log: sequence numbers below it are durable
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
 	workers sync.WaitGroup // that goroutine
@@ -36,22 +32,12 @@ type DB struct {
 	wedgeMu sync.Mutex     // guards wedged
 }
 
-// OpenLog opens the log in dir, which it creates if need be.
+// OpenState opens the state in dir, which it creates if need be.
 //
 // It returns an error that wraps ErrLocked or ErrCorrupt and names the directory when another process has it, or
 // a checksum or a file is wrong; then nothing was changed but what Pebble's own recovery does.
-func OpenLog(dir string, o Options) (*DB, error) {
-	o = o.withDefaults(logCacheBytes, logMemTableBytes)
-	return open(dir, o, logOptions(o), true)
-}
-
-// OpenState opens the state in dir, which it creates if need be. Errors are those of OpenLog.
 func OpenState(dir string, o Options) (*DB, error) {
 	o = o.withDefaults(stateCacheBytes, stateMemTableBytes)
-	return open(dir, o, stateOptions(o), false)
-}
-
-func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error) {
 	if o.ReadOnly {
 		if _, err := o.FS.Stat(dir); err != nil {
 			return nil, fmt.Errorf("open %s read-only: %w", dir, err)
@@ -63,9 +49,22 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	if err != nil {
 		return nil, err
 	}
+	db, abandoned, err := openLocked(dir, o, stateOptions(o), lock)
+	switch {
+	case abandoned:
+		return nil, errors.Join(err, lock.abandon())
+	case err != nil:
+		return nil, errors.Join(err, lock.Close())
+	}
+	return db, nil
+}
+
+// openLocked opens a database whose lock is held. When it fails, abandoned says whether a Pebble that will never run again has
+// its part in the lock.
+func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ *DB, abandoned bool, err error) {
 	f := newFailure(dir, o.Fatal)
 	db := &DB{
-		dir: dir, log: log, noSync: o.NoSync, ro: o.ReadOnly, lock: lock, failure: f,
+		dir: dir, ro: o.ReadOnly, lock: lock, failure: f,
 		stall: &stallWatch{clock: o.Clock, max: o.StallMax, failure: f},
 		stop:  make(chan struct{}),
 		clock: o.Clock, measures: o.Measures, cache: newBlockCache(o.CacheBytes),
@@ -79,25 +78,19 @@ func open(dir string, o Options, p *pebble.Options, log bool) (_ *DB, err error)
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
 	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, flushed)
-	if log {
-		err = checkWALs(o.FS, dir)
-	}
-	if err == nil {
-		db.p, err = openUnlessFailed(dir, p, f)
-	}
-	if err != nil {
+	if db.p, err = openUnlessFailed(dir, p, f); err != nil {
 		err = explain(dir, "opening the database", err)
-		if f.check() == nil {
-			db.cache.close()
-			return nil, errors.Join(err, lock.Close())
+		if f.check() != nil {
+			return nil, true, err
 		}
-		return nil, errors.Join(err, lock.abandon())
+		db.cache.close()
+		return nil, false, err
 	}
 	if flushed != nil {
 		db.workers.Add(1)
 		go db.tellFlushes(flushed, o.OnFlush)
 	}
-	return db, nil
+	return db, false, nil
 }
 
 // openUnlessFailed opens the database. When a write fails behind Pebble's back while it does (a flush of what it
@@ -167,45 +160,18 @@ func (db *DB) Err() error { return db.failure.check() }
 func (db *DB) Explain(doing string, err error) error { return explain(db.dir, doing, err) }
 
 // NewBatch returns an empty batch, to be committed by Commit or closed.
-func (db *DB) NewBatch() *Batch { return db.bearWitness(db.p.NewBatch()) }
+func (db *DB) NewBatch() *Batch { return db.p.NewBatch() }
 
-// NewBatchSize returns an empty batch with room for size bytes.
-func (db *DB) NewBatchSize(size int) *Batch {
-	return db.bearWitness(db.p.NewBatchWithSize(size + witnessEnd))
-}
-
-// Commit applies the batch. With sync, a log returns after it is durable; without, and always in a state, the
-// batch is visible but may be lost in a crash. The batch is not closed. After an error nothing is known about the
-// batch but that it was not acknowledged, and the DB is failed.
-func (db *DB) Commit(b *Batch, sync bool) error {
+// Commit applies the batch: it is visible, and may be lost in a crash until it is flushed. The batch is not closed. After an
+// error nothing is known about the batch but that it was not acknowledged, and the DB is failed.
+func (db *DB) Commit(b *Batch) error {
 	if err := db.failure.check(); err != nil {
 		return err
 	}
 	began := db.clock.Now()
-	err := db.guard("committing a batch", func() error { return db.p.Apply(b, db.writeOptions(sync)) })
+	err := db.guard("committing a batch", func() error { return db.p.Apply(b, pebble.NoSync) })
 	db.measures.Commits.Took(db.clock.Now().Sub(began))
-	if err == nil && sync && !db.noSync {
-		db.noteSynced(b)
-	}
 	return err
-}
-
-// Seal writes an empty synced record to a log. It proves at the next open that the records before it
-// had been synced (docs/format/log.md). REQUIRES: a log.
-func (db *DB) Seal() error {
-	invariant.Check(db.log, "Seal of the state %s", db.dir)
-	b := db.NewBatch()
-	if err := db.Commit(b, true); err != nil {
-		return err
-	}
-	return b.Close()
-}
-
-func (db *DB) writeOptions(sync bool) *pebble.WriteOptions {
-	if sync && db.log && !db.noSync {
-		return pebble.Sync
-	}
-	return pebble.NoSync
 }
 
 // guard runs a write. Pebble reports a failed sync by Fatalf and then returns nil, and panics when
@@ -306,15 +272,6 @@ func (db *DB) Flush() error {
 	return db.flush()
 }
 
-// BeginFlush begins to write what is in memory to a table and does not wait for it.
-func (db *DB) BeginFlush() error {
-	if err := db.failure.check(); err != nil {
-		return err
-	}
-	_, err := db.beginFlush()
-	return err
-}
-
 func (db *DB) beginFlush() (flushed <-chan struct{}, err error) {
 	err = db.guard("flushing", func() (err error) {
 		flushed, err = db.p.AsyncFlush()
@@ -338,13 +295,8 @@ func (db *DB) flush() error {
 
 // Checkpoint writes a copy of everything committed before to dir, which must not exist. Tables are linked, not copied.
 func (db *DB) Checkpoint(dir string) error {
-	if !db.log {
-		// Without a write-ahead log a checkpoint holds flushed data alone.
-		if err := db.Flush(); err != nil {
-			return err
-		}
-	}
-	if err := db.failure.check(); err != nil {
+	// Without a write-ahead log a checkpoint holds flushed data alone.
+	if err := db.Flush(); err != nil {
 		return err
 	}
 	err := db.p.Checkpoint(dir, pebble.WithFlushedWAL())
@@ -365,9 +317,6 @@ func (db *DB) OpenCopy(dir string, o Options) (*DB, error) {
 		return nil, err
 	}
 	o.ReadOnly = true
-	if db.log {
-		return OpenLog(dir, o)
-	}
 	return OpenState(dir, o)
 }
 
@@ -397,7 +346,7 @@ func (db *DB) CompactAll(ctx context.Context) error {
 // start replays nothing. Iterators must be closed before. After a failure Close returns that failure.
 func (db *DB) Close() error {
 	var err error
-	if err = db.failure.check(); err == nil && !db.log && !db.ro {
+	if err = db.failure.check(); err == nil && !db.ro {
 		err = db.flush()
 	}
 	close(db.stop)

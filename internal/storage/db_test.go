@@ -31,7 +31,7 @@ func set(t testing.TB, db *DB, key []byte, val string) {
 	if err := b.Set(key, []byte(val), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Commit(b, true); err != nil {
+	if err := db.Commit(b); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -204,14 +204,24 @@ func TestADirectoryIsOpenedOnce(t *testing.T) {
 		if err := lock.Close(); err != nil {
 			t.Fatal(err)
 		}
-		db, err := OpenLog(dir+"/log", Options{FS: fs})
+		db, err := OpenState(dir+"/state", Options{FS: fs})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = OpenLog(dir+"/log", Options{FS: fs}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+		if _, err = OpenState(dir+"/state", Options{FS: fs}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
 			t.Fatalf("second open: %v", err)
 		}
 		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		log, err := LockLog(fs, dir+"/log", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = LockLog(fs, dir+"/log", false); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+			t.Fatalf("second lock of the log: %v", err)
+		}
+		if err := log.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -78,6 +78,14 @@ func lockDatabase(fs FS, dir string) (databaseLock, error) {
 	return databaseLock{l, keeper.file}, nil
 }
 
+// Close gives the lock up.
+func (l databaseLock) Close() error {
+	if l.Lock == nil {
+		return l.file.Close()
+	}
+	return l.Lock.Close()
+}
+
 // abandon gives the lock up although a Pebble that will never run again has its part in it.
 func (l databaseLock) abandon() error { return l.file.Close() }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -83,7 +84,7 @@ func TestANewerFormatIsRefused(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenLog("data/state", Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "data/state") {
+	if _, err := OpenPebbleLog("data/state", Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "data/state") {
 		t.Fatalf("a state opened as a log: %v", err)
 	}
 }
@@ -171,7 +172,10 @@ func hold(dir string) int {
 	lock, err := LockDir(vfs.Default, dir)
 	if err == nil {
 		defer lock.Close()
-		_, err = OpenLog(LogDir(dir, ""), Options{})
+		var log io.Closer
+		if log, err = LockLog(vfs.Default, LogDir(dir, ""), false); err == nil {
+			defer log.Close()
+		}
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -205,7 +209,7 @@ func TestTwoProcessesNeverHoldOneDirectory(t *testing.T) {
 	if _, err := LockDir(vfs.Default, dir); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("the lock: %v", err)
 	}
-	if _, err := OpenLog(LogDir(dir, ""), Options{}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+	if _, err := LockLog(vfs.Default, LogDir(dir, ""), false); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("the log: %v", err)
 	}
 	// A killed process leaves no lock behind.

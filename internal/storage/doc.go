@@ -1,17 +1,16 @@
-// Package storage opens the two databases of a member and is the only importer of Pebble.
+// Package storage opens the database of a member and is the only importer of Pebble.
 //
 // # Words
 //
-// The log is the Pebble database that holds the raft log; its own write-ahead log is on and synced. The
-// state is a second one that holds what the log's entries did; it has no write-ahead log, because the raft log
-// is one. Both are a DB here; which one it is decides about options only. A generation is one directory
+// The state is the database that holds what the entries of the raft log did; it has no write-ahead log, because the raft
+// log (package raftlog) is one. It is a DB here. Releases before 0.2 had the raft log in a second database, which can still be
+// read. A generation is one directory
 // of the state. An Identity says to which member, and to which life of its data, a directory belongs. The
 // records themselves are described in docs/format, and what survives a crash in docs/decisions/recovery.md.
 //
 // # Guarantees
 //
-//  1. Commit(b, true) on a log returns nil only after the batch is synced. On a state it never syncs: what is
-//     durable there is what was flushed, which is always a prefix of the batches in their order.
+//  1. Commit never syncs: what is durable is what was flushed, which is always a prefix of the batches in their order.
 //  2. After the first failure of a write, a sync, a flush or a checksum the DB is failed for good: every
 //     method returns an error that wraps ErrFailed, Options.Fatal has been called once, and nothing is
 //     created, renamed or removed in the directory any more. A failed sync is never retried.
@@ -24,8 +23,9 @@
 // fence: from the failure on nothing that Pebble does reaches the disk, and all of it seems to succeed (fence). So the
 // directory holds what a crash at that moment would leave, whatever Pebble goes on to do. Parking the goroutine
 // instead would leave Pebble's locks held and Close waiting, and ending it by runtime.Goexit would leave Close waiting
-// for a flush that never ends. A commit whose sync failed returns an error although Pebble itself returns none.
-// Failures of the write-ahead log are kept away from Pebble altogether, because it panics on them (writtenFile).
+// for a flush that never ends.
+// Failures of the write-ahead log, which is there although nothing is written to it, and of syncing a directory are kept away
+// from Pebble altogether, because it panics on them (writtenFile).
 //
 // # Locks
 //

@@ -71,7 +71,7 @@ func TestAStateThatCanNotFlushStopsAndIsWholeAfterARestart(t *testing.T) {
 			}
 			full.Store(false)
 			_, _, durErr := db.GetDurable(key)
-			for _, err := range []error{durErr, db.Flush(), db.Commit(db.NewBatch(), false), db.Close()} {
+			for _, err := range []error{durErr, db.Flush(), db.Commit(db.NewBatch()), db.Close()} {
 				if !errors.Is(err, ErrFailed) {
 					t.Fatalf("after the failure: %v", err)
 				}
@@ -223,7 +223,7 @@ func TestAWriteStallBeyondItsBoundIsAFailure(t *testing.T) {
 	go func() {
 		for i := range int64(10_000) {
 			b := db.NewBatch()
-			if err := errors.Join(b.Set(AppendDataKey(nil, []byte("k"), i+1, 0), make([]byte, 4096), nil), db.Commit(b, false), b.Close()); err != nil {
+			if err := errors.Join(b.Set(AppendDataKey(nil, []byte("k"), i+1, 0), make([]byte, 4096), nil), db.Commit(b), b.Close()); err != nil {
 				ended <- err
 				return
 			}

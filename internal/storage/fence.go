@@ -39,7 +39,7 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	file, err := f.FS.Create(name, c)
 	if err == nil && f.isLoose(f.PathDir(name)) {
 		file = looseFile{file}
-	} else if err == nil && strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
+	} else if err == nil && strings.HasPrefix(f.PathBase(name), manifestPrefix) {
 		if err = SyncDir(f.FS, f.PathDir(name)); err != nil {
 			err = errors.Join(err, file.Close())
 		}

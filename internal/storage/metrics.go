@@ -34,15 +34,11 @@ type Metrics struct {
 	LiveBytes uint64
 	// MemTableBytes is the size of all memtables.
 	MemTableBytes uint64
-	// LogBytesWritten is how much was written to the write-ahead log since Open; 0 in a state.
-	LogBytesWritten uint64
 	// FlushedBytes is how much was written from memory to tables since Open, CompactedBytes how much compactions wrote.
 	FlushedBytes, CompactedBytes uint64
 	// Levels are the levels of tables, from the newest. DebtBytes is what compactions have yet to rewrite to bring them in shape.
 	Levels    []Level
 	DebtBytes uint64
-	// WALBytes is the size of the live part of the write-ahead log; 0 in a state.
-	WALBytes uint64
 	// CacheBytes is what the block cache holds, CacheHits and CacheMisses how often it did or did not have a
 	// block.
 	CacheBytes int64
@@ -73,12 +69,10 @@ func (db *DB) Metrics() Metrics {
 		DiskBytes:          m.DiskSpaceUsage(),
 		LiveBytes:          uint64(max(0, total.TablesSize)),
 		MemTableBytes:      m.MemTable.Size,
-		LogBytesWritten:    m.WAL.BytesWritten,
 		FlushedBytes:       flushed,
 		CompactedBytes:     compacted,
 		Levels:             levels,
 		DebtBytes:          m.Compact.EstimatedDebt,
-		WALBytes:           m.WAL.Size,
 		CacheBytes:         m.BlockCache.Size,
 		CacheReserved:      db.cache.reserved(),
 		CacheHits:          m.BlockCache.Hits,

@@ -100,23 +100,14 @@ func (o Options) withDefaults(cacheBytes int64, memTableBytes uint64) Options {
 	return o
 }
 
-// logOptions suits small records that are written once, read rarely and deleted in order. Its memtables have room for
-// what is appended until the state has flushed one of its own and entries are cut off: what is cut off in the memtable
-// it was written to reaches no table. A memtable takes memory only as far as it is filled, but Pebble gives each of its log
-// files as much room on the disk as a memtable has, and keeps up to five of them. Large entries fill a memtable before they are
-// cut off. Their tables are compacted once six lie on one another (Pebble counts half of the threshold): by then most of what is in
-// them was cut off, and is not written a third time.
+// logOptions are for reading the log that an earlier release has kept in Pebble.
 func logOptions(o Options) *pebble.Options {
 	return &pebble.Options{
-		FormatMajorVersion:          logFormat,
-		Comparer:                    pebble.DefaultComparer,
-		MemTableSize:                o.MemTableBytes,
-		MemTableStopWritesThreshold: 3,
-		L0CompactionThreshold:       12,
-		L0StopWritesThreshold:       64,
-		MaxOpenFiles:                256,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
-		ReadOnly:                    o.ReadOnly,
+		FormatMajorVersion: logFormat,
+		Comparer:           pebble.DefaultComparer,
+		MemTableSize:       o.MemTableBytes,
+		MaxOpenFiles:       256,
+		ReadOnly:           true,
 	}
 }
 

@@ -96,7 +96,3 @@ func verifyTable(ctx context.Context, fs FS, path string, options sstable.Reader
 	}
 	return info.Size(), errors.Join(r.ValidateBlockChecksums(), r.Close())
 }
-
-// CheckLogFiles reads the write-ahead log files of a log's database that is not open, and returns an error that wraps
-// ErrCorrupt when one of them must have been damaged (docs/format/log.md).
-func CheckLogFiles(fs FS, dir string) error { return checkWALs(fs, dir) }

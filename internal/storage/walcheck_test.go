@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -19,38 +18,16 @@ import (
 func syncedLog(t *testing.T, n int) *vfs.MemFS {
 	t.Helper()
 	fs := vfs.NewCrashableMem()
-	o := Options{
-		FS: fs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Fatal: func(err error) { t.Errorf("the log failed: %v", err) },
-	}
-	open := func() *DB {
-		db, err := OpenLog("log", o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return db
-	}
 	// A log that was closed before, as most are.
-	if err := open().Close(); err != nil {
-		t.Fatal(err)
-	}
-	db := open()
+	l := openOldLog(t, fs, "log")
+	l.close(l.p.Close())
+	l = openOldLog(t, fs, "log")
 	for i := range n {
-		b := db.NewBatch()
-		if err := b.Set([]byte{1, byte(i)}, bytes.Repeat([]byte{byte(i)}, 700), nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(db.Commit(b, true), b.Close()); err != nil {
-			t.Fatal(err)
-		}
+		l.write([]byte{1, byte(i)}, bytes.Repeat([]byte{byte(i)}, 700))
 	}
-	if err := db.Seal(); err != nil {
-		t.Fatal(err)
-	}
+	l.write(nil, nil)
 	disk := fs.CrashClone(vfs.CrashCloneCfg{})
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	l.close(l.p.Close())
 	return disk
 }
 
@@ -145,28 +122,12 @@ func TestATornTailIsNoCorruption(t *testing.T) {
 func TestATornFirstRecordIsNoCorruption(t *testing.T) {
 	t.Parallel()
 	fs := syncedLog(t, 40)
-	db, err := OpenLog("log", Options{FS: fs, Fatal: func(err error) { t.Errorf("the log failed: %v", err) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	commit := func(key byte, size int) {
-		b := db.NewBatch()
-		if err := b.Set([]byte{key}, bytes.Repeat([]byte{7}, size), nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(db.Commit(b, true), b.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	commit(2, 10)
-	if err := db.Flush(); err != nil { // begins a new file
-		t.Fatal(err)
-	}
-	commit(3, 4*walBlock)
+	l := openOldLog(t, fs, "log")
+	l.write([]byte{2}, []byte{7})
+	l.close(l.p.Flush()) // begins a new file
+	l.write([]byte{3}, bytes.Repeat([]byte{7}, 4*walBlock))
 	disk := fs.CrashClone(vfs.CrashCloneCfg{})
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	l.close(l.p.Close())
 	name, content := walOf(t, disk)
 	for _, length := range []int{100, walBlock, walBlock + 100, 2 * walBlock, 4*walBlock + 50} {
 		overwrite(t, disk, name, content[:length])

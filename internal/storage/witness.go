@@ -1,11 +1,8 @@
 package storage
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "encoding/binary"
 
-// Every batch of a log begins with a witness: a record for the write-ahead log alone
+// Every batch of a log in Pebble begins with a witness: a record for the write-ahead log alone
 // that says up to which sequence number the log was synced when the batch was made.
 // When a record is found damaged at the next open, the witness of any later one in the
 // file tells whether it had been acknowledged (checkWALs).
@@ -19,32 +16,6 @@ const (
 	witnessPayload = len(witnessMagic) + 8
 	witnessEnd     = batchHeader + 2 + witnessPayload
 )
-
-// bearWitness begins a batch of a log.
-func (db *DB) bearWitness(b *Batch) *Batch {
-	if !db.log {
-		return b
-	}
-	var w [witnessPayload]byte
-	copy(w[:], witnessMagic)
-	binary.LittleEndian.PutUint64(w[len(witnessMagic):], db.synced.Load())
-	if err := b.LogData(w[:], nil); err != nil {
-		// Pebble's LogData only copies and returns nil; a change there must not pass.
-		panic(fmt.Sprintf("storage: begin a batch: %v", err))
-	}
-	return b
-}
-
-// noteSynced remembers that b and everything before it is durable.
-func (db *DB) noteSynced(b *Batch) {
-	next := uint64(b.SeqNum()) + uint64(b.Count())
-	for {
-		old := db.synced.Load()
-		if old >= next || db.synced.CompareAndSwap(old, next) {
-			return
-		}
-	}
-}
 
 // readWitness reads the head of a batch in the write-ahead log: its first sequence
 // number, the one after it, and the one up to which the log had been synced. ok is false

@@ -9,11 +9,12 @@ import (
 // writtenFile is a file that Pebble writes, or a directory that it syncs. After a failure of the database it takes
 // everything and writes nothing (fence).
 //
-// With hides, Pebble does not even see the first failure: so it is for write-ahead logs and directories. Pebble
+// With hides, Pebble does not even see the first failure: so it is for write-ahead logs, which a state has, too, though nothing is
+// written to them, and directories. Pebble
 // panics when it can not create, finish or write its log, in places where the panic meets a lock in the wrong
 // state: the process would end with "unlock of unlocked mutex" and no word about the disk. So such a failure
 // is reported to the failure of the database, which stops it, and Pebble is told that all went well. That is safe
-// because nothing Pebble says afterwards is believed: whoever waits for a commit, a seal, a flush or a durable record
+// because nothing Pebble says afterwards is believed: whoever waits for a commit, a flush or a durable record
 // asks the failure before he answers, and it is raised before Pebble goes on.
 type writtenFile struct {
 	vfs.File

@@ -55,7 +55,7 @@ func (s *Source) reconcile(db *storage.DB) (err error) {
 			}
 		}
 	}
-	if err := db.Commit(b, false); err != nil {
+	if err := db.Commit(b); err != nil {
 		return fmt.Errorf("write the members: %w", err)
 	}
 	change.Publish()

@@ -217,11 +217,15 @@ func TestARestoreThatDidNotFinishIsRefused(t *testing.T) {
 func TestVerifyTellsDamageWithItsFile(t *testing.T) {
 	t.Parallel()
 	dir := restored(t)
-	tables, err := filepath.Glob(filepath.Join(dir, "ashlar", "*", "*.sst"))
-	if err != nil || len(tables) < 2 {
-		t.Fatalf("got %v, %v", tables, err)
+	var files []string // of the state, and of the log
+	for _, pattern := range []string{"*.sst", "*.seg"} {
+		found, err := filepath.Glob(filepath.Join(dir, "ashlar", "*", pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("got %v, %v", found, err)
+		}
+		files = append(files, found...)
 	}
-	for _, path := range tables {
+	for _, path := range files {
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -60,7 +60,7 @@ func corrupt(tb testing.TB, m *member, key, from, to string) {
 		if err := b.Set(it.Key(), []byte(value), nil); err != nil {
 			tb.Fatal(err)
 		}
-		if err := db.Commit(b, false); err != nil {
+		if err := db.Commit(b); err != nil {
 			tb.Fatal(err)
 		}
 		b.Close()

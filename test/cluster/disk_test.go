@@ -79,7 +79,7 @@ func (d *disk) MaybeError(op errorfs.Op) error {
 		case now == slowSync && syncs:
 			<-time.After(slowSyncTime)
 			return nil
-		case now == stuckLog && syncs && strings.HasSuffix(name, ".log"), now == stuckFlush && syncs && strings.HasSuffix(name, ".sst"):
+		case now == stuckLog && syncs && strings.Contains(name, ".seg"), now == stuckFlush && syncs && strings.HasSuffix(name, ".sst"):
 			<-changed
 			continue
 		case now == full && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt || op.Kind == errorfs.OpReuseForWrite):
