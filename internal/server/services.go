@@ -193,7 +193,7 @@ func (s *services) stop() error {
 	s.leases.Stop()
 	s.line.Stop()
 	s.gateway.end()
-	err := errors.Join(s.metrics.Close(), shut(ctx, s.http))
+	err := errors.Join(closed(s.metrics), shut(ctx, s.http))
 	s.wg.Wait()
 	flush, give := context.WithTimeout(context.Background(), tracesGrace)
 	defer give()
@@ -203,11 +203,21 @@ func (s *services) stop() error {
 	return errors.Join(err, s.gateway.close())
 }
 
+// closed ends a server and its requests. That its listener was closed before, as by a member that ends before it is ready, is no error.
+func closed(server *http.Server) error { return unlessClosed(server.Close()) }
+
 // shut lets requests under way end as long as ctx lasts, and then ends them.
 func shut(ctx context.Context, server *http.Server) error {
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close()
+		return closed(server)
+	}
+	return unlessClosed(err)
+}
+
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
 	}
 	return err
 }
