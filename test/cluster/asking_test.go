@@ -17,6 +17,9 @@ import (
 
 // passes says whether an error is one that a leader, or a connection, which is not there for a while gives.
 func passes(err error) bool {
+	if strings.Contains(err.Error(), "raft proposal dropped") { // as in etcd, of a leader that is about to be none
+		return true
+	}
 	var told rpctypes.EtcdError
 	if errors.As(err, &told) {
 		return told.Code() == codes.Unavailable
