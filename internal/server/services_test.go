@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// deaf is a listener that does not notice that it was closed until it is told.
+// deaf is a listener that notices that it was closed only when its server closes it.
 type deaf struct {
 	net.Listener
 	accepting, told chan struct{}
@@ -17,6 +17,11 @@ func (d deaf) Accept() (net.Conn, error) {
 	close(d.accepting)
 	<-d.told
 	return nil, net.ErrClosed
+}
+
+func (d deaf) Close() error {
+	close(d.told)
+	return d.Listener.Close()
 }
 
 // TestAServerWhoseListenerIsClosedEndsWithoutAnError: a member that ends before it is ready closes its listeners before its servers, and
@@ -44,7 +49,6 @@ func TestAServerWhoseListenerIsClosedEndsWithoutAnError(t *testing.T) {
 			if err := end(s); err != nil {
 				t.Errorf("got %v", err)
 			}
-			close(d.told)
 			<-served
 		})
 	}
