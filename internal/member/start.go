@@ -86,7 +86,8 @@ func (m *Member) openStores() (err error) {
 
 func (m *Member) logOptions() raftlog.Options {
 	return raftlog.Options{
-		Storage:   storage.Options{FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal, NoSync: m.cfg.NoSync},
+		Storage:   storage.Options{FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal},
+		NoSync:    m.cfg.NoSync,
 		Clock:     m.cfg.Clock,
 		SealAfter: sealAfter,
 	}
@@ -94,7 +95,7 @@ func (m *Member) logOptions() raftlog.Options {
 
 func (m *Member) stateOptions() storage.Options {
 	return storage.Options{
-		FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal, NoSync: m.cfg.NoSync,
+		FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal,
 		OnFlush: m.durable.onFlush, Measures: m.measures.State,
 	}
 }

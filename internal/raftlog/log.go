@@ -21,8 +21,10 @@ var (
 
 // Options says how to open a log.
 type Options struct {
-	// Storage says where the files are and who hears of a failure: FS, Logger, Fatal, NoSync and ReadOnly count.
+	// Storage says where the files are and who hears of a failure: FS, Logger, Fatal and ReadOnly count.
 	Storage storage.Options
+	// NoSync leaves syncing to the operating system (--unsafe-no-fsync): a power cut loses what was acknowledged.
+	NoSync bool
 	// Clock tells when to seal and how long a sync takes; nil is the real one.
 	Clock clock.Clock
 	// SealAfter is how long after the last synced append the log seals itself; 0 seals only at Close.

@@ -48,7 +48,7 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l := &Log{
 		dir: dir, fs: o.Storage.FS, logger: o.Storage.Logger, clock: o.Clock, lock: lock,
-		noSync: o.Storage.NoSync, readOnly: o.Storage.ReadOnly, segmentBytes: o.SegmentBytes,
+		noSync: o.NoSync, readOnly: o.Storage.ReadOnly, segmentBytes: o.SegmentBytes,
 		failure: failure{call: o.Storage.Fatal}, tail: tail{max: o.TailBytes},
 	}
 	if err := l.open(o.Storage); err != nil {

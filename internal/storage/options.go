@@ -35,11 +35,9 @@ type Options struct {
 	// the error names directory and reason. The binary exits in it. It must not call the DB nor block. nil
 	// panics.
 	Fatal func(error)
-	// NoSync leaves syncing to the operating system (--unsafe-no-fsync): a power cut loses writes.
-	NoSync bool
-	// CacheBytes bounds the block cache; 0 is 256 MiB for a state and 8 MiB for a log.
+	// CacheBytes bounds the block cache; 0 is 256 MiB for a state and 8 MiB for a log of an earlier release.
 	CacheBytes int64
-	// MemTableBytes is the size at which a memtable is flushed; 0 is 32 MiB for a state and 24 MiB for a log.
+	// MemTableBytes is the size at which a memtable is flushed; 0 is 32 MiB for a state and 24 MiB for a log of an earlier release.
 	MemTableBytes uint64
 	// OnFlush is called after flushes have ended and GetDurable shows what they wrote; several that end
 	// together may be told by one call. It runs in a goroutine of its own and may use the DB.
