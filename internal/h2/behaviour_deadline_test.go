@@ -204,3 +204,26 @@ func TestContextsAreLive(t *testing.T) {
 		}
 	})
 }
+
+// TestStreamsThatEndAsTheyBegin: calls whose time is up, and connections that end, before the server is through with a call's headers. It
+// is for the race detector.
+func TestStreamsThatEndAsTheyBegin(t *testing.T) {
+	both(t, func(t *testing.T, k kind) {
+		l := start(t, k, options{})
+		for range 5 {
+			w := l.wire(t)
+			var ids []uint32
+			for range 1000 {
+				ids = append(ids, w.call("Bidi", "grpc-timeout", "1n"))
+			}
+			w.ended(ids...)
+			for range 10 {
+				w.call("Bidi")
+			}
+			_ = w.conn.Close()
+		}
+		if o := call(t, l.dial(t), "Unary", []byte("x")); o.status.Code() != codes.OK {
+			t.Error(o)
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // labelled runs f with a label that all goroutines inherit which it starts, and returns a count of those.
@@ -117,4 +118,41 @@ func TestConnectionsLeaveNoGoroutines(t *testing.T) {
 		within(t, "Stop", l.Stop)
 		eventually(t, "goroutines are left of a server that was stopped", func() bool { return count() == 0 })
 	})
+}
+
+// TestCallsResetBeforeTheirAnswersAreSent: a client that gives the connection no window costs what it has open, not what it has had. Like
+// TestFloods this measures the process.
+func TestCallsResetBeforeTheirAnswersAreSent(t *testing.T) {
+	const rounds, calls, trailer, allowed = 20, 20, 256 << 10, 32 << 20
+	l := start(t, kind{"h2", ours}, options{unary: func(ctx context.Context, in []byte) ([]byte, error) {
+		return in, grpc.SetTrailer(ctx, metadata.Pairs("big", strings.Repeat("x", trailer)))
+	}})
+	w := l.wire(t)
+	spend := w.call("Server")
+	w.message(spend, pattern(100_000), true) // more than the window of the connection
+	w.wait("the end of the window", func() bool { return w.reply(spend).data.Len() == 65535 })
+	before := heap()
+	for range rounds {
+		var ids []uint32
+		for range calls {
+			id := w.call("Unary")
+			w.message(id, []byte("x"), true)
+			ids = append(ids, id)
+		}
+		for _, id := range ids { // its headers need no window
+			w.wait("the headers of an answer", func() bool { return len(w.reply(id).heads) > 0 })
+			w.send(func(f *http2.Framer) error { return f.WriteRSTStream(id, http2.ErrCodeCancel) })
+		}
+		w.settle()
+	}
+	if after := heap(); after > before+allowed {
+		t.Errorf("%d calls that were reset keep %d MiB", rounds*calls, (after-before)>>20)
+	}
+	// What waits is sent once there is a window.
+	w.grant(0, 1<<20)
+	w.grant(spend, 1<<20)
+	w.ended(spend)
+	if got := w.received(spend); got != 5+100_000 {
+		t.Errorf("%d bytes of the answer that waited", got)
+	}
 }

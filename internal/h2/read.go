@@ -215,7 +215,6 @@ func (c *conn) request(id uint32, end bool, b []byte) *brokenConn {
 	}
 	c.last = s
 	if s.head.method.stream != nil {
-		s.mayTake, s.mayQueue = make(chan struct{}, 1), make(chan struct{}, 1)
 		if end {
 			c.finishReceiving(s)
 		}
@@ -263,6 +262,9 @@ func (c *conn) admitStream(id uint32, end bool, r request) (*stream, *status.Sta
 	}
 	s := &stream{c: c, id: id, head: r.head, ended: end, granted: streamWindow, quota: writeQuota}
 	s.parent, s.self = r.head.ctx, s
+	if m := r.head.method; m != nil && m.stream != nil { // before anybody else knows of it: it may end at once
+		s.mayTake, s.mayQueue = make(chan struct{}, 1), make(chan struct{}, 1)
+	}
 	if r.timed {
 		s.deadline = time.Now().Add(r.timeout)
 		s.timer = time.AfterFunc(r.timeout, s.expire)

@@ -27,6 +27,7 @@ type stream struct {
 	ended   bool // the client sends no more
 	begun   bool // headers were sent
 	ringed  bool // it is in line to send
+	prev    *stream
 	next    *stream
 	queue   []outgoing
 	quota   int   // what of writeQuota is left

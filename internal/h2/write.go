@@ -121,13 +121,7 @@ func (c *conn) flush() {
 func (c *conn) pour() {
 	for c.first != nil && len(c.out) < outMax && c.output.window > 0 {
 		s := c.first
-		if c.first = s.next; c.first == nil {
-			c.final = nil
-		}
-		s.next, s.ringed = nil, false
-		if s.gone {
-			continue
-		}
+		c.unring(s)
 		room := min(c.streamWindow-s.sent, c.output.window, frameMax)
 		if room <= 0 {
 			c.stalled[s] = struct{}{} // until a window update or settings
@@ -148,13 +142,31 @@ func (c *conn) ring(s *stream) {
 		return
 	}
 	delete(c.stalled, s)
-	s.ringed = true
+	s.ringed, s.prev = true, c.final
 	if c.final == nil {
 		c.first = s
 	} else {
 		c.final.next = s
 	}
 	c.final = s
+}
+
+// unring takes a stream out of the line, if it is in it. REQUIRES: mu is held.
+func (c *conn) unring(s *stream) {
+	if !s.ringed {
+		return
+	}
+	if s.prev == nil {
+		c.first = s.next
+	} else {
+		s.prev.next = s.next
+	}
+	if s.next == nil {
+		c.final = s.prev
+	} else {
+		s.next.prev = s.prev
+	}
+	s.ringed, s.prev, s.next = false, nil, nil
 }
 
 // frame moves one frame of a stream's first message to out. REQUIRES: mu is held.
@@ -233,8 +245,10 @@ func (c *conn) send(s *stream, flag byte, message mem.BufferSlice) {
 	c.ring(s)
 }
 
-// drop frees the messages of a stream that will not be sent. REQUIRES: mu is held.
+// drop frees the messages of a stream that will not be sent. The stream leaves the line: while the connection has no window the line does not move, and
+// would hold it. REQUIRES: mu is held.
 func (c *conn) drop(s *stream) {
+	c.unring(s)
 	for i := range s.queue {
 		c.queued -= int64(s.queue[i].left)
 		s.queue[i].data.Free()
