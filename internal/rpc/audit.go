@@ -133,25 +133,38 @@ func (t *Auditing) stream(s grpc.ServerStream, info *grpc.StreamServerInfo, serv
 	ctx, a := t.begin(s.Context(), info.FullMethod)
 	st := &auditedStream{ServerStream: s, ctx: ctx, record: a.record}
 	err := serve(st)
-	a.end(&st.record, st.read, err)
+	r, read := st.asked()
+	a.end(&r, read, err)
 	return err
 }
 
 // auditedStream notes what its first message asks for.
 type auditedStream struct {
 	grpc.ServerStream
-	ctx    context.Context
+	ctx context.Context
+
+	mu     sync.Mutex // guards what follows: handlers return while a goroutine of theirs still receives
 	seen   bool
 	read   bool
 	record audit.Record
 }
 
+// asked returns what is known of the first message.
+func (s *auditedStream) asked() (r audit.Record, read bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = true // what comes now is too late
+	return s.record, s.read
+}
+
 // Context implements grpc.ServerStream.
 func (s *auditedStream) Context() context.Context { return s.ctx }
 
-// RecvMsg implements grpc.ServerStream. It is called by one goroutine at a time, and by none when the handler has returned.
+// RecvMsg implements grpc.ServerStream.
 func (s *auditedStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err == nil && !s.seen {
 		s.seen, s.read = true, describe(&s.record, m)
 		for i := range s.record.Touches { // the message's memory is used again
