@@ -89,6 +89,7 @@ func (q *keepAlives) add(id int64) bool {
 	q.mu.Unlock()
 	k := q.begin(id)
 	answered := alone && q.answerAtOnce(k)
+	told := *k // once it is pending, it belongs to whoever answers
 	q.mu.Lock()
 	q.adding = false
 	if !answered {
@@ -99,7 +100,7 @@ func (q *keepAlives) add(id int64) bool {
 	}
 	q.mu.Unlock()
 	if !answered {
-		k.tell(q)
+		told.tell(q)
 	}
 	return true
 }
