@@ -18,7 +18,7 @@ func (n *Node) Turn() bool {
 
 	for range in.ticks {
 		n.rn.Tick()
-		n.reads.tick(&n.inbox, n.rn, !n.aloneUnproven())
+		n.reads.tick(&n.inbox, n.rn, n.mayAsk())
 		n.stalled.tick(n)
 	}
 	if in.ticks > 0 {
@@ -95,22 +95,24 @@ func (n *Node) tellSnapshots(stepped []*raftpb.Message) {
 	n.snapshotTaken = 0
 }
 
-// maybeRead starts a ReadIndex for the reads that gathered. A leader must have
-// committed an entry of its own term first: before that its commit index may be behind
-// what earlier leaders acknowledged. raft sees to that itself, except where the leader is
-// the only voter.
+// maybeRead starts a ReadIndex for the reads that gathered.
 func (n *Node) maybeRead() {
-	if n.lead.Load() == raft.None || !n.reads.due(&n.inbox) {
+	if n.lead.Load() == raft.None || !n.reads.due(&n.inbox) || !n.mayAsk() {
 		return
 	}
-	if st := n.rn.BasicStatus(); st.RaftState == raft.StateLeader {
-		if !n.proven(st.HardState.GetTerm(), st.HardState.GetCommit()) {
-			return
-		}
-	} else {
+	if n.leadsNow() == 0 {
 		n.reads.asked = nil // whoever asked asks again, another one
 	}
 	n.reads.start(&n.inbox, n.rn)
+}
+
+// mayAsk says whether raft may be given a ReadIndex. A leader must have committed an entry of its own term first: before that its
+// commit index may be behind what was acknowledged earlier, in other terms or before a restart. And it must be a voter: one that was
+// removed still leads for raft, and the others may commit without it. raft sees to both itself, except where there is one voter: then a
+// leader answers at once, a learner's question too.
+func (n *Node) mayAsk() bool {
+	st := n.rn.BasicStatus()
+	return st.RaftState != raft.StateLeader || n.proven(st.HardState.GetTerm(), st.HardState.GetCommit()) && n.belongs()
 }
 
 // proven says whether the entry at commit, to which raft has committed, is of that term.
@@ -123,13 +125,6 @@ func (n *Node) proven(term, commit uint64) bool {
 	}
 	n.servedTerm = term
 	return true
-}
-
-// aloneUnproven says whether raft leads as the only voter and has committed nothing in its term. It then answers a ReadIndex, a
-// learner's too, from a commit index that may be behind what was acknowledged before a restart.
-func (n *Node) aloneUnproven() bool {
-	st := n.rn.BasicStatus()
-	return st.RaftState == raft.StateLeader && n.alone() && !n.proven(st.HardState.GetTerm(), st.HardState.GetCommit())
 }
 
 // alone says whether this member is the only voter.

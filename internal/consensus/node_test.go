@@ -434,7 +434,7 @@ func TestASoleVoterAnswersNobodyBeforeItHasCommittedInItsTerm(t *testing.T) {
 			f.AppendTurn()
 		}
 	}
-	if f.leadsNow() == 0 || !f.aloneUnproven() {
+	if f.leadsNow() == 0 || f.mayAsk() {
 		t.Fatal("it does not lead, or has committed already")
 	}
 	ask()

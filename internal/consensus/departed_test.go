@@ -1,0 +1,47 @@
+package consensus
+
+import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// removeSelf makes the node, leader of the voters 1 and 2, one that was removed and goes on: raft lets it lead.
+func (f *fixture) removeSelf() {
+	f.t.Helper()
+	f.change(raftpb.ConfChangeRemoveNode, 1)
+	f.run()
+	f.from(2, raftpb.MsgAppResp, f.lastIndex())
+	f.run()
+	if f.belongs() || !f.IsLeader() {
+		f.t.Fatalf("it belongs to the cluster: %v, and leads: %v", f.belongs(), f.IsLeader())
+	}
+	f.sent = nil
+}
+
+// TestARemovedLeaderAnswersNoRead: the only voter that is left may lead by itself as soon as it hears nothing any more, and then
+// nobody tells the removed one of what is committed. Raft would take it for the only voter itself.
+func TestARemovedLeaderAnswersNoRead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1, 2)
+	f.elect()
+	early := f.BeginRead() // its question is on its way when the removal is applied
+	f.run()
+	f.removeSelf()
+	late := f.BeginRead()
+	f.ask(2, "another's")
+	f.run()
+	for range 2 * readRetryTicks {
+		f.Tick()
+		f.run()
+	}
+	for name, b := range map[string]*ReadBatch{"from before": early, "from after": late} {
+		if decided(b) && b.Err() == nil {
+			t.Errorf("a read %s the removal goes on without the word of the one that is left", name)
+		}
+	}
+	if got := f.answers(); len(got) != 0 {
+		t.Errorf("it answered %q", got)
+	}
+}
