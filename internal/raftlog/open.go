@@ -65,7 +65,7 @@ func (l *Log) open(o storage.Options) error {
 		return fmt.Errorf("list %s: %w", l.dir, err)
 	}
 	numbers := segmentNumbers(names)
-	if len(numbers) == 0 && len(storage.PebbleLogFiles(names)) > 0 {
+	if len(storage.PebbleLogFiles(names)) > 0 && !takenOver(numbers, names) {
 		if l.readOnly {
 			return l.readPebble(o)
 		}
@@ -81,6 +81,13 @@ func (l *Log) open(o storage.Options) error {
 		return nil
 	}
 	return l.tidy(numbers)
+}
+
+// takenOver says whether the segments are the log, and what is there of Pebble is left of one that was taken over. Before there is a guard
+// an earlier release may have gone on with the log in Pebble, and nothing was appended to the only segment.
+func takenOver(numbers []uint64, names []string) bool {
+	n := len(numbers)
+	return n > 0 && (n > 1 || numbers[0] > 1 || storage.LogGuarded(names))
 }
 
 // tidy makes durable what was read, and removes what is no part of the log.

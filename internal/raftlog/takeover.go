@@ -22,7 +22,7 @@ func (l *Log) readPebble(o storage.Options) error {
 	return l.keepLast()
 }
 
-// takeOver makes the first segment of the log in Pebble. Pebble's files are left to be removed: once the segment has its name
+// takeOver makes the first segment of the log in Pebble. Pebble's files are left to be removed: once there is the guard, too,
 // nothing reads them.
 func (l *Log) takeOver(o storage.Options) (err error) {
 	old, err := openOld(l.dir, o)

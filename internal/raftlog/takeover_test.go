@@ -175,6 +175,34 @@ func TestACrashWhileALogIsTakenOverLeavesIt(t *testing.T) {
 	}
 }
 
+// TestAnEarlierReleaseMayGoOnAsLongAsThereIsNoGuard: what it wrote after a take-over that broke off is not lost.
+func TestAnEarlierReleaseMayGoOnAsLongAsThereIsNoGuard(t *testing.T) {
+	t.Parallel()
+	for _, readOnly := range []bool{false, true} {
+		fs := vfs.NewMem()
+		oldLogOn(t, fs, "closed")
+		guard := "marker.format-version.999999.999"
+		_, err := tryOpen(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpCreate && path.Base(op.Path) == guard {
+				return errors.New("killed")
+			}
+			return nil
+		})))
+		names, lerr := fs.List(testDir)
+		must(t, lerr)
+		if err == nil || !slices.Contains(names, segmentName(1)) || slices.Contains(names, guard) {
+			t.Fatalf("the take-over ended with %v and left %q", err, names)
+		}
+		for _, name := range storage.PebbleLogFiles(names) {
+			must(t, fs.Remove(path.Join(testDir, name)))
+		}
+		oldLogOn(t, fs, "cut") // the same log after more was done
+		l := open(t, fs, Options{Storage: storage.Options{ReadOnly: readOnly}})
+		wantOld(t, l, "cut")
+		must(t, l.Close())
+	}
+}
+
 func TestALogInPebbleThatIsDamagedIsNotTakenOver(t *testing.T) {
 	t.Parallel()
 	for name, suffix := range map[string]string{"killed": ".log", "closed": ".sst"} {
@@ -200,6 +228,24 @@ func TestALogInPebbleThatIsDamagedIsNotTakenOver(t *testing.T) {
 				t.Errorf("segments %d", n)
 			}
 		})
+	}
+}
+
+// TestALogWhoseSegmentsAreGoneIsNoNewOne although the guard says that nothing else is the log.
+func TestALogWhoseSegmentsAreGoneIsNoNewOne(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	oldLogOn(t, fs, "closed")
+	must(t, storage.GuardLog(fs, testDir))
+	before, err := fs.List(testDir)
+	must(t, err)
+	if _, err := tryOpen(fs); err == nil {
+		t.Error("it was opened")
+	}
+	after, err := fs.List(testDir)
+	must(t, err)
+	if !slices.Equal(storage.PebbleLogFiles(before), storage.PebbleLogFiles(after)) {
+		t.Errorf("left are %q of %q", after, before)
 	}
 }
 

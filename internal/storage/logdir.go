@@ -54,6 +54,9 @@ func GuardLog(fs FS, dir string) error {
 	return SyncDir(fs, dir)
 }
 
+// LogGuarded tells whether GuardLog's file is among the names in the directory of a log.
+func LogGuarded(names []string) bool { return slices.Contains(names, logGuardName) }
+
 // PebbleLogFiles returns those of the names in the directory of a log that a log in Pebble has.
 func PebbleLogFiles(names []string) (files []string) {
 	for _, name := range names {
