@@ -114,29 +114,44 @@ func lockError(dir string, err error) error {
 	return fmt.Errorf("lock the directory %s: %w", dir, err)
 }
 
-// makeDirs creates dir and what is missing above it, durably.
+// makeDirs creates dir and what is missing above it, durably: each before the one below it is made. The last one that is there may be
+// from a start that broke off before it was durable.
 func makeDirs(fs FS, dir string) error {
 	var missing []string
-	for d := dir; ; {
-		if _, err := fs.Stat(d); err == nil {
+	there := dir
+	for {
+		if _, err := fs.Stat(there); err == nil {
 			break
 		}
-		missing = append(missing, d)
-		parent := fs.PathDir(d)
-		if parent == d || parent == "." || parent == "" {
+		missing = append(missing, there)
+		parent := fs.PathDir(there)
+		if parent == there || parent == "." || parent == "" {
+			there = ""
 			break
 		}
-		d = parent
+		there = parent
 	}
-	if err := fs.MkdirAll(dir, dirPerm); err != nil {
-		return fmt.Errorf("create the directory %s: %w", dir, err)
+	if there != "" {
+		if err := SyncDir(fs, fs.PathDir(there)); err != nil && !mayNotSync(err) {
+			return err
+		}
 	}
-	for _, d := range missing {
+	for _, d := range slices.Backward(missing) {
+		if err := fs.MkdirAll(d, dirPerm); err != nil {
+			return fmt.Errorf("create the directory %s: %w", d, err)
+		}
 		if err := SyncDir(fs, fs.PathDir(d)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// mayNotSync says whether err is about a directory that whoever runs this may not open, or that cannot be synced at all: above a directory
+// that somebody else has made.
+func mayNotSync(err error) bool {
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) ||
+		errors.Is(err, syscall.EROFS)
 }
 
 // SyncDir makes durable which files are in dir.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 var testIdentity = Identity{Format: FormatVersion, ClusterID: 0xcdf818194e3a8c32, MemberID: 7, StoreID: [16]byte{1, 2, 0xff}}
@@ -56,6 +57,36 @@ func TestTheIdentityIsReadBackAndDamageIsNoticed(t *testing.T) {
 	}
 	if _, _, err := ReadIdentityFile(fs, "data"); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "data/ashlar/IDENTITY") {
 		t.Fatalf("damaged: %v", err)
+	}
+}
+
+// TestADirectoryIsDurableAlsoAfterAStartThatBrokeOff: the start after it finds directories of which it does not know whether a crash
+// leaves them.
+func TestADirectoryIsDurableAlsoAfterAStartThatBrokeOff(t *testing.T) {
+	t.Parallel()
+	dir := LogDir("disk/data", "")
+	for syncs := range 6 {
+		fs := vfs.NewCrashableMem()
+		left, killed := syncs, errors.New("killed")
+		err := makeDirs(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind != errorfs.OpOpenDir {
+				return nil
+			}
+			if left--; left < 0 {
+				return killed
+			}
+			return nil
+		})), dir)
+		if err != nil && !errors.Is(err, killed) {
+			t.Fatal(err)
+		}
+		if err := makeDirs(fs, dir); err != nil {
+			t.Fatal(err)
+		}
+		crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+		if there, err := Exists(crashed, dir); !there || err != nil {
+			t.Errorf("a start ended after %d syncs, the next one did not: after a crash the directory is there: %v, %v", syncs, there, err)
+		}
 	}
 }
 
