@@ -130,7 +130,7 @@ func (s *streamWriter) direct(m *raftpb.Message, size int) bool {
 	if s.line == nil || size > directBytesMax || len(m.GetEntries()) > 1 || !s.mu.TryLock() {
 		return false
 	}
-	if len(s.line.left) > 0 || s.err != nil {
+	if len(s.line.left) > 0 || s.line.broken || s.err != nil {
 		s.mu.Unlock()
 		return false
 	}

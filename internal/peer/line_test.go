@@ -90,6 +90,25 @@ func TestAStreamThatEndsWithinAChunkIsCutOff(t *testing.T) {
 	}
 }
 
+// TestNobodyWritesBehindAChunkThatHasNoEnd: what failed to be written is still in the buffer when its writer gives up.
+func TestNobodyWritesBehindAChunkThatHasNoEnd(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		writer *streamWriter
+		want   bool
+	}{
+		"nothing is wrong":            {&streamWriter{line: &line{}}, true},
+		"a write failed":              {&streamWriter{line: &line{broken: true}}, false},
+		"the rest was not accepted":   {&streamWriter{line: &line{left: []byte("rest")}}, false},
+		"a message cannot be encoded": {&streamWriter{line: &line{}, err: io.ErrShortBuffer}, false},
+		"the connection is no line":   {&streamWriter{}, false},
+	} {
+		if got := c.writer.direct(&raftpb.Message{}, 1); got != c.want {
+			t.Errorf("%s: a sender may write: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // TestOnlyAPlainConnectionIsALine of HTTP/1.1 without encryption.
 func TestOnlyAPlainConnectionIsALine(t *testing.T) {
 	t.Parallel()
