@@ -64,7 +64,7 @@ func (e *newestEntry) bytes() int64 { return int64(cap(e.raw)) + newestOverhead 
 // places returns where a key's entry may be, and its mark.
 func (n *newest) places(key []byte) (hash uint32, set, mark int) {
 	hash = crc32.Checksum(key, castagnoli)
-	return hash, int(hash) % (newestSlots / newestWays) * newestWays, int(hash>>16) % newestMarks
+	return hash, int(hash%(newestSlots/newestWays)) * newestWays, int((hash >> 16) % newestMarks)
 }
 
 // get returns the newest version of key at the revision p, if it is kept. REQUIRES: p was published before the call.
