@@ -14,10 +14,12 @@ import (
 	"github.com/ashlar-kv/ashlar/test/process"
 )
 
-// benchConns and benchClients are the load of a benchmark: so many connections, spread over the members, and clients on them.
+// benchConns and benchClients are the load of a benchmark: so many connections, spread over the members, and clients on them,
+// who write values of valueBytes, or read benchKeys keys that have such values.
 const (
 	benchConns   = 100
 	benchClients = 1000
+	benchKeys    = 100_000
 	valueBytes   = 256
 )
 
@@ -28,7 +30,7 @@ func BenchmarkPut(b *testing.B) {
 	for _, clients := range []int{1, benchClients} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			value := string(bytes.Repeat([]byte{'v'}, valueBytes))
-			measure(b, clients, func(cl *clientv3.Client, i int64) error {
+			measure(b, clients, 0, func(cl *clientv3.Client, i int64) error {
 				_, err := cl.Put(b.Context(), fmt.Sprintf("key/%d", i%100_000), value)
 				return err
 			})
@@ -36,21 +38,26 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-// BenchmarkGet measures linearizable gets at three members.
+// BenchmarkGet measures linearizable gets of benchKeys keys, in no order, at three members.
 func BenchmarkGet(b *testing.B) {
 	for _, clients := range []int{1, benchClients} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			measure(b, clients, func(cl *clientv3.Client, i int64) error {
-				_, err := cl.Get(b.Context(), fmt.Sprintf("key/%d", i%100_000))
+			measure(b, clients, benchKeys, func(cl *clientv3.Client, i int64) error {
+				resp, err := cl.Get(b.Context(), fmt.Sprintf("whole/%08d", i*7919%benchKeys))
+				if err == nil && len(resp.Kvs) != 1 {
+					err = fmt.Errorf("get %d found %d keys", i, len(resp.Kvs))
+				}
 				return err
 			})
 		})
 	}
 }
 
-// measure runs a request by clients on at most benchConns connections and reports the rate and the members' CPU.
-func measure(b *testing.B, clients int, request func(*clientv3.Client, int64) error) {
+// measure runs a request by clients on at most benchConns connections, at a cluster of so many keys, and reports the rate and
+// the members' CPU.
+func measure(b *testing.B, clients, keys int, request func(*clientv3.Client, int64) error) {
 	c := newCluster(b, 3)
+	c.fillWhole(b, keys, strings.Repeat("v", valueBytes))
 	conns := make([]*clientv3.Client, min(clients, benchConns))
 	for i := range conns {
 		cl, err := clientv3.New(clientv3.Config{Endpoints: []string{c.members[i%3].client}, DialTimeout: process.Patience})
