@@ -3,6 +3,7 @@ package member
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
+
+// idleIterators is how long an iterator of the state may wait for another read, at most twice that.
+const idleIterators = 50 * time.Millisecond
 
 // generation is one state database and everything loaded from it.
 type generation struct {
@@ -70,6 +74,7 @@ func (m *Member) openGeneration(number uint64) (*generation, error) {
 	}
 	g.leases.Observe(m.lessor.noticed)
 	g.accounts.Observe(m.logins.happened)
+	g.store.KeepIterators(func(f func()) { m.cfg.Clock.AfterFunc(idleIterators, f) })
 	if m.cfg.KeepCompactHashes {
 		g.store.KeepHashes()
 	}

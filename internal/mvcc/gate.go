@@ -59,6 +59,7 @@ func (s *Store) Entered() uint64 {
 // Retire refuses new users of the store with ErrRetired and calls done, once, when the
 // last one has gone, in whichever goroutine that is. It must be called at most once.
 func (s *Store) Retire(done func()) {
+	s.idle.end()
 	s.gate.mu.Lock()
 	s.gate.retired = done
 	s.gate.closed.Store(true)

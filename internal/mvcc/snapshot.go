@@ -34,12 +34,45 @@ func openSnapshot(s *Store, p *published) (snapshot, error) {
 	if err := s.gate.enter(); err != nil {
 		return snapshot{}, err
 	}
+	return openIterator(s, p)
+}
+
+// borrowSnapshot is openSnapshot for views: it may take an iterator that was opened earlier for the same published state, and so
+// show what a compaction has deleted since. REQUIRES: p was published before the call.
+func borrowSnapshot(s *Store, p *published) (snapshot, error) {
+	if err := s.gate.enter(); err != nil {
+		return snapshot{}, err
+	}
+	if it := s.idle.take(p); it != nil {
+		return snapshot{store: s, now: p, it: it}, nil
+	}
+	return openIterator(s, p)
+}
+
+// openIterator REQUIRES: the gate is entered; after an error it is left.
+func openIterator(s *Store, p *published) (snapshot, error) {
 	it, err := s.db.NewIter(&storage.IterOptions{LowerBound: dataLower, UpperBound: dataUpper})
 	if err != nil {
 		s.gate.leave()
 		return snapshot{}, fmt.Errorf("opening an iterator over the keys: %w", err)
 	}
 	return snapshot{store: s, now: p, it: it}, nil
+}
+
+// giveBack is close for what borrowSnapshot returned: others may take the iterator while its state is the published one.
+func (s *snapshot) giveBack() error {
+	if s.it == nil || s.now != s.store.now.Load() {
+		return s.close()
+	}
+	if s.bounded {
+		s.it.SetBounds(dataLower, dataUpper)
+	}
+	if !s.store.idle.put(s.it, s.now) {
+		return s.close()
+	}
+	s.it = nil
+	s.store.gate.leave()
+	return nil
 }
 
 func (s *snapshot) close() error {

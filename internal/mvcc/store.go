@@ -42,6 +42,7 @@ type Store struct {
 	pages  pageCache
 	heads  heads // of the Writer
 	newest *newest
+	idle   idle
 	gate   gate
 }
 

@@ -26,7 +26,9 @@ func openStore(t testing.TB, fs vfs.FS, sizes runSizes) (*Store, func()) {
 	if err != nil {
 		t.Fatalf("opening the store: %v", err)
 	}
+	s.KeepIterators(func(func()) {}) // as long as their state is the published one
 	return s, func() {
+		s.idle.end()
 		if err := db.Close(); err != nil {
 			t.Fatalf("closing the database: %v", err)
 		}

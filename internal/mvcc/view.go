@@ -22,7 +22,7 @@ func (s *Store) View(rev int64) (*View, error) {
 		if rev > p.revision {
 			return nil, fmt.Errorf("revision %d, current %d: %w", rev, p.revision, ErrFutureRevision)
 		}
-		snap, err := openSnapshot(s, p)
+		snap, err := borrowSnapshot(s, p)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func (s *Store) View(rev int64) (*View, error) {
 
 // Close releases what the view holds. Nothing that it gave out may be used afterwards.
 func (v *View) Close() error {
-	if err := v.snap.close(); err != nil {
+	if err := v.snap.giveBack(); err != nil {
 		return fmt.Errorf("closing a view: %w", err)
 	}
 	return nil
