@@ -46,6 +46,7 @@ const (
 type Export struct {
 	x    *maintenance
 	left int64
+	pace *stints // of whoever reads
 	exportFile
 
 	mu     sync.Mutex // guards what follows, and reading; it comes after maintenance.mu
@@ -70,7 +71,7 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 		return nil, err
 	}
 	defer end()
-	e := &Export{x: x}
+	e := &Export{x: x, pace: m.newStints()}
 	if e.id, err = newExportID(); err != nil {
 		return nil, err
 	}
@@ -204,6 +205,10 @@ func (e *Export) Version() string { return e.version }
 // Left returns how many bytes are still to be read.
 func (e *Export) Left() int64 { return e.left }
 
+// Rest is to be called when the work on what was read is done: it lets others run and, while clients ask for anything, rests as making the
+// file does. The time from there to the next Read is not counted as work.
+func (e *Export) Rest() { e.pace.pause() }
+
 // Read implements io.Reader. It returns ErrExportLost when it comes too late.
 func (e *Export) Read(p []byte) (int, error) {
 	e.mu.Lock()
@@ -211,6 +216,7 @@ func (e *Export) Read(p []byte) (int, error) {
 	if e.closed {
 		return 0, ErrExportLost
 	}
+	e.pace.resume()
 	e.read = e.x.m.cfg.Clock.Now()
 	if e.left == 0 {
 		return 0, io.EOF

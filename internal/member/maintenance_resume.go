@@ -95,7 +95,7 @@ func (m *Member) ResumeExport(ctx context.Context, id string) (_ *Export, err er
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e := &Export{x: x}
+	e := &Export{x: x, pace: m.newStints()}
 	if e.exportFile = x.takeLocked(id); e.file == nil {
 		<-x.exports
 		return nil, ErrExportGone

@@ -33,9 +33,10 @@ func (d *demand) busy(now time.Time) bool {
 const (
 	// stintMax is how long work in the background may go on without a rest. A rest is pauseShare times as long, divided by the number of
 	// processors, and pauseMax at most: where a stint took long it was others who had the processors, and the work is to have its turn, too.
-	stintMax   = time.Millisecond
+	// A rest that lasts too long, as those of a busy machine do, makes the next one shorter.
+	stintMax   = 300 * time.Microsecond
 	pauseShare = 6
-	pauseMax   = 9 * time.Millisecond
+	pauseMax   = 3 * time.Millisecond
 )
 
 // stints let work in the background, which would take all of a processor, have a part of it while clients ask for something. A request goes
@@ -45,7 +46,9 @@ type stints struct {
 	stop  <-chan struct{} // closed when the member stops
 	demand
 	processors int
-	begun      time.Time // the stint
+	begun      time.Time     // the stint
+	worked     time.Duration // how long it was at the last pause
+	over       time.Duration // by how much the last rest was too long
 }
 
 func (m *Member) newStints() *stints {
@@ -55,19 +58,25 @@ func (m *Member) newStints() *stints {
 // pause is to be called several times in each stint: it rests after a stint, and lets other goroutines run in between.
 func (p *stints) pause() {
 	now := p.clock.Now()
-	stint := now.Sub(p.begun)
-	if stint < stintMax {
+	p.worked = now.Sub(p.begun)
+	if p.worked < stintMax {
 		runtime.Gosched()
 		return
 	}
-	if !p.busy(now) {
+	d := min(pauseShare*p.worked/time.Duration(p.processors), pauseMax) - p.over
+	p.worked = 0
+	if !p.busy(now) || d <= 0 {
 		runtime.Gosched()
-		p.begun = now
+		p.begun, p.over = now, max(0, -d)
 		return
 	}
-	rest(p.clock, p.stop, min(pauseShare*stint/time.Duration(p.processors), pauseMax))
+	rest(p.clock, p.stop, d)
 	p.begun = p.clock.Now()
+	p.over = min(p.begun.Sub(now)-d, pauseMax)
 }
+
+// resume begins to work again after something else that was no work, such as to wait for who takes what was made: that is no part of a stint.
+func (p *stints) resume() { p.begun = p.clock.Now().Add(-p.worked) }
 
 // rest returns after d, or when the member stops.
 func rest(c clock.Clock, stop <-chan struct{}, d time.Duration) {

@@ -17,11 +17,11 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 		asked      func() uint64
 		want       []time.Duration // of the rests in six calls
 	}{
-		"after each stint": {600 * time.Microsecond, 2, func() uint64 { requests++; return requests },
-			slices.Repeat([]time.Duration{3600 * time.Microsecond}, 3)},
-		"less with many processors": {600 * time.Microsecond, 24, func() uint64 { requests++; return requests },
-			slices.Repeat([]time.Duration{300 * time.Microsecond}, 3)},
-		"with a bound":                     {10 * time.Millisecond, 2, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{pauseMax}, 6)},
+		"after each stint, less what it rested too long before": {200 * time.Microsecond, 2, func() uint64 { requests++; return requests },
+			[]time.Duration{1200 * time.Microsecond, 1000 * time.Microsecond, 1000 * time.Microsecond}},
+		"less with many processors": {200 * time.Microsecond, 24, func() uint64 { requests++; return requests },
+			[]time.Duration{100 * time.Microsecond}},
+		"with a bound":                     {10 * time.Millisecond, 2, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{pauseMax}, 3)},
 		"not while nobody asks":            {2 * quietFor, 2, func() uint64 { return 7 }, nil},
 		"not while the clock stands still": {0, 2, func() uint64 { return 7 }, nil},
 	}
@@ -34,5 +34,22 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 		if !slices.Equal(c.rests, x.want) {
 			t.Errorf("%s: it rests %s, want %s", name, c.rests, x.want)
 		}
+	}
+}
+
+func TestWaitingForAReaderIsNoWork(t *testing.T) {
+	t.Parallel()
+	const look = 100 * time.Microsecond
+	var requests uint64
+	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: look}
+	asked := func() uint64 { requests++; return requests }
+	p := &stints{clock: c, demand: demand{asked: asked, last: c.Manual.Now()}, processors: 2, begun: c.Manual.Now()}
+	for range 6 {
+		c.Advance(time.Second)
+		p.resume()
+		p.pause()
+	}
+	if want := []time.Duration{3 * stintMax, 3*stintMax - look}; !slices.Equal(c.rests, want) {
+		t.Errorf("it rests %s, want %s", c.rests, want)
 	}
 }

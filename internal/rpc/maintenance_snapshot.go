@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -84,23 +83,25 @@ func (s *Maintenance) export(ctx context.Context, ask *transfer) (*member.Export
 	return s.member.Export(ctx)
 }
 
-// givingWay lets other requests run before each piece that it hashes, and takes none when ctx has ended.
+// givingWay lets other requests run after each piece of an export that it hashes, and takes none when ctx has ended.
 type givingWay struct {
 	hash.Hash
-	ctx context.Context
+	ctx    context.Context
+	export *member.Export
 }
 
 func (h givingWay) Write(b []byte) (int, error) {
 	if err := h.ctx.Err(); err != nil {
 		return 0, err
 	}
-	runtime.Gosched()
-	return h.Hash.Write(b)
+	n, err := h.Hash.Write(b)
+	h.export.Rest()
+	return n, err
 }
 
 // send sends what comes at the offset, and the checksum of all.
 func send(e *member.Export, offset int64, stream etcdserverpb.Maintenance_SnapshotServer) error {
-	sum := givingWay{sha256.New(), stream.Context()}
+	sum := givingWay{sha256.New(), stream.Context(), e}
 	if _, err := io.CopyN(sum, e, offset); err != nil {
 		return fmt.Errorf("read the exported state: %w", err)
 	}
