@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,8 +134,38 @@ func TestFloods(t *testing.T) {
 }
 
 // answeredFloods are those whose frames have answers: a server that takes them all keeps the answers.
-var answeredFloods = map[string]bool{"settings": true, "pings": true, "empty messages": true, "refused requests": true,
+var answeredFloods = map[string]bool{"settings": true, "pings": true, "refused requests": true,
 	"unknown methods": true, "calls": true, "calls that the client breaks": true}
+
+// TestEmptyMessagesThatNobodyTakes: the handler waits for a window to answer in, and then takes no more. What comes beyond the window of the stream ends it,
+// and the rest is thrown away as it comes.
+func TestEmptyMessagesThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	l := start(t, kind{"h2", ours}, options{})
+	w := l.plug(t)
+	w.hello()
+	within(t, "the flood", func() {
+		for i := range 150_000 {
+			if err := floods["empty messages"](w, i); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	w.next = 3
+	w.listen()
+	w.ended(1)
+	if r := w.reply(1); r.reset != "FLOW_CONTROL_ERROR" {
+		t.Errorf("the stream ends with %q", r.reset)
+	}
+	w.grant(0, 1<<20)
+	id := w.call("Unary")
+	w.message(id, []byte("x"), true)
+	w.ended(id)
+	if got := w.verdict(); !strings.Contains(got, `3: :status=200 content-type=application/grpc | "x" | grpc-status=0`) {
+		t.Error(got)
+	}
+}
 
 // flood sends frames until all are sent, the server has ended the connection, or it takes no more: nothing goes through for a
 // while. It tells whether all went through.
