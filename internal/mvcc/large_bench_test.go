@@ -1,0 +1,59 @@
+package mvcc
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// BenchmarkPutLarge puts large values to random ones of 1,000 keys again and again, and reports what the tables were written, flushed
+// and by compactions, for each byte of a value. The more puts, the more versions there are to compact:
+//
+//	go test ./internal/mvcc -run '^$' -bench PutLarge -benchtime 10000x
+func BenchmarkPutLarge(b *testing.B) {
+	for _, size := range []int{4 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) { benchPutLarge(b, size) })
+	}
+}
+
+func benchPutLarge(b *testing.B, size int) {
+	const group, keys = 32, 1000
+	db, err := storage.OpenState(filepath.Join(b.TempDir(), "large"), storage.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	s, err := Open(db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	val := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(val) // it never fails
+	b.SetBytes(int64(size))
+	b.ResetTimer()
+	for i := 0; i < b.N; {
+		w := s.NewWriter()
+		for end := min(b.N, i+group); i < end; i++ {
+			w.Begin()
+			if err := w.PutBlind(benchKey(r.IntN(keys)), val, 0); err != nil {
+				b.Fatal(err)
+			}
+			w.End()
+		}
+		if err := w.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	m := db.Metrics()
+	put := float64(b.N) * float64(size)
+	b.ReportMetric(float64(m.FlushedBytes)/put, "flushed/B")
+	b.ReportMetric(float64(m.CompactedBytes)/put, "compacted/B")
+}
