@@ -34,7 +34,7 @@ type Options struct {
 	MaxRequestBytes int
 	// MaxConcurrentStreams bounds the requests under way on one connection; 0 is no bound.
 	MaxConcurrentStreams uint32
-	// KeepaliveMinTime is how often a client may ping; one that does so more often is cut off. 0 is no bound.
+	// KeepaliveMinTime is how often a client may ping; one that does so more often is cut off. 0 is five minutes.
 	KeepaliveMinTime time.Duration
 	// KeepaliveInterval is after how long without a sign of life a connection is pinged, and KeepaliveTimeout how
 	// long the answer may take. 0 in either turns it off.
