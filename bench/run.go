@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 )
 
@@ -162,6 +163,7 @@ func (s *stand) turn(ctx context.Context, scenario *Scenario, round int) Turn {
 		return failedTurn(s.failure)
 	}
 	s.round = round
+	debug.FreeOSMemory() // the first turn of a round would otherwise be the one that pays for the memory of the clients
 	return scenario.run(ctx, s.rig)
 }
 
