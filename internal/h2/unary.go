@@ -16,6 +16,10 @@ func (s *stream) serveUnary() {
 	reply, err := m.unary.Handler(m.impl, s, s.receive, c.srv.o.Unary)
 	s.first.data.Free() // unless the handler has taken it
 	s.first.data = nil
+	if g, ok := reply.(Gradual); ok && err == nil && g.Pending() > 0 {
+		s.serveGradual(g)
+		return
+	}
 	var flag byte
 	var data mem.BufferSlice
 	if err == nil {

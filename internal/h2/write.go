@@ -63,6 +63,7 @@ type outgoing struct {
 	gone   int             // bytes that were sent, of prefix and data
 	data   mem.BufferSlice // what is left
 	left   int             // bytes of prefix and data
+	more   int             // bytes of data that are not made yet
 }
 
 // pending tells whether there is something that may be written. REQUIRES: mu is held.
@@ -122,19 +123,25 @@ func (c *conn) pour() {
 	for c.first != nil && len(c.out) < outMax && c.output.window > 0 {
 		s := c.first
 		c.unring(s)
+		if !s.ready() {
+			continue
+		}
 		room := min(c.streamWindow-s.sent, c.output.window, frameMax)
 		if room <= 0 {
 			c.stalled[s] = struct{}{} // until a window update or settings
 			continue
 		}
 		c.frame(s, int(room))
-		if len(s.queue) > 0 {
+		if s.ready() {
 			c.ring(s)
-		} else if s.over {
+		} else if s.over && len(s.queue) == 0 {
 			c.end(s)
 		}
 	}
 }
+
+// ready tells whether a stream has something to send: the rest of its message may not be made yet. REQUIRES: c.mu is held.
+func (s *stream) ready() bool { return len(s.queue) > 0 && s.queue[0].left > 0 }
 
 // ring puts a stream with messages at the end of the line. REQUIRES: mu is held.
 func (c *conn) ring(s *stream) {
@@ -200,7 +207,7 @@ func (c *conn) frame(s *stream, room int) {
 			m.gone = prefixBytes
 		}
 	}
-	if m.left == 0 {
+	if m.left == 0 && m.more == 0 {
 		m.data.Free() // what is empty
 		s.queue[0] = outgoing{}
 		if s.queue = s.queue[1:]; len(s.queue) == 0 {
@@ -238,7 +245,15 @@ func (c *conn) send(s *stream, flag byte, message mem.BufferSlice) {
 		message.Free()
 		return
 	}
-	m := outgoing{prefix: [prefixBytes]byte{flag, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, data: message, left: prefixBytes + n}
+	c.enqueue(s, flag, message, 0)
+}
+
+// enqueue queues a message of which so many bytes more will be made. REQUIRES: mu is held, and headers are sent.
+func (c *conn) enqueue(s *stream, flag byte, message mem.BufferSlice, more int) {
+	there := message.Len()
+	n := there + more
+	m := outgoing{prefix: [prefixBytes]byte{flag, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, data: message,
+		left: prefixBytes + there, more: more}
 	s.quota -= m.left
 	c.queued += int64(m.left)
 	s.queue = append(s.queue, m)

@@ -29,6 +29,7 @@
 //   - chunk: a buffer that a part of a response stands in.
 //   - budget: the bytes that all large responses together may hold, see budget.go.
 //   - excess: what the process gives up meanwhile, and gives back afterwards, see excess.go.
+//   - rest: the end of a large range's answer, which is made while the answer is sent, see gradual.go.
 //
 // # Who may do what
 //

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
+	"github.com/ashlar-kv/ashlar/internal/h2"
 	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
@@ -117,7 +118,7 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	}
 	v, r, err := s.read(ctx, reading{need: mayRead(q), serializable: q.Serializable, rev: q.Revision, get: q})
 	if err == nil && r == nil {
-		r, err = s.rangeOf(ctx, v, q)
+		r, err = s.rangeOf(ctx, v, q, h2.SendsGradually(ctx))
 	}
 	if err != nil {
 		return nil, err
@@ -127,17 +128,34 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	return r, nil
 }
 
-// rangeOf answers a range from a view, and closes it. The key-values go from the store's iterator into the response's chunks.
-func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range) (_ *Response, err error) {
-	defer func() { err = closing(v, err) }()
+// rangeOf answers a range from a view, and closes it, unless the answer has a rest that needs it, which it may if it is sent gradually. The key-values
+// go from the store's iterator into the response's chunks.
+func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, gradually bool) (r *Response, err error) {
+	defer func() {
+		if err != nil || r.rest == nil {
+			err = closing(v, err)
+		}
+	}()
 	measure.PhasesOf(ctx).Enter(measure.ReadingKeys)
-	r := newResponse(s.budget)
+	r = newResponse(s.budget)
 	r.header(s.header(v.Current()))
 	o := q.Options()
 	o.Hold = r.hold(ctx)
-	res, err := v.Range(o, func(kv mvcc.KV) error { return r.field(ctx, rangeKVs, kv.Raw()) })
+	emit := func(kv mvcc.KV) error { return r.field(ctx, rangeKVs, kv.Raw()) }
+	var l *rest
+	if gradually {
+		l = s.gradual(v, q)
+	}
+	if l != nil {
+		emit = func(kv mvcc.KV) error { return l.walk(ctx, r, kv) }
+	}
+	res, err := v.Range(o, emit)
 	r.release(0)
-	if err == nil {
+	switch {
+	case l.begun():
+		l.rangeTail(res)
+		r.rest = l
+	case err == nil:
 		err = r.rangeTail(ctx, res)
 	}
 	if err != nil {

@@ -35,6 +35,7 @@ type Response struct {
 	share   share
 	work    int64 // bytes held to make the response; those above freeBytes count
 	kept    int64 // bytes of the body to come that count
+	rest    *rest // what is made once the rest of the response is sent; nil for nothing
 	inline  [128]byte
 }
 
@@ -46,7 +47,13 @@ func newResponse(b *budget) *Response {
 }
 
 // Len returns the length of the encoded message.
-func (r *Response) Len() int { return r.size + len(r.cur) }
+func (r *Response) Len() int {
+	n := r.size + len(r.cur)
+	if r.rest != nil {
+		n += r.rest.length
+	}
+	return n
+}
 
 // header appends the response's header, field 1.
 func (r *Response) header(h header) { r.cur = h.append(r.cur) } // inline has room for it
@@ -204,7 +211,7 @@ func (r *Response) append(b mem.Buffer) {
 	r.cur = nil
 }
 
-// take hands the chunks over; the response is empty then.
+// take hands the chunks over; the response is empty then. REQUIRES: it has no rest.
 func (r *Response) take() mem.BufferSlice {
 	r.seal()
 	r.share.finish()
@@ -216,6 +223,10 @@ func (r *Response) take() mem.BufferSlice {
 // drop gives the memory of a response back that will not be sent.
 func (r *Response) drop() {
 	r.release(0)
+	if r.rest != nil {
+		_ = r.rest.close() // nothing was read that counts
+		r.rest = nil
+	}
 	c := r.take()
 	c.Free()
 }

@@ -29,6 +29,9 @@ func (g *guard) handle(ctx context.Context, method string, req any, handler grpc
 		}
 		return nil, untrusted
 	}
+	if r, ok := resp.(*Response); ok && r != nil && r.rest != nil && g.trusted != nil {
+		r.rest.trusted = func() error { return g.distrust(method) }
+	}
 	return resp, err
 }
 

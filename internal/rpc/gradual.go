@@ -1,0 +1,205 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/h2"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
+)
+
+const (
+	// gradualFrom is how many bytes of a range's answer are made before the rest is only measured, and made while it is sent.
+	gradualFrom = 16 << 20
+	// gradualMax is how many answers are made so at a time. Each keeps a view open for as long as its client takes, and so
+	// older files and memtables of the database: those beyond it are made whole, within the budget.
+	gradualMax = 8
+	// gradualLook is after how many keys that are measured it is looked whether somebody still waits.
+	gradualLook = 1 << 10
+)
+
+// errChanged cannot happen: a view reads the same twice.
+var errChanged = status.Error(codes.Internal, "ashlar: the rest of a range is not what it was measured to be")
+
+// rest is the end of a large range's answer, which is made from its view while the answer is sent: the message begins with its length, so
+// the range is walked twice, first to measure and then to make. Its memory is that of the pieces on their way, which are not
+// counted in the budget: h2 has as much of them as are free to any response.
+type rest struct {
+	kv      *KV
+	view    *mvcc.View
+	o       mvcc.RangeOptions // of the second walk
+	walked  int64             // keys of the first one
+	whole   bool              // there will be no rest
+	length  int               // of fields, and then of tail also
+	tail    []byte
+	trusted func() error // nil for always
+}
+
+// gradual returns what becomes the rest of a range's answer; nil when the answer has to be made whole. Only the order of the keys lets a walk begin
+// anywhere.
+func (s *KV) gradual(v *mvcc.View, q *apply.Range) *rest {
+	o := q.Options()
+	if len(o.End) == 0 || o.CountOnly || o.Target != mvcc.SortByKey || o.Order == mvcc.SortDescend {
+		return nil
+	}
+	return &rest{kv: s, view: v, o: o}
+}
+
+// walk takes the next key-value of the first walk: into the response, or to be measured.
+func (l *rest) walk(ctx context.Context, r *Response, kv mvcc.KV) error {
+	if l.length == 0 && (l.whole || r.Len() < l.kv.gradualFrom || !l.begin(kv)) {
+		l.walked++
+		return r.field(ctx, rangeKVs, kv.Raw())
+	}
+	n := len(kv.Raw())
+	if l.length += headLen(rangeKVs, n) + n; r.Len()+l.length+headMax+headMax > responseMax {
+		return errResponseTooLarge
+	}
+	if l.walked++; l.walked%gradualLook == 0 {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// begin makes a key-value the first of the rest; false while too many answers have one.
+func (l *rest) begin(kv mvcc.KV) bool {
+	if l.kv.gradually.Add(1) > gradualMax {
+		l.kv.gradually.Add(-1)
+		l.whole = true
+		return false
+	}
+	l.o.Key, l.o.End = append([]byte(nil), kv.Key()...), append([]byte(nil), l.o.End...) // requests are used again
+	l.o.SkipCount = true
+	if l.o.Limit > 0 {
+		l.o.Limit -= l.walked
+	}
+	return true
+}
+
+// rangeTail ends the first walk.
+func (l *rest) rangeTail(res mvcc.RangeResult) {
+	if res.More {
+		l.tail = appendNumber(l.tail, rangeMore, 1)
+	}
+	l.tail = appendNumber(l.tail, rangeCount, uint64(res.Count))
+	l.length += len(l.tail)
+}
+
+// begun tells whether there is a rest at all.
+func (l *rest) begun() bool { return l != nil && l.length > 0 }
+
+// send makes the rest.
+func (l *rest) send(send func(mem.BufferSlice) error) error {
+	p := piece{send: send, trusted: l.trusted}
+	defer func() { p.drop() }()
+	_, err := l.view.Range(l.o, func(kv mvcc.KV) error { return p.field(rangeKVs, kv.Raw()) })
+	if err != nil {
+		return fmt.Errorf("making the rest of a range: %w", err)
+	}
+	if err := p.room(len(l.tail)); err != nil {
+		return err
+	}
+	p.buf = append(p.buf, l.tail...)
+	if p.sent+len(p.buf) != l.length {
+		return errChanged
+	}
+	return p.pass()
+}
+
+// close ends what the rest holds.
+func (l *rest) close() error {
+	l.kv.gradually.Add(-1)
+	return closing(l.view, nil)
+}
+
+// piece is what is collected to be sent at once.
+type piece struct {
+	send    func(mem.BufferSlice) error
+	trusted func() error
+	loan    *[]byte // buf's chunk, nil when there is none
+	buf     []byte
+	sent    int
+}
+
+// field adds a field.
+func (p *piece) field(num uint32, b []byte) error {
+	if err := p.room(headMax + len(b)); err != nil {
+		return err
+	}
+	p.buf = append(appendBytesHead(p.buf, num, len(b)), b...)
+	return nil
+}
+
+// room makes room for n more bytes, in the next piece if need be.
+func (p *piece) room(n int) error {
+	if cap(p.buf)-len(p.buf) >= n {
+		return nil
+	}
+	if err := p.pass(); err != nil {
+		return err
+	}
+	p.loan = chunkPool.Get(max(n, chunkLarge))
+	p.buf = (*p.loan)[:0]
+	return nil
+}
+
+// pass sends what was collected.
+func (p *piece) pass() error {
+	if p.loan == nil {
+		return nil
+	}
+	if p.trusted != nil {
+		if err := p.trusted(); err != nil {
+			return err
+		}
+	}
+	*p.loan = p.buf
+	b := mem.BufferSlice{mem.NewBuffer(p.loan, chunkPool)}
+	p.sent += len(p.buf)
+	p.loan, p.buf = nil, nil
+	return p.send(b)
+}
+
+// drop gives back what was not sent.
+func (p *piece) drop() {
+	if p.loan != nil {
+		chunkPool.Put(p.loan)
+	}
+}
+
+// headLen returns how many bytes tag and length of a field of n bytes take.
+func headLen(field uint32, n int) int {
+	var b [headMax]byte
+	return len(appendBytesHead(b[:0], field, n))
+}
+
+var _ h2.Gradual = (*Response)(nil)
+
+// Pending implements h2.Gradual.
+func (r *Response) Pending() int {
+	if r == nil || r.rest == nil {
+		return 0
+	}
+	return r.Len()
+}
+
+// Make implements h2.Gradual.
+func (r *Response) Make(send func(mem.BufferSlice) error) (err error) {
+	l := r.rest
+	r.rest = nil
+	defer func() {
+		if e := l.close(); err == nil {
+			err = e
+		}
+	}()
+	l.kv.measures.BytesSent.Add(uint64(r.Len() + l.length))
+	if err := send(r.take()); err != nil {
+		return err
+	}
+	return l.send(send)
+}

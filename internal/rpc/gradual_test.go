@@ -1,0 +1,194 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// gradualLab is a member with keys of several sizes and a KV service that makes small answers gradually already.
+func gradualLab(t *testing.T, o Options) (*solo, *KV, etcdserverpb.KVClient) {
+	t.Helper()
+	s := newSolo(t)
+	for i := range 300 {
+		put(t, s, fmt.Sprintf("k%03d", i), strings.Repeat("v", i*i%5000))
+		if i%7 == 0 {
+			put(t, s, fmt.Sprintf("k%03d", i), strings.Repeat("w", i))
+		}
+	}
+	put(t, s, "k150a", strings.Repeat("x", chunkLarge+1))
+	kv := NewKV(s, KVOptions{})
+	kv.gradualFrom = 10 << 10
+	conn := serveServices(t, s, o, func(services *Services) { services.KV = kv })
+	return s, kv, etcdserverpb.NewKVClient(conn)
+}
+
+// idle waits until no answer has a rest.
+func (s *KV) idle(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); s.gradually.Load() != 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d answers still have a rest", s.gradually.Load())
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestAGradualAnswerIsThatWhichIsMadeAtOnce(t *testing.T) {
+	t.Parallel()
+	s, kv, client := gradualLab(t, Options{})
+	all := func(change func(*etcdserverpb.RangeRequest)) *etcdserverpb.RangeRequest {
+		r := &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")}
+		change(r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		q       *etcdserverpb.RangeRequest
+		gradual bool
+	}{
+		"all keys":                 {all(func(*etcdserverpb.RangeRequest) {}), true},
+		"from a key on":            {all(func(r *etcdserverpb.RangeRequest) { r.RangeEnd = []byte{0} }), true},
+		"sorted by keys":           {all(func(r *etcdserverpb.RangeRequest) { r.SortOrder = etcdserverpb.RangeRequest_ASCEND }), true},
+		"with a limit":             {all(func(r *etcdserverpb.RangeRequest) { r.Limit = 123 }), true},
+		"with a limit of all":      {all(func(r *etcdserverpb.RangeRequest) { r.Limit = 301 }), true},
+		"at an older revision":     {all(func(r *etcdserverpb.RangeRequest) { r.Revision = 200 }), true},
+		"of which many pass":       {all(func(r *etcdserverpb.RangeRequest) { r.MinModRevision, r.Limit = 50, 200 }), true},
+		"without values":           {all(func(r *etcdserverpb.RangeRequest) { r.KeysOnly = true }), false}, // too little
+		"with a small limit":       {all(func(r *etcdserverpb.RangeRequest) { r.Limit = 3 }), false},
+		"the other way round":      {all(func(r *etcdserverpb.RangeRequest) { r.SortOrder = etcdserverpb.RangeRequest_DESCEND }), false},
+		"sorted by something else": {all(func(r *etcdserverpb.RangeRequest) { r.SortTarget = etcdserverpb.RangeRequest_VALUE }), false},
+		"a count":                  {all(func(r *etcdserverpb.RangeRequest) { r.CountOnly = true }), false},
+	} {
+		t.Run(name, func(t *testing.T) { // one after another: they are counted
+			direct, err := kv.Range(t.Context(), request(t, MethodRange, c.q))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if direct.rest != nil {
+				t.Fatal("nobody would make the rest")
+			}
+			chunks := direct.take()
+			want := new(etcdserverpb.RangeResponse)
+			if err := proto.Unmarshal(chunks.Materialize(), want); err != nil {
+				t.Fatal(err)
+			}
+			chunks.Free()
+			sent := kv.measures.BytesSent.Value()
+			got, err := client.Range(t.Context(), c.q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(got, want) {
+				t.Errorf("%d keys of %d, want %d of %d", len(got.Kvs), got.Count, len(want.Kvs), want.Count)
+			}
+			kv.idle(t)
+			if counted := kv.measures.BytesSent.Value() - sent; c.gradual != (counted == uint64(proto.Size(want))) {
+				t.Errorf("%d bytes were made gradually, of %d", counted, proto.Size(want))
+			}
+		})
+	}
+	if barriers, _ := s.counts(); barriers == 0 {
+		t.Error("no read has waited")
+	}
+}
+
+// part is a large answer that may have a rest.
+func part(t *testing.T, kv *KV) *Response {
+	t.Helper()
+	v, err := kv.member.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := request(t, MethodRange, &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
+	r, err := kv.rangeOf(t.Context(), v, &q.get, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestTheRestOfAnAnswerIsOfItsTime(t *testing.T) {
+	t.Parallel()
+	s, kv, _ := gradualLab(t, Options{})
+	r := part(t, kv)
+	before, length := r.Len(), 0
+	for i := range 300 {
+		put(t, s, fmt.Sprintf("k%03d", i), "something else")
+		put(t, s, fmt.Sprintf("k%03db", i), "a key more")
+	}
+	err := r.Make(func(p mem.BufferSlice) error {
+		length += p.Len()
+		p.Free()
+		return nil
+	})
+	if err != nil || length != before {
+		t.Errorf("%d bytes were made, %d announced: %v", length, before, err)
+	}
+	kv.idle(t)
+}
+
+func TestNothingIsLeftOfARestThatIsNotMade(t *testing.T) {
+	t.Parallel()
+	_, kv, _ := gradualLab(t, Options{})
+	part(t, kv).drop()
+	gone := errors.New("nobody is there")
+	for n := range 4 {
+		left := n
+		r := part(t, kv)
+		err := r.Make(func(p mem.BufferSlice) error {
+			p.Free()
+			if left--; left < 0 {
+				return gone
+			}
+			return nil
+		})
+		if !errors.Is(err, gone) {
+			t.Errorf("after %d pieces: %v", n, err)
+		}
+	}
+	var held []*Response
+	for range gradualMax {
+		held = append(held, part(t, kv))
+	}
+	if r := part(t, kv); r.rest != nil {
+		t.Error("there is no limit of rests")
+	} else {
+		r.drop()
+	}
+	for _, r := range held {
+		r.drop()
+	}
+	kv.idle(t)
+	if b := kv.budget; b.building != 0 || b.writing != 0 {
+		t.Errorf("left of the budget: %d %d", b.building, b.writing)
+	}
+}
+
+// TestARestIsNotSentOnceTheStateIsWrong: the state is found to be wrong after the answer has begun.
+func TestARestIsNotSentOnceTheStateIsWrong(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	_, kv, client := gradualLab(t, Options{Trusted: func() error {
+		if asked.Add(1) > 2 { // before the handler and after it
+			return errors.New("it is wrong")
+		}
+		return nil
+	}})
+	_, err := client.Range(t.Context(), &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")}, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	if status.Code(err) != codes.Internal || asked.Load() < 3 {
+		t.Errorf("got %v; asked %d times", err, asked.Load())
+	}
+	kv.idle(t)
+}
