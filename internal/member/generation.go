@@ -72,13 +72,18 @@ func (m *Member) openGeneration(number uint64) (*generation, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("load the state %s: %w", dir, err), db.Close())
 	}
+	m.serve(g)
+	return g, nil
+}
+
+// serve lets a generation tell the member of what happens to it, before it becomes the present one.
+func (m *Member) serve(g *generation) {
 	g.leases.Observe(m.lessor.noticed)
 	g.accounts.Observe(m.logins.happened)
 	g.store.KeepIterators(func(f func()) { m.cfg.Clock.AfterFunc(idleIterators, f) })
 	if m.cfg.KeepCompactHashes {
 		g.store.KeepHashes()
 	}
-	return g, nil
 }
 
 // loadGeneration loads what a state has in memory.

@@ -67,13 +67,14 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	if err := commit(g.number); err != nil {
 		return fmt.Errorf("make the log name the new state: %w", err)
 	}
+	x.m.serve(g)
+	x.m.logins.reload() // first: a token of before must not be taken for one by the accounts of now
 	old := x.m.gen.Swap(g)
 	x.m.incoming.installed()
 	x.m.tellMembers(g)
 	x.m.departure.notice(x.m, g)
 	x.m.hub.Reset()
 	x.m.lessor.reload()
-	x.m.logins.reload()
 	x.m.versions.notify()
 	x.m.compactor.notify()
 	return x.m.retire(old)

@@ -164,10 +164,6 @@ func (m *Member) buildGeneration(number uint64, build func(*storage.DB) error) (
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	g.leases.Observe(m.lessor.noticed)
-	if m.cfg.KeepCompactHashes {
-		g.store.KeepHashes()
-	}
 	return g, nil
 }
 
