@@ -162,16 +162,17 @@ func (l *Log) putLocked(r record, sync bool) error {
 
 // store writes the record, syncs it, and then shows it.
 func (l *Log) store(r *record, before *state, after state, sync bool) error {
-	if err := l.makeRoom(before); err != nil {
+	if err := l.nextSegment(before); err != nil {
 		return err
 	}
+	l.extend()
 	s := l.current
 	start := s.end
 	at, err := l.writer.write(s, r)
 	if err != nil {
 		return err
 	}
-	s.length.Store(s.end)
+	s.length.Store(max(s.end, s.ahead))
 	l.written.Add(uint64(s.end - start))
 	l.unsynced = true
 	if sync {
@@ -204,8 +205,8 @@ func (l *Log) showLocked(r *record, after state, s *segment, at int64) {
 	l.state = after
 }
 
-// makeRoom begins another segment if there is none, or the newest takes no more. REQUIRES: write is held.
-func (l *Log) makeRoom(now *state) error {
+// nextSegment begins another segment if there is none, or the newest takes no more. REQUIRES: write is held.
+func (l *Log) nextSegment(now *state) error {
 	if l.current != nil && !l.full && l.current.end < l.segmentBytes {
 		return nil
 	}
@@ -231,6 +232,7 @@ func (l *Log) makeRoom(now *state) error {
 		}
 	}
 	l.written.Add(uint64(s.end))
+	l.giveBack(l.current)
 	l.current, l.full, l.unsynced = s, false, false
 	l.mu.Lock()
 	defer l.mu.Unlock()

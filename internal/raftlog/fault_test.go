@@ -45,21 +45,29 @@ func TestAFailedWriteIsNeverAcknowledged(t *testing.T) {
 		for _, after := range []int64{0, 1, 2, 5, 20, 60} {
 			t.Run(fmt.Sprintf("%s fails after %d", name, after), func(t *testing.T) {
 				t.Parallel()
-				testFailure(t, match, after)
+				testFailure(t, match, after, nil)
+			})
+			t.Run(fmt.Sprintf("%s fails after %d, with room ahead", name, after), func(t *testing.T) {
+				t.Parallel()
+				testFailure(t, match, after, memoryRoom)
 			})
 		}
 	}
 }
 
-func testFailure(t *testing.T, match func(op errorfs.Op) bool, after int64) {
+func testFailure(t *testing.T, match func(op errorfs.Op) bool, after int64, ahead func(storage.FS) *room) {
 	mem := vfs.NewCrashableMem()
 	fs := newFaultyFS(mem, match)
 	var fatal atomic.Int32
 	var reason atomic.Pointer[error]
-	l := bootstrapped(t, fs, 3, Options{SegmentBytes: 8 << 10, Storage: storage.Options{Fatal: func(err error) {
+	o := Options{SegmentBytes: 8 << 10, Storage: storage.Options{Fatal: func(err error) {
 		fatal.Add(1)
 		reason.Store(&err)
-	}}})
+	}}}
+	if ahead != nil {
+		o.room = ahead(fs)
+	}
+	l := bootstrapped(t, fs, 3, o)
 	fs.left.Store(after)
 	acknowledged := run(1, 4, 1)
 	var attempted []*raftpb.Entry

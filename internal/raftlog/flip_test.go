@@ -55,16 +55,15 @@ func flip(t *testing.T, mem *vfs.MemFS, name string, at int, unsynced int) stora
 	return fs
 }
 
-// grown makes a log by steps and returns where the segment ended after each.
+// grown makes a log by steps and returns where its last record ended after each.
 func grown(t *testing.T, mem *vfs.MemFS, o Options, steps ...func(l *Log) error) (l *Log, wal string, ends []int) {
 	t.Helper()
 	l = bootstrapped(t, mem, 3, o)
-	wal, data := newestOf(t, mem)
-	ends = append(ends, len(data))
+	wal, _ = newestOf(t, mem)
+	ends = append(ends, int(l.current.end))
 	for _, step := range steps {
 		must(t, step(l))
-		_, data := newestOf(t, mem)
-		ends = append(ends, len(data))
+		ends = append(ends, int(l.current.end))
 	}
 	return l, wal, ends
 }
@@ -75,27 +74,52 @@ func appendRun(lo, hi, term uint64) func(*Log) error {
 
 func TestAFlippedBitInASyncedRecordIsRefusedUnlessItIsTheLast(t *testing.T) {
 	t.Parallel()
-	mem := vfs.NewCrashableMem()
-	_, wal, ends := grown(t, mem, Options{}, appendRun(4, 8, 1), appendRun(8, 40, 1), appendRun(40, 41, 2))
-	before, last := ends[len(ends)-2], ends[len(ends)-1]
-	for at := 0; at < before; at += *flipEvery {
-		l, err := tryOpen(flip(t, mem, wal, at, 0))
-		if err == nil {
-			t.Errorf("a flip at %d of %d was not noticed; the log ends at %d", at, last, l.LastIndex())
-			must(t, l.Close())
-			continue
-		}
-		if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), path.Base(wal)) ||
-			!strings.Contains(err.Error(), testDir) || !strings.Contains(err.Error(), storage.Remedy) {
-			t.Fatalf("a flip at %d: %v", at, err)
-		}
+	for name, ahead := range map[string]bool{"a file that ends with its last record": false, "a file with room ahead": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mem := vfs.NewCrashableMem()
+			var o Options
+			if ahead {
+				o = withRoom(mem)
+			}
+			_, wal, ends := grown(t, mem, o, appendRun(4, 8, 1), appendRun(8, 40, 1), appendRun(40, 41, 2))
+			before, last := ends[len(ends)-2], ends[len(ends)-1]
+			for at := 0; at < before; at += *flipEvery {
+				wantRefused(t, mem, wal, at)
+			}
+			// Nothing after the last record proves that it was synced: it is taken for a torn tail. What is lost is the
+			// last append, whole.
+			for at := before; at < last; at += *flipEvery {
+				l := open(t, flip(t, mem, wal, at, 0), Options{})
+				wantLog(t, l, Mark{Generation: 1}, run(1, 40, 1))
+				must(t, l.Close())
+			}
+			_, data := newestOf(t, mem)
+			if (len(data) > last) != ahead {
+				t.Fatalf("the file has %d bytes, the last record ends at %d", len(data), last)
+			}
+			for at := last; at < len(data); at += 97 { // nothing was written there
+				fs := flip(t, mem, wal, at, 0)
+				l := open(t, fs, withRoom(fs))
+				wantLog(t, l, Mark{Generation: 1}, append(run(1, 40, 1), run(40, 41, 2)...))
+				must(t, l.Close())
+			}
+		})
 	}
-	// Nothing after the last record proves that it was synced: it is taken for a torn tail. What is lost is the
-	// last append, whole.
-	for at := before; at < last; at += *flipEvery {
-		l := open(t, flip(t, mem, wal, at, 0), Options{})
-		wantLog(t, l, Mark{Generation: 1}, run(1, 40, 1))
+}
+
+// wantRefused checks that the log is refused with a bit changed at a place of its file.
+func wantRefused(t *testing.T, mem *vfs.MemFS, wal string, at int) {
+	t.Helper()
+	l, err := tryOpen(flip(t, mem, wal, at, 0))
+	if err == nil {
+		t.Errorf("a flip at %d was not noticed; the log ends at %d", at, l.LastIndex())
 		must(t, l.Close())
+		return
+	}
+	if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), path.Base(wal)) ||
+		!strings.Contains(err.Error(), testDir) || !strings.Contains(err.Error(), storage.Remedy) {
+		t.Fatalf("a flip at %d: %v", at, err)
 	}
 }
 
@@ -132,13 +156,24 @@ func TestASealProvesTheLastRecord(t *testing.T) {
 
 func TestACleanCloseProvesEveryRecord(t *testing.T) {
 	t.Parallel()
-	mem := vfs.NewCrashableMem()
-	l, wal, ends := grown(t, mem, Options{}, appendRun(4, 9, 1))
-	must(t, l.Close())
-	for at := 0; at < ends[1]; at += *flipEvery {
-		if _, err := tryOpen(flip(t, mem, wal, at, 0)); !errors.Is(err, storage.ErrCorrupt) {
-			t.Fatalf("a flip at %d of %d: %v", at, ends[1], err)
-		}
+	for name, option := range map[string]func(fs storage.FS) Options{
+		"without room": func(storage.FS) Options { return Options{} },
+		"with room":    withRoom,
+		"with room that is not cut off": func(fs storage.FS) Options {
+			o := withRoom(fs)
+			o.room.cut = func(*segment) error { return errNoRoom }
+			return o
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mem := vfs.NewCrashableMem()
+			l, wal, ends := grown(t, mem, option(mem), appendRun(4, 9, 1))
+			must(t, l.Close())
+			for at := 0; at < ends[1]; at += *flipEvery {
+				wantRefused(t, mem, wal, at)
+			}
+		})
 	}
 }
 

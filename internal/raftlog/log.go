@@ -33,6 +33,8 @@ type Options struct {
 	TailBytes int
 	// SegmentBytes is the size at which a segment is ended; 0 is 32 MiB.
 	SegmentBytes int64
+
+	room *room // of the newest segment; nil is that of the system
 }
 
 // Defaults of Options.
@@ -53,6 +55,7 @@ type Log struct {
 	noSync       bool
 	readOnly     bool
 	segmentBytes int64
+	room         *room
 	lock         io.Closer
 	failure      failure
 	sealer       *sealer
@@ -81,6 +84,9 @@ func (l *Log) Close() error {
 	err := l.failure.check()
 	if err == nil && (pending || l.unsynced) {
 		err = l.putLocked(record{kind: kindSeal}, true)
+	}
+	if err == nil && !l.readOnly {
+		l.giveBack(l.current)
 	}
 	if cerr := l.closeFiles(); err == nil {
 		err = cerr

@@ -23,6 +23,9 @@ func (o Options) withDefaults() Options {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = segmentBytes
 	}
+	if o.room == nil {
+		o.room = systemRoom()
+	}
 	if o.Storage.FS == nil {
 		o.Storage.FS = vfs.Default
 	}
@@ -48,7 +51,7 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l := &Log{
 		dir: dir, fs: o.Storage.FS, logger: o.Storage.Logger, clock: o.Clock, lock: lock,
-		noSync: o.NoSync, readOnly: o.Storage.ReadOnly, segmentBytes: o.SegmentBytes,
+		noSync: o.NoSync, readOnly: o.Storage.ReadOnly, segmentBytes: o.SegmentBytes, room: o.room,
 		failure: failure{call: o.Storage.Fatal}, tail: tail{max: o.TailBytes},
 	}
 	if err := l.open(o.Storage); err != nil {
@@ -173,6 +176,10 @@ func (l *Log) load(numbers []uint64) error {
 	l.current = l.segments[len(l.segments)-1]
 	l.full = end.torn
 	if !l.readOnly {
+		if end.zeros {
+			// Nothing was written there, or nothing of it is left: the segment goes on at its end, as after a clean close.
+			l.full = !l.cutOff(l.current)
+		}
 		if err := l.current.rewrite(end.proven); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -24,6 +25,7 @@ type replay struct {
 type newest struct {
 	proven int64 // records before it are known to have been synced
 	torn   bool  // something follows the last record
+	zeros  bool  // nothing but zeros follows it
 }
 
 // segment reads s up to where it ended when the next one was born. Of the newest that is not known: place is negative then, and
@@ -42,9 +44,13 @@ func (r *replay) segment(s *segment, place int64) (n newest, err error) {
 		at := in.off
 		h, err := r.record(in)
 		if errors.Is(err, errRecord) && place < 0 && at > 0 {
-			n.torn = true
-			if err := provenAt(s, at, size); err != nil {
+			if n.zeros, err = zerosFrom(s, at, size); err != nil {
 				return n, err
+			}
+			if n.torn = !n.zeros; n.torn {
+				if err := provenAt(s, at, size); err != nil {
+					return n, err
+				}
 			}
 			in.off = at
 			break
@@ -190,6 +196,25 @@ func explain(s *segment, at int64, err error) error {
 		return err
 	}
 	return storage.Corruptf(s.path, "at offset %d: %w", at, err)
+}
+
+// zerosFrom tells whether there is nothing but zeros in s from at up to size.
+func zerosFrom(s *segment, at, size int64) (bool, error) {
+	in := newReader(s, at, size, replayBytes)
+	for in.off < size {
+		b, err := in.peek(len(in.buf))
+		if err != nil {
+			return false, err
+		}
+		if len(b) == 0 {
+			return true, nil // the file has become shorter
+		}
+		if len(bytes.TrimLeft(b, "\x00")) > 0 {
+			return false, nil
+		}
+		in.skip(int64(len(b)))
+	}
+	return true, nil
 }
 
 // provenAt looks behind a bad record for the header of one that says that it had been synced, which makes it corruption.

@@ -28,6 +28,8 @@ type segment struct {
 
 	// The following belong to the writer.
 	end    int64  // of the last record
+	ahead  int64  // the file is zeros from end up to here, if that is more
+	alone  bool   // it grows as it is written
 	synced int64  // records before it are durable
 	sum    uint32 // first checksum of the last record, which the next one names
 }

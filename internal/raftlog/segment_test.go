@@ -271,16 +271,32 @@ func TestWhatIsNotProvenToBeSyncedIsWrittenAgain(t *testing.T) {
 // place. The log is refused, or is one that was there at some time since the newest record that is proven.
 func TestDamageOfAnyKindIsRefusedOrLeavesWhatWasThere(t *testing.T) {
 	t.Parallel()
+	for name, ahead := range map[string]bool{"files that end with their last records": false, "room ahead": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			disk, l := forDamage(t, ahead)
+			for seed := range uint64(500) {
+				damaged(t, disk, seed)
+			}
+			must(t, l.Close())
+		})
+	}
+}
+
+// forDamage makes a log in several segments whose last append nothing proves to have been synced.
+func forDamage(t testing.TB, ahead bool) (*vfs.MemFS, *Log) {
+	t.Helper()
 	disk := vfs.NewCrashableMem()
 	segmented(t, disk)
-	l := open(t, disk, Options{SegmentBytes: 1000})
+	o := Options{SegmentBytes: 1000}
+	if ahead {
+		o.room = memoryRoom(disk)
+	}
+	l := open(t, disk, o)
 	must(t, l.Cut(33))
 	must(t, l.Append(nil, run(90, 95, 2), true))
 	must(t, l.Append(nil, run(95, 98, 2), true))
-	for seed := range uint64(500) {
-		damaged(t, disk, seed)
-	}
-	must(t, l.Close())
+	return disk, l
 }
 
 func damaged(t testing.TB, disk *vfs.MemFS, seed uint64) {
@@ -333,12 +349,15 @@ func damaged(t testing.TB, disk *vfs.MemFS, seed uint64) {
 }
 
 func FuzzDamage(f *testing.F) {
-	disk := vfs.NewCrashableMem()
-	segmented(f, disk)
-	l := open(f, disk, Options{SegmentBytes: 1000})
-	must(f, l.Cut(33))
-	must(f, l.Append(nil, run(90, 95, 2), true))
-	must(f, l.Append(nil, run(95, 98, 2), true))
-	f.Add(uint64(1))
-	f.Fuzz(func(t *testing.T, seed uint64) { damaged(t, disk, seed) })
+	without, _ := forDamage(f, false)
+	with, _ := forDamage(f, true)
+	f.Add(uint64(1), false)
+	f.Add(uint64(1), true)
+	f.Fuzz(func(t *testing.T, seed uint64, ahead bool) {
+		if ahead {
+			damaged(t, with, seed)
+		} else {
+			damaged(t, without, seed)
+		}
+	})
 }

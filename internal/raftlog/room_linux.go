@@ -1,0 +1,41 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// systemRoom is the room of files on a disk. A filesystem that knows no fallocate, or has no space, says so.
+func systemRoom() *room {
+	return &room{
+		step: roomStep, low: roomLow,
+		extend: func(s *segment, more int64) error {
+			return onFile(s, func(fd int) error { return syscall.Fallocate(fd, 0, s.end, more) })
+		},
+		cut: func(s *segment) error {
+			return onFile(s, func(fd int) error { return syscall.Ftruncate(fd, s.end) })
+		},
+	}
+}
+
+// interruptsMax bounds how often a call is begun again that a signal has interrupted.
+const interruptsMax = 100
+
+func onFile(s *segment, call func(fd int) error) (err error) {
+	fd := s.file.Fd()
+	if fd == vfs.InvalidFd {
+		return errNoRoom
+	}
+	for range interruptsMax {
+		if err = call(int(fd)); !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("change the size of %s: %w", s.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+package raftlog
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestRoomOnADisk: the newest segment takes space ahead while the log is open, and a start after a kill and a clean close cut it off.
+func TestRoomOnADisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	probe, err := vfs.Default.Create(filepath.Join(dir, "probe"), vfs.WriteCategoryUnspecified)
+	must(t, err)
+	err = systemRoom().extend(newSegment(1, "probe", probe), 4096)
+	must(t, probe.Close())
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Skipf("this filesystem does not extend files ahead: %v", err)
+	}
+	must(t, err)
+
+	dir = filepath.Join(dir, "log")
+	l, err := Open(dir, Options{})
+	must(t, err)
+	must(t, l.Bootstrap(testIdentity, HardState{Term: 1, Commit: 3}, run(1, 4, 1), 1))
+	for range 3 {
+		next := l.LastIndex() + 1
+		must(t, l.Append(nil, run(next, next+10, 1), true))
+		size, taken := onDisk(t, l.current.path)
+		if size < l.current.end+roomLow || taken < size {
+			t.Errorf("%d bytes that take %d, the last record ends at %d", size, taken, l.current.end)
+		}
+		must(t, l.closeFiles()) // as a process that is killed
+		l, err = Open(dir, Options{})
+		must(t, err)
+		wantLog(t, l, Mark{Generation: 1}, run(1, next+10, 1))
+		if size, _ := onDisk(t, l.current.path); size != l.current.end {
+			t.Errorf("a start leaves %d bytes, the last record ends at %d", size, l.current.end)
+		}
+	}
+	must(t, l.Append(nil, run(34, 35, 1), true))
+	must(t, l.Close())
+	if size, taken := onDisk(t, l.current.path); size != l.current.end || taken >= roomStep || l.current.seq != 1 {
+		t.Errorf("closed: segment %d has %d bytes that take %d, the last record ends at %d", l.current.seq, size, taken, l.current.end)
+	}
+}
+
+// onDisk returns the size of a file and the space that it takes.
+func onDisk(t *testing.T, path string) (size, taken int64) {
+	t.Helper()
+	info, err := os.Stat(path)
+	must(t, err)
+	return info.Size(), info.Sys().(*syscall.Stat_t).Blocks * 512
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package raftlog
+
+// systemRoom is none: the newest segment grows as it is written.
+func systemRoom() *room {
+	return &room{
+		step: roomStep, low: roomLow,
+		extend: func(*segment, int64) error { return errNoRoom },
+		cut:    func(*segment) error { return errNoRoom },
+	}
+}
