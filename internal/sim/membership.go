@@ -195,7 +195,21 @@ func (w *World) changed(r *request, res apply.Result) {
 	w.fail("member %d answers a change of the membership with %v", r.h.n, res.Err)
 }
 
-// dismiss stops members that know that they were removed, and in the end those that were never told.
+// lingersMax is how many steps a member goes on for, at most, that knows that it was removed: some ten ticks, as real ones do. Clients
+// ask it all the while.
+const lingersMax = 400
+
+// lingersOn says whether a member that knows that it was removed goes on for now.
+func (h *host) lingersOn() bool {
+	if h.lingers == 0 {
+		h.lingers = 1 + h.w.rng.Intn(lingersMax)
+		h.w.note("member %d knows that it was removed, and goes on for %d steps", h.n, h.lingers)
+	}
+	h.lingers--
+	return h.lingers > 0
+}
+
+// dismiss stops members that know that they were removed, after a while, and in the end all at once, with those that were never told.
 func (w *World) dismiss(all bool) {
 	for _, h := range w.hosts {
 		if h.m == nil {
@@ -206,6 +220,9 @@ func (w *World) dismiss(all bool) {
 		case <-h.m.Removed():
 			if !w.history.members.removed[cluster.ID(h.hostID)] {
 				w.fail("member %d believes that it was removed", h.n)
+			}
+			if !all && h.lingersOn() {
+				continue
 			}
 		default:
 			if !all || !w.history.members.removed[cluster.ID(h.hostID)] {

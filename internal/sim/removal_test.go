@@ -81,6 +81,65 @@ func TestARemovedMemberEndsAndStaysAway(t *testing.T) {
 	}
 }
 
+// TestARemovedLeaderThatGoesOnAnswersNothingOld: of two members the leader is removed, and goes on. The other one may lead by itself
+// from then on, and whatever it commits the removed one does not know of.
+func TestARemovedLeaderThatGoesOnAnswersNothingOld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 5, 2)
+	w.grant(1, ttlMin)
+	removed, left := w.leader(), w.follower()
+	x := &cluster.ConfChangeContext{Member: cluster.Member{ID: cluster.ID(removed.hostID)}}
+	p, err := removed.m.BeginChange(raftpb.ConfChangeRemoveNode, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := w.decided(p); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for i := 0; !left.m.Members().IsRemoved(x.ID); i++ {
+		if i > 100 {
+			t.Fatal("the other one does not learn of the removal")
+		}
+		w.stepTick()
+		w.runHosts(10)
+	}
+	w.network.isolate(removed, true, true)
+	removed.paused = true // or it may notice that it hears nobody
+	for i := 0; !left.m.Node().IsLeader(); i++ {
+		if i > 1_000 {
+			t.Fatal("the other one does not lead")
+		}
+		w.stepTick()
+		w.runHosts(10)
+	}
+	raw, err := proto.Marshal(&etcdserverpb.PutRequest{Key: key(1), Value: []byte("new")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = left.m.Begin(apply.CommandPut, raw); err != nil {
+		t.Fatal(err)
+	}
+	r := w.decided(p)
+	if r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	w.history.acknowledge(w, r)
+	if removed.paused = false; !removed.m.Node().IsLeader() {
+		t.Fatal("the removed one does not lead any more: the test shows nothing")
+	}
+	w.clients = append(w.clients, &request{h: removed, read: removed.m.Node().BeginRead(), floor: w.history.acknowledged})
+	renewal := removed.m.BeginLeaseRenew(1)
+	for range 30 {
+		w.stepTick()
+		w.runHosts(10)
+		if ttl, wait, err := renewal.Poll(); wait == nil && err == nil {
+			t.Fatalf("the removed leader renewed a lease for %d s", ttl)
+		}
+	}
+	w.Settle()
+	w.CheckStates()
+}
+
 func TestWithoutAQuorumNoLeaseEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4, 3)

@@ -59,6 +59,7 @@ type host struct {
 	paused    bool
 	failed    error // from Config.Fatal
 	dismissed bool  // it was removed from the cluster
+	lingers   int   // how many steps it has yet, although it knows that it was removed
 	power     powerCut
 	fault     fault
 	opened    uint64       // the generation of the state at its last start
@@ -191,7 +192,7 @@ func (h *host) config(disk vfs.FS) member.Config {
 // both databases at one instant.
 func (h *host) stop(lost int) {
 	m := h.m
-	h.m = nil
+	h.m, h.dismissed = nil, h.dismissed || h.lingers > 0
 	h.w.network.down(h)
 	h.w.forget(h)
 	disk := h.power.disarm() // as it was when the power failed, if it did
