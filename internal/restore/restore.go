@@ -178,20 +178,43 @@ func (w *writer) databaseFile(ctx context.Context) error {
 	return nil
 }
 
-// undo removes what a restore that failed has made. The data directory itself stays, since it may have been there.
+// undo removes what a restore that failed has made. The data directory itself stays, since it may have been there. The mark goes
+// last: if this breaks off, too, what is left must not pass for a member.
 func (w *writer) undo(lock io.Closer) error {
 	err := lock.Close()
-	dirs := []string{storage.Root(w.DataDir)}
+	var dirs []string
+	root := storage.Root(w.DataDir)
+	names, lerr := w.FS.List(root)
+	if lerr != nil && !errors.Is(lerr, os.ErrNotExist) {
+		err = errors.Join(err, lerr)
+	}
+	for _, name := range names {
+		if name != storage.RestoringName {
+			dirs = append(dirs, w.FS.PathJoin(root, name))
+		}
+	}
 	if w.WALDir != "" {
 		dirs = append(dirs, w.WALDir)
 	}
+	rerr := w.removeAll(dirs)
+	if w.DatabaseFile {
+		rerr = errors.Join(rerr, os.RemoveAll(filepath.Join(w.DataDir, "member")))
+	}
+	if rerr == nil && len(names) > 0 {
+		rerr = storage.SyncDir(w.FS, root)
+	}
+	if rerr == nil {
+		rerr = w.removeAll([]string{root})
+	}
+	return errors.Join(err, rerr)
+}
+
+// removeAll removes those of the directories that are there.
+func (w *writer) removeAll(dirs []string) (err error) {
 	for _, dir := range dirs {
 		if rerr := w.FS.RemoveAll(dir); !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
-	}
-	if w.DatabaseFile {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(w.DataDir, "member")))
 	}
 	return err
 }

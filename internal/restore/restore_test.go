@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -93,11 +94,17 @@ func TestEachMemberOfAClusterGetsTheSameState(t *testing.T) {
 func TestARestoreThatFailsRemovesWhatItMade(t *testing.T) {
 	t.Parallel()
 	to := target(t)
+	disk := &sweeping{FS: vfs.Default}
+	to.FS = disk
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Run(ctx, database(t, 5000), to); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
+	if want := []string{storage.RestoringName}; !slices.Equal(disk.last, want) {
+		t.Errorf("the last directory to be removed held %q, want %q: a part of it would pass for a member", disk.last, want)
+	}
+	to.FS = nil
 	entries, err := os.ReadDir(to.DataDir)
 	if err != nil || len(entries) != 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
@@ -154,6 +161,19 @@ func TestACrashAtAnyStepIsRefusedOrNothing(t *testing.T) {
 			t.Errorf("%d of %d crashes were after the end", finished, len(clones))
 		}
 	}
+}
+
+// sweeping notes what the directory held that was removed last, of those that held something.
+type sweeping struct {
+	vfs.FS
+	last []string
+}
+
+func (s *sweeping) RemoveAll(name string) error {
+	if names, err := s.List(name); err == nil && len(names) > 0 {
+		s.last = names
+	}
+	return s.FS.RemoveAll(name)
 }
 
 // snooped calls each before every change of a directory.
