@@ -47,10 +47,12 @@ func (l *lessor) scheduleLocked(id int64, now, left time.Duration) {
 
 // checkpoint proposes the checkpoints that are due, one entry at a time. Nobody waits for them: what is lost comes again.
 func (l *lessor) checkpoint(term uint64, now time.Duration) (wait time.Duration) {
-	if now-l.noted < checkpointPause {
+	if now-l.noted < checkpointPause || l.m.node.SyncStalled() { // they would pile up
 		return checkpointPause
 	}
-	due := l.dueCheckpoints(now)
+	l.mu.Lock() // until they are proposed: a renewal after them takes them back, which must come behind them
+	defer l.mu.Unlock()
+	due := l.dueCheckpointsLocked(now)
 	if len(due) == 0 {
 		return lessorIdle
 	}
@@ -59,6 +61,7 @@ func (l *lessor) checkpoint(term uint64, now time.Duration) (wait time.Duration)
 	if err == nil {
 		err = l.m.node.Propose(&consensus.Proposal{
 			Data:       apply.Encode(apply.Header{ID: l.m.ids.next()}, apply.CommandLeaseCheckpoint, raw),
+			Urgent:     true, // as what takes them back: one urgent proposal does not overtake another
 			LeaderTerm: term,
 		})
 	}
@@ -68,10 +71,8 @@ func (l *lessor) checkpoint(term uint64, now time.Duration) (wait time.Duration)
 	return checkpointPause
 }
 
-// dueCheckpoints takes up to checkpointsMax of them, and schedules the next ones.
-func (l *lessor) dueCheckpoints(now time.Duration) (out []*etcdserverpb.LeaseCheckpoint) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// dueCheckpointsLocked takes up to checkpointsMax of them, and schedules the next ones.
+func (l *lessor) dueCheckpointsLocked(now time.Duration) (out []*etcdserverpb.LeaseCheckpoint) {
 	for len(out) < checkpointsMax {
 		id, at, ok := l.checkpoints.First()
 		if !ok || at > now {

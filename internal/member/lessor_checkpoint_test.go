@@ -6,8 +6,10 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/auth"
 )
 
 func TestCheckpointsTellTheNextPrimaryWhatIsLeft(t *testing.T) {
@@ -79,5 +81,34 @@ func TestACheckpointUnderWayDoesNotOvertakeARenewal(t *testing.T) {
 	x.settle()
 	if l, _ := x.leases().Get(1); l.Remaining != 700 {
 		t.Errorf("the checkpoint says %+v", l)
+	}
+}
+
+// TestWhatARenewalTakesBackStaysTakenBack: the checkpoint waits for raft yet when the lease is renewed. What takes it back is urgent, and
+// must not come before it: the next primary would end the lease as early as if it had not been renewed.
+func TestWhatARenewalTakesBackStaysTakenBack(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.NewMem(), func(cfg *Config) {
+		cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist, cfg.FastLeaseKeepAlive = true, true, true
+	})
+	defer stop(t, x.Member)
+	x.grant(1, 1000)
+	x.pass(checkpointEvery - 250*time.Millisecond)
+	x.clock.Advance(250 * time.Millisecond)
+	x.LeaseStep() // proposes the checkpoint
+	r := x.BeginLeaseRenew(1)
+	if ttl, wait, err := r.Poll(); ttl != 1000 || wait != nil || err != nil || !r.clear {
+		t.Fatalf("renewed for %d, %v, takes the checkpoint back: %t", ttl, err, r.clear)
+	}
+	raw, err := proto.Marshal(&etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.beginUrgent(auth.Subject{}, apply.CommandLeaseCheckpoint, raw); err != nil { // as takeBack does
+		t.Fatal(err)
+	}
+	x.settle()
+	if l, _ := x.leases().Get(1); l.Remaining != 0 {
+		t.Errorf("a checkpoint from before the renewal says %+v", l)
 	}
 }
