@@ -52,6 +52,7 @@ type conn struct {
 	unacked int64   // what it has sent since it was told
 	pings   pings
 	full    bool // the client has to read before more frames are taken
+	handed  bool // what was read since the last look at out held a message, or the end of one, for a handler
 
 	heard atomic.Int64 // when something was last read, in nanoseconds since born
 	born  time.Time

@@ -20,7 +20,7 @@
 // handler waits for bytes. A streaming call has a goroutine of its own from its headers on. The answer of a unary call, headers,
 // message and status, is encoded at once behind what other calls have to send (encode.go, write.go). Whoever finds that nobody writes to the connection
 // lets others run once, and then writes what all of them have added. A streaming call does not write itself: it must end with its context even when the
-// client reads nothing.
+// client reads nothing. The acknowledgement of a ping that comes with a request waits for the answer, 10 ms at most (hold.go).
 //
 // # Memory and fairness
 //

@@ -31,6 +31,7 @@ func (c *conn) ping(f frame, p []byte) *brokenConn {
 	}
 	c.mu.Lock()
 	c.out = appendPing(c.output.take(), flagAck, p)
+	c.acks += headerBytes + pingBytes
 	c.full = c.stuffed()
 	forget, calls := c.pingsForget, len(c.streams)
 	c.pingsForget = false

@@ -128,6 +128,7 @@ func (c *conn) complete(s *stream) {
 		c.fail(s, status.Error(codes.Internal, "cardinality violation: received multiple request messages for non-client-streaming RPC"))
 		return
 	}
+	c.handed = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.gone {
@@ -202,6 +203,7 @@ func (c *conn) finishReceiving(s *stream) {
 	default:
 		err = nil
 	}
+	c.handed = true
 	c.dispatch(s, err)
 }
 

@@ -43,8 +43,13 @@ func (c *conn) read() error {
 			}
 		}
 		c.mu.Lock()
-		c.kick()
+		if c.mayHold() {
+			c.hold()
+		} else {
+			c.kick()
+		}
 		c.mu.Unlock()
+		c.handed = false
 		if err := c.receive(); err != nil {
 			return err
 		}

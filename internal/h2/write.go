@@ -25,6 +25,8 @@ type output struct {
 	flushing bool // a goroutine is writing, and will write what is in out
 	writing  bool // it is, at this moment
 	table    table
+	acks     int    // bytes of out that acknowledge pings
+	held     bool   // release will be called
 	scratch  []byte // of header blocks
 	listMax  int64  // what the client takes of headers, in bytes as RFC 9113 counts them
 
@@ -94,7 +96,7 @@ func (c *conn) flush() {
 			break
 		}
 		out, box := c.out, c.box
-		c.out, c.box = nil, nil
+		c.out, c.box, c.acks = nil, nil, 0
 		c.writing = true
 		c.wake()
 		c.mu.Unlock()
