@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
-	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
 	"github.com/ashlar-kv/ashlar/internal/lease"
 )
@@ -146,11 +145,11 @@ func (r *Renewal) confirmation() <-chan struct{} {
 // Finish waits for the outcome and returns what LeaseRenew does.
 func (r *Renewal) Finish(ctx context.Context) (ttl int64, err error) {
 	err = r.Wait(ctx)
-	switch {
-	case errors.Is(err, ErrNotPrimary):
-		return r.l.m.LeaseRenew(ctx, r.id)
-	case err == nil && r.clear:
+	if err == nil && r.clear {
 		err = r.takeBack(ctx)
+	}
+	if errors.Is(err, ErrNotPrimary) {
+		return r.l.m.LeaseRenew(ctx, r.id)
 	}
 	return r.ttl, err
 }
@@ -165,37 +164,47 @@ func (r *Renewal) Decided() (done, long bool) {
 	return !long, long
 }
 
-// takeBack takes back what is checkpointed of the lease, before the answer: the next primary must not go by it.
+// takeBack takes back what is checkpointed of the lease, before the answer: the next primary must not go by it. ErrNotPrimary says
+// that the next primary may have gone by it already, so that it is to be asked.
 func (r *Renewal) takeBack(ctx context.Context) error {
-	if err := r.l.m.takeBack(ctx, r.id); err != nil {
+	p, release, err := r.beginTakeBack()
+	if err != nil {
+		return err
+	}
+	defer release()
+	switch _, err := p.wait(ctx); {
+	case errors.Is(err, ErrLeaderChanged):
+		return ErrNotPrimary
+	case err != nil:
 		return err
 	}
 	r.l.cleared(r.term, r.id)
 	return nil
 }
 
-// takeBack proposes that nothing is checkpointed of a lease, before whatever clients propose: a renewal waits for it.
-func (m *Member) takeBack(ctx context.Context, id int64) error {
-	raw, err := proto.Marshal(&etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: id}}})
+// beginTakeBack proposes that nothing is checkpointed of the lease, before whatever clients propose: a renewal waits for it. It
+// is an entry of the term that the renewal was decided in, or none: what is applied before the next primary begins, it goes by; in
+// a later term it would come too late. release is to be called at the end.
+func (r *Renewal) beginTakeBack() (p *Pending, release func(), err error) {
+	l := r.l
+	raw, err := proto.Marshal(&etcdserverpb.LeaseCheckpointRequest{Checkpoints: []*etcdserverpb.LeaseCheckpoint{{ID: r.id}}})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if m.lessor.takenBack.Add(1) > takenBackMax {
-		m.lessor.takenBack.Add(-1)
-		p, err := m.Begin(apply.CommandLeaseCheckpoint, raw)
-		if err != nil {
-			return err
-		}
-		_, err = p.wait(ctx)
-		return err
+	id, urgent := l.m.ids.next(), l.takenBack.Add(1) <= takenBackMax
+	release = func() { l.takenBack.Add(-1) }
+	if !urgent {
+		release()
+		release = func() {}
 	}
-	defer m.lessor.takenBack.Add(-1)
-	p, err := m.beginUrgent(auth.Subject{}, apply.CommandLeaseCheckpoint, raw)
+	p, err = l.m.submit(id, apply.CommandLeaseCheckpoint, consensus.Proposal{
+		Data: apply.Encode(apply.Header{ID: id}, apply.CommandLeaseCheckpoint, raw), Urgent: urgent, LeaderTerm: r.term,
+	})
 	if err != nil {
-		return err
+		release()
+		return nil, nil, err
 	}
-	_, err = p.wait(ctx)
-	return err
+	return p, release, nil
 }
 
 // cleared is told that the checkpoint of a lease that was just renewed is taken back. The next one is not due yet.
