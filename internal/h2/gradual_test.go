@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -195,12 +197,27 @@ func TestAGradualAnswerEndsWithItsCall(t *testing.T) {
 	}
 	t.Run("by its deadline, before it began", func(t *testing.T) {
 		t.Parallel()
-		p := inPieces(pattern(4<<20), 64<<10)
-		l := answering(t, func(ctx context.Context) any { <-ctx.Done(); return p })
+		called, over := make(chan *madeOf, 64), make(chan struct{})
+		release := sync.OnceFunc(func() { close(over) })
+		defer release()
+		l := answering(t, func(context.Context) any {
+			p := inPieces(pattern(1<<20), 64<<10)
+			called <- p
+			<-over // the context ends before the call does
+			return p
+		})
 		w := l.wide(t)
-		id := w.call("Unary", "grpc-timeout", "1m")
-		w.message(id, nil, true)
-		w.ended(id)
+		var p *madeOf
+		for ms := 1; p == nil; ms *= 2 { // it may be up before the handler is called
+			id := w.call("Unary", "grpc-timeout", strconv.Itoa(ms)+"m")
+			w.message(id, nil, true)
+			w.ended(id)
+			select {
+			case p = <-called:
+			default:
+			}
+		}
+		release()
 		if err := receive(t, "the end of it", p.done); err == nil || p.made.Load() != 0 {
 			t.Errorf("%d bytes were made, %v", p.made.Load(), err)
 		}

@@ -30,7 +30,7 @@ type stream struct {
 	prev    *stream
 	next    *stream
 	queue   []outgoing
-	quota   int   // what of writeQuota is left
+	quota   int   // what of writeQuota, or of gradualAhead, is left
 	sent    int64 // bytes of DATA beyond the window updates that came
 	granted int64 // what the client may still send
 	header  metadata.MD
@@ -41,7 +41,7 @@ type stream struct {
 	held     int64         // bytes that came and that the handler has not taken
 	expect   int64         // the length of the message that is being received
 	mayTake  chan struct{} // inbox or its end has changed
-	mayQueue chan struct{} // quota has changed
+	mayQueue chan struct{} // quota has changed; also of a call whose answer is gradual
 
 	in    assembly // the reader's own
 	first message  // of a unary call
