@@ -33,7 +33,9 @@ func (l *Log) extend() {
 	to := min(s.end+l.room.step, l.segmentBytes+l.room.low)
 	if err := l.room.extend(s, to-s.end); err != nil {
 		s.alone = true
-		l.cutOff(s) // a part of it may be there, and the space is wanted
+		if l.cutOff(s) { // a part of it may be there, and the space is wanted
+			s.ahead = s.end
+		}
 		return
 	}
 	s.ahead = to

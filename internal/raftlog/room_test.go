@@ -182,6 +182,31 @@ func TestWithoutRoomTheLogGrowsAsItIsWritten(t *testing.T) {
 	}
 }
 
+// TestTheSizeThatIsToldIsThatOfTheFileOnceRoomIsRefused: what was left of the room before is cut off, too.
+func TestTheSizeThatIsToldIsThatOfTheFileOnceRoomIsRefused(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	o := withRoom(fs)
+	asked, extend := 0, o.room.extend
+	o.room.extend = func(s *segment, more int64) error {
+		if asked++; asked > 1 {
+			return syscall.ENOSPC
+		}
+		return extend(s, more)
+	}
+	l := bootstrapped(t, fs, 3, o)
+	for i := uint64(4); i < 300; i++ {
+		must(t, l.Append(nil, run(i, i+1, 1), true))
+		if size, told := uint64(len(content(t, fs, segmentPath(1)))), l.Metrics().DiskBytes; size != told {
+			t.Fatalf("after %d requests for room the file has %d bytes, %d are told", asked, size, told)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("room was asked for %d times", asked)
+	}
+	must(t, l.Close())
+}
+
 // TestRoomThatCanNotBeCutOffIsLeft: the next start begins another segment, as behind a torn tail.
 func TestRoomThatCanNotBeCutOffIsLeft(t *testing.T) {
 	t.Parallel()
