@@ -45,7 +45,7 @@ var rules = flatten(map[string]map[string]rule{
 		"MoveLeader": forRoot, "Downgrade": forRoot,
 	},
 	etcdserverpb.Auth_ServiceDesc.ServiceName: {
-		"AuthEnable": forRoot, "AuthDisable": forRoot, "AuthStatus": forEveryone, "Authenticate": forEveryone,
+		"AuthEnable": forRoot, "AuthDisable": forRoot, "AuthStatus": byHandler, "Authenticate": forEveryone,
 		"UserAdd": forRoot, "UserGet": byHandler, "UserList": forRoot, "UserDelete": forRoot, "UserChangePassword": forRoot,
 		"UserGrantRole": forRoot, "UserRevokeRole": forRoot,
 		"RoleAdd": forRoot, "RoleGet": byHandler, "RoleList": forRoot, "RoleDelete": forRoot,
