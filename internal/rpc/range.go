@@ -118,7 +118,7 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	}
 	v, r, err := s.read(ctx, reading{need: mayRead(q), serializable: q.Serializable, rev: q.Revision, get: q})
 	if err == nil && r == nil {
-		r, err = s.rangeOf(ctx, v, q, h2.SendsGradually(ctx))
+		r, err = s.rangeOf(ctx, v, q, len(q.RangeEnd) > 0 && h2.SendsGradually(ctx))
 	}
 	if err != nil {
 		return nil, err
