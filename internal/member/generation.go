@@ -15,7 +15,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// idleIterators is how long an iterator of the state may wait for another read, at most twice that.
+// idleIterators is after how long those iterators of the state are closed that no read has taken by then.
 const idleIterators = 50 * time.Millisecond
 
 // generation is one state database and everything loaded from it.

@@ -54,18 +54,29 @@ func TestCheckpointsTellTheNextPrimaryWhatIsLeft(t *testing.T) {
 	}
 }
 
+// newCheckpointed is a member with the gates of checkpoints, and lease 1 of 1000 seconds.
+func newCheckpointed(t *testing.T) *leased {
+	x := newLeased(t, vfs.NewMem(), func(cfg *Config) {
+		cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist, cfg.FastLeaseKeepAlive = true, true, true
+	})
+	x.grant(1, 1000)
+	return x
+}
+
+// proposeCheckpoint lets time pass until a checkpoint of the lease is proposed, which is not in raft's log yet.
+func proposeCheckpoint(x *leased) {
+	x.pass(checkpointEvery - 250*time.Millisecond)
+	x.clock.Advance(250 * time.Millisecond)
+	x.LeaseStep()
+}
+
 // TestACheckpointUnderWayDoesNotOvertakeARenewal: a checkpoint that is proposed and not applied when a lease is renewed says
 // less than the renewal gave, so the renewal has to take it back.
 func TestACheckpointUnderWayDoesNotOvertakeARenewal(t *testing.T) {
 	t.Parallel()
-	x := newLeased(t, vfs.NewMem(), func(cfg *Config) {
-		cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist, cfg.FastLeaseKeepAlive = true, true, true
-	})
+	x := newCheckpointed(t)
 	defer stop(t, x.Member)
-	x.grant(1, 1000)
-	x.pass(checkpointEvery - 250*time.Millisecond)
-	x.clock.Advance(250 * time.Millisecond)
-	x.LeaseStep() // proposes the checkpoint
+	proposeCheckpoint(x)
 	r := x.BeginLeaseRenew(1)
 	x.node.Turn() // it is in raft's log, and the renewal is confirmed
 	x.node.Turn()
@@ -89,14 +100,9 @@ func TestACheckpointUnderWayDoesNotOvertakeARenewal(t *testing.T) {
 // must not come before it: the next primary would end the lease as early as if it had not been renewed.
 func TestWhatARenewalTakesBackStaysTakenBack(t *testing.T) {
 	t.Parallel()
-	x := newLeased(t, vfs.NewMem(), func(cfg *Config) {
-		cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist, cfg.FastLeaseKeepAlive = true, true, true
-	})
+	x := newCheckpointed(t)
 	defer stop(t, x.Member)
-	x.grant(1, 1000)
-	x.pass(checkpointEvery - 250*time.Millisecond)
-	x.clock.Advance(250 * time.Millisecond)
-	x.LeaseStep() // proposes the checkpoint
+	proposeCheckpoint(x)
 	r := x.BeginLeaseRenew(1)
 	if ttl, wait, err := r.Poll(); ttl != 1000 || wait != nil || err != nil || !r.clear {
 		t.Fatalf("renewed for %d, %v, takes the checkpoint back: %t", ttl, err, r.clear)
@@ -116,11 +122,8 @@ func TestWhatARenewalTakesBackStaysTakenBack(t *testing.T) {
 // was checkpointed of it. The next primary went by the checkpoint, so the renewal must not be answered: the lease ends before that time.
 func TestARenewalOfAnEarlierTermTakesNothingBack(t *testing.T) {
 	t.Parallel()
-	x := newLeased(t, vfs.NewMem(), func(cfg *Config) {
-		cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist, cfg.FastLeaseKeepAlive = true, true, true
-	})
+	x := newCheckpointed(t)
 	defer stop(t, x.Member)
-	x.grant(1, 1000)
 	x.pass(10*time.Minute + time.Second)
 	r := x.BeginLeaseRenew(1)
 	step(x.Member)
