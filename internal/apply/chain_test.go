@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -78,6 +80,51 @@ func TestADifferenceInTheStateShowsWithTheNextWriteOfTheKey(t *testing.T) {
 		if equal := good.m.chain.Newest() == bad.m.chain.Newest(); equal != (i == 0) {
 			t.Errorf("after write %d, of %q, the chains are equal: %v", i+1, key, equal)
 		}
+	}
+}
+
+// TestFoundingMembersMayBeToldOtherNamesForEachOther, as those are that find each other by DNS: a member's name is its own affair
+// until it has told it.
+func TestFoundingMembersMayBeToldOtherNamesForEachOther(t *testing.T) {
+	t.Parallel()
+	one, other := newLab(t), newLab(t)
+	changes := func(l *lab, a, b string) {
+		for i, c := range []struct {
+			kind raftpb.ConfChangeType
+			x    cluster.Member
+		}{
+			{raftpb.ConfChangeAddNode, cluster.Member{ID: 1, PeerURLs: []string{"http://a"}, Name: a}},
+			{raftpb.ConfChangeAddNode, cluster.Member{ID: 2, PeerURLs: []string{"http://b"}, Name: b}},
+			{raftpb.ConfChangeUpdateNode, cluster.Member{ID: 2, PeerURLs: []string{"http://c"}}},
+		} {
+			e := confChange(t, uint64(i+1), c.kind, uint64(c.x.ID), c.x)
+			cc, err := l.m.CheckConfChange(e)
+			l.check(err)
+			l.check(l.m.FinishConfChange(e, cc, &raftpb.ConfState{Voters: []uint64{1, 2}}, func(uint64, Result) {}))
+		}
+		l.last = 3
+	}
+	changes(one, "a", "0")
+	changes(other, "0", "b")
+	for _, l := range []*lab{one, other} {
+		l.reopen(false)
+		l.do(CommandClusterMemberAttrSet, &membershippb.ClusterMemberAttrSetRequest{
+			Member_ID: 2, MemberAttributes: &membershippb.Attributes{Name: "b", ClientUrls: []string{"http://d"}},
+		})
+	}
+	if a, b := one.m.chain.Newest(), other.m.chain.Newest(); a != b {
+		t.Errorf("their chains end with %+v and %+v", a, b)
+	}
+	if x, _ := one.members.Member(1); x.Name != "a" {
+		t.Errorf("the name that it was told is not kept: %+v", x)
+	}
+	third := newLab(t)
+	changes(third, "a", "0")
+	third.do(CommandClusterMemberAttrSet, &membershippb.ClusterMemberAttrSetRequest{
+		Member_ID: 2, MemberAttributes: &membershippb.Attributes{Name: "c", ClientUrls: []string{"http://d"}},
+	})
+	if a, b := one.m.chain.Newest(), third.m.chain.Newest(); a == b {
+		t.Errorf("a name that was told otherwise does not show: both chains end with %+v", a)
 	}
 }
 

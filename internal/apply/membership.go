@@ -137,10 +137,15 @@ func readConfChange(cc *raftpb.ConfChange) (x cluster.ConfChangeContext, err err
 func (m *Machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *raftpb.ConfState, done func(id uint64, r Result)) error {
 	w := m.store.NewWriter()
 	before, chained := w.Batch().Len(), m.chain.extend()
-	change, err := m.storeConfChange(w.Batch(), cc, cs)
+	// What the chain covers is the same on all members; the records that follow take its place.
+	err := m.storeConfChange(w.Batch(), m.members.BeginUnnamed(w.Batch()), cc, cs)
 	if err == nil {
 		chained.entry(e.GetIndex(), e.GetTerm(), w.Revision(), w.CompactRevision(), effect(w.Batch(), before))
 		err = chained.store(w.Batch())
+	}
+	change := m.members.Begin(w.Batch())
+	if err == nil {
+		err = m.storeConfChange(w.Batch(), change, cc, cs)
 	}
 	if err != nil {
 		w.Discard()
@@ -158,19 +163,18 @@ func (m *Machine) FinishConfChange(e *raftpb.Entry, cc *raftpb.ConfChange, cs *r
 	return nil
 }
 
-func (m *Machine) storeConfChange(b *storage.Batch, cc *raftpb.ConfChange, cs *raftpb.ConfState) (*cluster.Change, error) {
+func (m *Machine) storeConfChange(b *storage.Batch, change *cluster.Change, cc *raftpb.ConfChange, cs *raftpb.ConfState) error {
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(cs)
 	if err != nil {
-		return nil, fmt.Errorf("encode the configuration: %w", err)
+		return fmt.Errorf("encode the configuration: %w", err)
 	}
-	change := m.members.Begin(b)
 	err = b.Set(confStateKey, encoded, nil)
 	if m.confRefused == nil {
 		set, jerr := m.judge(cc)
 		if jerr != nil {
-			return nil, jerr
+			return jerr
 		}
 		err = errors.Join(err, set(change))
 	}
-	return change, err
+	return err
 }

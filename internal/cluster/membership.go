@@ -140,12 +140,21 @@ func (m *Membership) Begin(b *storage.Batch) *Change {
 	return &Change{m: m, b: b, v: view{maps.Clone(v.members), maps.Clone(v.removed), v.version, v.downgrade}}
 }
 
+// BeginUnnamed is Begin for a change that is not to be published. Its records have no names of members that have not told
+// theirs: founding members may each have been told another name for one of them, and all else of a change is the same everywhere.
+func (m *Membership) BeginUnnamed(b *storage.Batch) *Change {
+	c := m.Begin(b)
+	c.unnamed = true
+	return c
+}
+
 // Change is a change under way. It belongs to one goroutine, and only one may be
 // under way.
 type Change struct {
-	m *Membership
-	b *storage.Batch
-	v view
+	m       *Membership
+	b       *storage.Batch
+	v       view
+	unnamed bool
 }
 
 // Publish shows the change to readers. REQUIRES: its batch is committed.
@@ -289,11 +298,14 @@ func (c *Change) SetAttributes(id ID, name string, clientURLs []string) error {
 }
 
 func (c *Change) set(x Member) error {
+	c.v.members[x.ID] = x
+	if c.unnamed && len(x.ClientURLs) == 0 { // it tells both together
+		x.Name = ""
+	}
 	value, err := json.Marshal(x)
 	if err != nil {
 		return fmt.Errorf("encode member %s: %w", x.ID, err)
 	}
-	c.v.members[x.ID] = x
 	return c.b.Set(memberKey(storage.SpaceMembers, x.ID), value, nil)
 }
 

@@ -43,6 +43,14 @@ func newCluster(tb testing.TB, n int, extra ...string) *cluster {
 // newClusterOf starts a member of each program.
 func newClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
 	tb.Helper()
+	c := makeClusterOf(tb, programs, extra...)
+	c.launch()
+	return c
+}
+
+// makeClusterOf makes a member of each program, which are to found a cluster.
+func makeClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
+	tb.Helper()
 	c := &cluster{TB: tb, network: newNetwork(tb), binary: program, extra: extra}
 	var initial []string
 	for _, binary := range programs {
@@ -65,20 +73,25 @@ func newClusterOf(tb testing.TB, programs []string, extra ...string) *cluster {
 		m.initial = text
 		c.know(m, uint64(x.ID))
 	}
+	return c
+}
+
+// launch starts all members for the first time and waits until they serve.
+func (c *cluster) launch() {
+	c.Helper()
 	for _, m := range c.members {
-		m.launch(tb)
+		m.launch(c)
 	}
 	for _, m := range c.members {
-		m.waitReady(tb)
+		m.waitReady(c)
 	}
-	tb.Cleanup(func() {
+	c.Cleanup(func() {
 		for _, m := range c.members {
-			if tb.Failed() && m.process != nil {
-				tb.Logf("end of the log of %s:\n%s", m.name, m.process.Log.Tail(40))
+			if c.Failed() && m.process != nil {
+				c.Logf("end of the log of %s:\n%s", m.name, m.process.Log.Tail(40))
 			}
 		}
 	})
-	return c
 }
 
 // make adds a member that has not run yet.

@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -30,6 +33,51 @@ func TestMembersAreReplacedOneByOne(t *testing.T) {
 		t.Errorf("the members are %v", list.Members)
 	}
 	l.end(c)
+}
+
+// TestFoundersNeedNotKnowEachOthersNames: who finds the others by DNS calls them by numbers, so each has other names for them.
+func TestFoundersNeedNotKnowEachOthersNames(t *testing.T) {
+	t.Parallel()
+	c := makeClusterOf(t, []string{program, program, program})
+	for _, m := range c.members {
+		m.initial = ""
+		for i, x := range c.members {
+			name := fmt.Sprint(i)
+			if x == m {
+				name = m.name
+			}
+			m.initial += "," + name + "=" + x.peer
+		}
+		m.initial = strings.TrimPrefix(m.initial, ",")
+	}
+	c.launch()
+	for i, m := range c.members {
+		c.put(m, fmt.Sprint("key/", i), "1")
+		c.get(m, "key/0") // it has applied what the founders are
+	}
+	var first string
+	for _, m := range c.members {
+		resp, err := http.Get(m.listen + "/ashlar/chain?index=3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if first == "" {
+			first = string(b)
+		}
+		if string(b) != first || !strings.Contains(first, `"index":3,"base":0`) {
+			t.Errorf("after the founding %s has the hash %s, %s has %s", m.name, b, c.members[0].name, first)
+		}
+	}
+	for _, m := range c.memberList(c.members[0]).Members {
+		if !strings.HasPrefix(m.Name, "m") {
+			t.Errorf("a member is called %q", m.Name)
+		}
+	}
+	c.checkNoAlarm()
 }
 
 func TestARemovedMemberNeverComesBack(t *testing.T) {
