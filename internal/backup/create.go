@@ -102,6 +102,8 @@ type run struct {
 	points []Point
 	parent *Point // nil: the point will be full
 	number int    // of the point to be
+	// damaged tells that a manifest cannot be read: which points are needed is not known then.
+	damaged bool
 }
 
 // incoming is what is known of a content that was fetched.
@@ -116,7 +118,7 @@ func (b *run) path(name string) string { return filepath.Join(b.dir, name) }
 func (b *run) readPoints() (err error) {
 	last := 0
 	b.points, err = Points(b.dir, func(n int, err error) error {
-		last = max(last, n)
+		last, b.damaged = max(last, n), true
 		b.o.Logger.Warn("a point is damaged", "point", n, "error", err)
 		return nil
 	})
@@ -147,7 +149,10 @@ func (b *run) clean() error {
 			}
 		}
 	}
-	return nil
+	if b.damaged {
+		return nil
+	}
+	return removePruned(b.dir, b.points)
 }
 
 // fetch gets the content, unless an interrupted run has.

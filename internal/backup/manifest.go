@@ -79,6 +79,9 @@ const (
 	restSuffix     = ".rest"
 )
 
+// fileSuffixes are those of the files that a manifest names.
+var fileSuffixes = []string{fullSuffix, removedSuffix, versionsSuffix, restSuffix}
+
 func nameOf(number int, suffix string) string { return fmt.Sprintf("%06d%s", number, suffix) }
 
 // numberOf returns the number of a point that a file belongs to, 0 for none.

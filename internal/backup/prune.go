@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Prune removes all points before the keep-th newest full one, oldest last in each lineage: whatever a crash leaves of them is
-// whole points, or files that nothing names. It returns the points removed. Errors are ErrBusy or of the filesystem; a
-// damaged manifest is one, too, since a point may be made of what it names.
+// whole points, or files that nothing names, which the next run of Prune or Create removes. It returns the points removed. Errors
+// are ErrBusy or of the filesystem; a damaged manifest is one, too, since a point may be made of what it names.
 func Prune(dir string, keep int) (removed []Point, err error) {
 	if keep < 1 {
 		return nil, errors.New("at least one full point must be kept")
@@ -21,6 +23,9 @@ func Prune(dir string, keep int) (removed []Point, err error) {
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	all, err := Points(dir, func(_ int, err error) error { return err })
 	if err != nil {
+		return nil, err
+	}
+	if err := removePruned(dir, all); err != nil {
 		return nil, err
 	}
 	from := len(all)
@@ -46,4 +51,30 @@ func Prune(dir string, keep int) (removed []Point, err error) {
 		removed = append(removed, p)
 	}
 	return removed, nil
+}
+
+// removePruned removes the files that a Prune which was interrupted has left: those of a number below the newest point's that has no
+// manifest, and that no point is an increment to. REQUIRES: all are the points of the backup, and no manifest is damaged.
+func removePruned(dir string, all []Point) error {
+	if len(all) == 0 {
+		return nil
+	}
+	named, newest := map[int]bool{}, all[len(all)-1].Number
+	for _, p := range all {
+		named[p.Number], named[p.Parent] = true, true
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n := numberOf(e.Name())
+		if n == 0 || n > newest || named[n] || !slices.Contains(fileSuffixes, strings.TrimPrefix(e.Name(), nameOf(n, ""))) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what an interrupted prune left: %w", err)
+		}
+	}
+	return nil
 }
