@@ -94,7 +94,7 @@ func (t *Transport) serveStream(w http.ResponseWriter, req *http.Request, k stre
 		return
 	}
 	if req.Header.Get(headerTo) != hex(t.id.Member) {
-		http.Error(w, "to field mismatch", http.StatusPreconditionFailed)
+		refuseMismatch(w)
 		return
 	}
 	w.WriteHeader(http.StatusOK)
@@ -122,6 +122,11 @@ func (t *Transport) admitPost(w http.ResponseWriter, req *http.Request) bool {
 
 func (t *Transport) refuseRemoved(w http.ResponseWriter) {
 	http.Error(w, "removed member", http.StatusForbidden)
+}
+
+// refuseMismatch tells the sender that it has found another member than the one it wanted.
+func refuseMismatch(w http.ResponseWriter) {
+	http.Error(w, "to field mismatch", http.StatusPreconditionFailed)
 }
 
 // servePost takes one message.
@@ -164,8 +169,12 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "wrong raft message type", http.StatusBadRequest)
 		return
 	}
-	if m.GetTo() != t.id.Member || t.isRemoved(m.GetFrom()) {
+	if t.isRemoved(m.GetFrom()) {
 		t.refuseRemoved(w)
+		return
+	}
+	if m.GetTo() != t.id.Member { // the other one was here, or somebody else has its address now
+		refuseMismatch(w)
 		return
 	}
 	log := t.cfg.Logger.With("remote", hex(m.GetFrom()), "index", m.GetSnapshot().GetMetadata().GetIndex())

@@ -141,16 +141,18 @@ func (r *remote) request(ctx context.Context, method, base, path string) (*http.
 	return req, nil
 }
 
-// refusal returns what the remote means by a status that is not the one hoped for. A removal counts only when the remote is
-// of this cluster.
+// refusal returns what the remote means by a status that is not the one hoped for. This member ends for good once it is told of its
+// removal, so that counts only from a member of this cluster, which says that it is one in every answer: whatever stands between the two may
+// forbid things, too. And members of etcd forbid what is meant for another member than they are.
 func (r *remote) refusal(resp *http.Response) error {
 	text := bodyText(resp)
-	if id := resp.Header.Get(headerCluster); id != "" && id != hex(r.t.id.Cluster) {
+	id := resp.Header.Get(headerCluster)
+	if id != "" && id != hex(r.t.id.Cluster) {
 		return ErrClusterMismatch
 	}
 	switch {
-	case resp.StatusCode == http.StatusGone,
-		resp.StatusCode == http.StatusForbidden && resp.Request.Method == http.MethodPost:
+	case id != "" && resp.StatusCode == http.StatusGone,
+		id != "" && resp.StatusCode == http.StatusForbidden && resp.Request.Method == http.MethodPost && !strings.Contains(text, etcdMismatch):
 		r.t.toldRemoved(r.id)
 		return ErrRemoved
 	case resp.StatusCode == http.StatusNotFound:
@@ -162,6 +164,9 @@ func (r *remote) refusal(resp *http.Response) error {
 	}
 	return errors.New(resp.Status + ": " + text)
 }
+
+// etcdMismatch is what a member of etcd says of a message for another member.
+const etcdMismatch = "mismatch member"
 
 // wait waits for d; false when the remote is forgotten first.
 func (r *remote) wait(d time.Duration) bool {

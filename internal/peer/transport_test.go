@@ -275,6 +275,66 @@ func TestARemovedMemberIsToldSo(t *testing.T) {
 	}
 }
 
+// TestNotEachRefusalTellsOfARemoval: a member that takes one for that ends for good.
+func TestNotEachRefusalTellsOfARemoval(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		method, cluster, text string
+		status                int
+		removed               bool
+	}{
+		"a stream, from a member":                  {http.MethodGet, "c1", "removed member", http.StatusGone, true},
+		"a post, from a member":                    {http.MethodPost, "c1", "removed member", http.StatusForbidden, true},
+		"a post, from a member of etcd":            {http.MethodPost, "c1", `{"message":"cannot process message from removed member"}`, 403, true},
+		"a post, from another member of etcd":      {http.MethodPost, "c1", `{"message":"cannot process message to mismatch member"}`, 403, false},
+		"a post, from a member of another cluster": {http.MethodPost, "c2", "removed member", http.StatusForbidden, false},
+		"a stream, from somebody in between":       {http.MethodGet, "", "gone", http.StatusGone, false},
+		"a post, from somebody in between":         {http.MethodPost, "", "RBAC: access denied", http.StatusForbidden, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newSite(t, 1, testCluster)
+			a.AddRemote(2, []string{"http://127.0.0.1:1"})
+			resp := &http.Response{StatusCode: c.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.text)),
+				Request: &http.Request{Method: c.method}}
+			if c.cluster != "" {
+				resp.Header.Set(headerCluster, c.cluster)
+			}
+			err := (*a.remotes.Load())[2].refusal(resp)
+			told := false
+			select {
+			case <-a.removed:
+				told = true
+			default:
+			}
+			if told != c.removed || errors.Is(err, ErrRemoved) != c.removed {
+				t.Errorf("it takes itself for removed: %v, and says %v", told, err)
+			}
+		})
+	}
+}
+
+// TestASnapshotAtAnotherMembersAddressIsNoRemoval: the address of the one that it is for may lead elsewhere.
+func TestASnapshotAtAnotherMembersAddressIsNoRemoval(t *testing.T) {
+	t.Parallel()
+	a, b := newSite(t, 1, testCluster), newSite(t, 2, testCluster)
+	away := &site{id: 3}
+	a.AddRemote(away.id, []string{b.server.URL})
+	s := &state{strings.NewReader("everything"), make(chan struct{})}
+	a.SendSnapshot(snapshotMessage(a, away), s)
+	if receive(t, a.snapshots, "report") {
+		t.Error("it was reported as done")
+	}
+	select {
+	case <-a.removed:
+		t.Error("the sender takes itself for removed")
+	default:
+	}
+	if len(b.received) > 0 {
+		t.Errorf("the other member took %q", <-b.received)
+	}
+}
+
 // membership is one without members, from which some were removed.
 func membership(t *testing.T, removed ...uint64) *cluster.Membership {
 	t.Helper()
