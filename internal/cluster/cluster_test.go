@@ -96,6 +96,31 @@ func TestBootstrapEntriesAreSortedAndNumbered(t *testing.T) {
 	}
 }
 
+// TestIDsComeFromAddressesAsEtcdSpellsThem: members that are told one address in two spellings must get the same ids.
+func TestIDsComeFromAddressesAsEtcdSpellsThem(t *testing.T) {
+	t.Parallel()
+	var ids []ID
+	for _, text := range []string{"a=http://A:1,b=https://b:2", "b= HTTPS://b:2, a=HTTP://A:1,,"} {
+		ic, err := ParseInitialCluster(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Found(ic, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, f.ID())
+	}
+	if ids[0] != ids[1] {
+		t.Errorf("the ids are %v", ids)
+	}
+	for _, text := range []string{"a", "a=", "=http://%zz", "a=http://b:1,c"} {
+		if _, err := ParseInitialCluster(text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
 func TestMembershipSurvivesAReload(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()

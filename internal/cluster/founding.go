@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -16,15 +17,19 @@ import (
 type InitialCluster struct{ urls map[string][]string }
 
 // ParseInitialCluster parses "name=url,name=url"; a name that occurs more than once
-// has several URLs. The URLs themselves are not checked.
+// has several URLs. The URLs themselves are not checked, but they are spelled as etcd does before it makes ids of them.
 func ParseInitialCluster(s string) (InitialCluster, error) {
 	ic := InitialCluster{urls: make(map[string][]string)}
 	for part := range strings.SplitSeq(s, ",") {
-		name, url, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if !ok || url == "" {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		name, addr, ok := strings.Cut(part, "=")
+		u, err := url.Parse(strings.TrimSpace(addr))
+		if !ok || addr == "" || err != nil {
 			return InitialCluster{}, fmt.Errorf("--initial-cluster: %q is not NAME=URL", part)
 		}
-		ic.urls[name] = append(ic.urls[name], url)
+		ic.urls[name] = append(ic.urls[name], u.String())
 	}
 	return ic, nil
 }
