@@ -70,8 +70,12 @@ func (c *Config) Initialised() bool {
 	return err == nil || c.leftByEtcd()
 }
 
-// leftByEtcd tells whether etcd has left a member in the data directory. package takeover decides what becomes of it.
+// leftByEtcd tells whether etcd has left a member in the data directory, or a take-over, which may have been cut off before there was an
+// identity, has left its guard. package takeover decides what becomes of it.
 func (c *Config) leftByEtcd() bool {
+	if info, err := os.Stat(filepath.Join(c.DataDir, "member")); err == nil && info.Mode().IsRegular() {
+		return true
+	}
 	for _, name := range []string{"member", "member.etcd-taking-over"} {
 		dir := filepath.Join(c.DataDir, name)
 		wal := filepath.Join(dir, "wal")
@@ -113,13 +117,16 @@ func (c *Config) CheckBootstrap(ctx context.Context) error {
 			seen[u] = true
 		}
 	}
+	if c.Joins() {
+		return nil // the cluster knows the addresses already
+	}
 	return c.checkOwnURLs(ctx, members[own].PeerURLs)
 }
 
 // checkOwnURLs compares what the initial cluster says about this member with what it advertises.
 func (c *Config) checkOwnURLs(ctx context.Context, initial []string) error {
 	advertised := c.AdvertisePeerURLs.Strings()
-	differ := sameAddresses(ctx, advertised, initial)
+	differ := SameAddresses(ctx, advertised, initial)
 	if differ == nil {
 		return nil
 	}
@@ -144,31 +151,55 @@ func without(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// sameAddresses returns nil when both sorted lists lead to the same addresses. Names are looked up only where
+// SameAddresses returns nil when both lists lead to the same addresses, in any order. Names are looked up only where
 // the texts differ.
-func sameAddresses(ctx context.Context, a, b []string) error {
+func SameAddresses(ctx context.Context, a, b []string) error {
 	if len(a) != len(b) {
 		return fmt.Errorf("len(%q) != len(%q)", a, b)
 	}
-	if slices.Equal(a, b) {
+	if slices.Equal(spelled(a), spelled(b)) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	for i := range a {
-		x, err := resolve(ctx, a[i])
-		if err != nil {
-			return err
+	var resolved [2][]string
+	for i, list := range [][]string{a, b} {
+		for _, addr := range list {
+			x, err := resolve(ctx, addr)
+			if err != nil {
+				return err
+			}
+			resolved[i] = append(resolved[i], x)
 		}
-		y, err := resolve(ctx, b[i])
-		if err != nil {
-			return err
-		}
-		if x != y {
+		slices.Sort(resolved[i])
+	}
+	for i, x := range resolved[0] {
+		if y := resolved[1][i]; x != y {
 			return fmt.Errorf("resolved urls: %q != %q", x, y)
 		}
 	}
 	return nil
+}
+
+// spelled returns addresses in one spelling of those that hold IP addresses, sorted.
+func spelled(addrs []string) []string {
+	var out []string
+	for _, addr := range addrs {
+		if u, err := url.Parse(addr); err == nil {
+			if ip := net.ParseIP(u.Hostname()); ip != nil {
+				u.Host = hostOf(ip.String(), u.Port())
+			}
+			addr = u.String()
+		}
+		out = append(out, addr)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// hostOf is net.JoinHostPort, without a port if that is empty.
+func hostOf(host, port string) string {
+	return strings.TrimSuffix(net.JoinHostPort(host, port), ":")
 }
 
 // resolve replaces the host name in an address by its first IP address. localhost stays as it is, as in etcd.
@@ -178,7 +209,7 @@ func resolve(ctx context.Context, addr string) (string, error) {
 		return addr, err
 	}
 	if net.ParseIP(u.Hostname()) != nil {
-		return addr, nil
+		return spelled([]string{addr})[0], nil
 	}
 	ips, err := net.DefaultResolver.LookupIPAddr(ctx, u.Hostname())
 	if err != nil {
@@ -187,6 +218,6 @@ func resolve(ctx context.Context, addr string) (string, error) {
 	if len(ips) == 0 {
 		return "", errors.New("failed to resolve " + addr)
 	}
-	u.Host = net.JoinHostPort(ips[0].String(), u.Port())
+	u.Host = hostOf(ips[0].String(), u.Port())
 	return u.String(), nil
 }

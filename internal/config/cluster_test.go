@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -23,6 +25,10 @@ func TestBootstrapIsCheckedInEtcdsWords(t *testing.T) {
 			`--initial-cluster has default=http://localhost:2380 but missing from --initial-advertise-peer-urls=http://127.0.0.1:42380 (resolved urls: "http://127.0.0.1:42380" != "http://localhost:2380")`},
 		"one more address in the cluster": {[]string{"--initial-cluster=default=http://localhost:2380,default=http://localhost:2399"},
 			`--initial-cluster has default=http://localhost:2399 but missing from --initial-advertise-peer-urls=http://localhost:2380 (len(["http://localhost:2380"]) != len(["http://localhost:2380" "http://localhost:2399"]))`},
+		"no address advertised where others know it already": {[]string{"--name=d", "--initial-cluster-state=existing",
+			"--initial-cluster=a=http://127.0.0.1:1,d=http://127.0.0.1:2"}, ""},
+		"one address spelled in two ways": {[]string{"--initial-cluster=default=http://[0::1]:2380,default=HTTP://127.0.0.1:1,",
+			"--initial-advertise-peer-urls=http://127.0.0.1:1,http://[::1]:2380"}, ""},
 		"one more address advertised": {[]string{"--initial-cluster=default=http://localhost:2380", "--initial-advertise-peer-urls=http://localhost:2380,http://localhost:2390"},
 			"--initial-advertise-peer-urls has http://localhost:2390 but missing from --initial-cluster=default=http://localhost:2380,default=http://localhost:2390"},
 	}
@@ -63,6 +69,14 @@ func TestADirectoryIsInitialisedOnceItHasAnIdentity(t *testing.T) {
 	c.DataDir = t.TempDir()
 	if c.Initialised() {
 		t.Error("an empty directory counts as initialised")
+	}
+	// A take-over that was cut off between the log and the identity.
+	if err := errors.Join(os.Mkdir(filepath.Join(c.DataDir, "member.etcd-taken-over"), 0o700),
+		os.WriteFile(filepath.Join(c.DataDir, "member"), []byte("the guard"), 0o400)); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Initialised() {
+		t.Error("a directory that was taken over does not count as initialised")
 	}
 	c.DataDir = filepath.Join("testdata", "initialised")
 	if !c.Initialised() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -125,12 +126,7 @@ func (p *peers) bootstrap(ctx context.Context, cfg *config.Config, ic cluster.In
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
 	if cfg.Joins() {
-		clusterID, others, err := p.askMembers(ctx, urls)
-		if err != nil {
-			return nil, nil, fmt.Errorf("cannot fetch cluster info from peer urls: "+
-				"could not retrieve cluster information from the given URLs (%w)", err)
-		}
-		return joining(cfg.Name, initial, clusterID, others)
+		return p.join(ctx, cfg.Name, initial, urls)
 	}
 	if len(urls) == 0 {
 		return nil, nil, nil
@@ -143,69 +139,95 @@ func (p *peers) bootstrap(ctx context.Context, cfg *config.Config, ic cluster.In
 	return nil, nil, p.refuseSecondBootstrap(ctx, self, founding.ID(), urls)
 }
 
-// refuseSecondBootstrap returns an error when the others already know this member as one that ran: its data were lost, and
-// with them what it had promised.
-func (p *peers) refuseSecondBootstrap(ctx context.Context, self cluster.Member, id cluster.ID, urls []string) error {
-	clusterID, others, err := p.askMembers(ctx, urls)
-	if err != nil || clusterID != uint64(id) {
-		return nil // nobody is there yet, or they will say so themselves
+// join asks the others until one knows a cluster in which this member has a place: one that is behind may not know it yet.
+func (p *peers) join(ctx context.Context, name string, initial []config.InitialMember, urls []string) (*member.Joining, []cluster.Member, error) {
+	var unfit error
+	silent := errors.New("no address of another member is known")
+	for a := range p.askMembers(ctx, urls) {
+		if a.err != nil {
+			silent = a.err
+			continue
+		}
+		j, remotes, err := joining(ctx, name, initial, a.cluster, a.members)
+		if err == nil {
+			return j, remotes, nil
+		}
+		unfit = err
 	}
-	i := slices.IndexFunc(others, func(x cluster.Member) bool { return x.ID == self.ID })
-	if i >= 0 && len(others[i].ClientURLs) > 0 {
-		return fmt.Errorf("member %s has already been bootstrapped", self.ID)
+	if unfit == nil {
+		unfit = fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (%w)", silent)
+	}
+	return nil, nil, unfit
+}
+
+// refuseSecondBootstrap returns an error when one of the others knows this member as one that ran: its data were lost, and
+// with them what it had promised. All are asked, since one of them may be so far behind that it knows nothing of it.
+func (p *peers) refuseSecondBootstrap(ctx context.Context, self cluster.Member, id cluster.ID, urls []string) error {
+	for a := range p.askMembers(ctx, urls) {
+		if a.err != nil || a.cluster != uint64(id) {
+			continue // nobody is there yet, or they will say so themselves
+		}
+		i := slices.IndexFunc(a.members, func(x cluster.Member) bool { return x.ID == self.ID })
+		if i >= 0 && len(a.members[i].ClientURLs) > 0 {
+			return fmt.Errorf("member %s has already been bootstrapped", self.ID)
+		}
 	}
 	return nil
 }
 
-// askMembers returns what the first member says that answers.
-func (p *peers) askMembers(ctx context.Context, urls []string) (uint64, []cluster.Member, error) {
-	type answer struct {
-		id  uint64
-		all []cluster.Member
-		err error
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answers := make(chan answer, len(urls))
-	for _, u := range urls {
-		go func() {
-			id, all, err := (&peer.Client{HTTP: p.questions}).Members(ctx, []string{u})
-			answers <- answer{id, all, err}
-		}()
-	}
-	err := errors.New("no address of another member is known")
-	for i := range urls {
-		a := <-answers
-		if a.err == nil {
-			return a.id, a.all, nil
-		}
-		if i == 0 {
-			err = a.err
-		}
-	}
-	return 0, nil, err
+// known is what a member says of its cluster.
+type known struct {
+	cluster uint64
+	members []cluster.Member
+	err     error
 }
 
-// joining finds the member called name among those that the others know, by its addresses.
-func joining(name string, initial []config.InitialMember, clusterID uint64, others []cluster.Member) (*member.Joining, []cluster.Member, error) {
+// askMembers yields what each address answers, in the order in which they do.
+func (p *peers) askMembers(ctx context.Context, urls []string) iter.Seq[known] {
+	return func(yield func(known) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		answers := make(chan known, len(urls))
+		for _, u := range urls {
+			go func() {
+				id, all, err := (&peer.Client{HTTP: p.questions}).Members(ctx, []string{u})
+				answers <- known{id, all, err}
+			}()
+		}
+		for range urls {
+			if !yield(<-answers) {
+				return
+			}
+		}
+	}
+}
+
+// joining finds the member called name among those that the others know, by its addresses. Names in addresses are looked up where
+// texts differ, as in etcd.
+func joining(ctx context.Context, name string, initial []config.InitialMember, clusterID uint64, others []cluster.Member) (*member.Joining, []cluster.Member, error) {
+	if len(others) == 0 { // it has joined, too, and knows nobody yet
+		return nil, nil, errors.New("cannot fetch cluster info from peer urls: failed to get raft cluster member(s) from the given URLs")
+	}
 	if len(initial) != len(others) {
 		return nil, nil, fmt.Errorf("error validating peerURLs: member count is unequal: --initial-cluster has %d, the cluster %d",
 			len(initial), len(others))
 	}
 	j := &member.Joining{Cluster: cluster.ID(clusterID)}
-	for _, x := range initial {
-		i := slices.IndexFunc(others, func(o cluster.Member) bool { return sameURLs(o.PeerURLs, x.PeerURLs) })
+	rest := slices.Clone(initial)
+	for _, o := range others {
+		var differ error
+		i := slices.IndexFunc(rest, func(x config.InitialMember) bool {
+			differ = config.SameAddresses(ctx, o.PeerURLs, x.PeerURLs)
+			return differ == nil
+		})
 		if i < 0 {
-			return nil, nil, fmt.Errorf("error validating peerURLs: unmatched member while checking PeerURLs: "+
-				"the cluster has no member with %v", x.PeerURLs)
+			return nil, nil, fmt.Errorf("error validating peerURLs: PeerURLs: no match found for existing member (%s, %v), last resolver error (%w)",
+				o.ID, o.PeerURLs, differ)
 		}
-		if x.Name == name {
-			j.Member = others[i].ID
+		if rest[i].Name == name {
+			j.Member = o.ID
 		}
+		rest = slices.Delete(rest, i, i+1)
 	}
 	return j, others, nil
-}
-
-func sameURLs(a, b []string) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }

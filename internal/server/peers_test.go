@@ -1,9 +1,14 @@
 package server
 
 import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
 )
@@ -12,18 +17,20 @@ func TestAMemberFindsItselfInTheClusterItJoins(t *testing.T) {
 	t.Parallel()
 	others := []cluster.Member{
 		{ID: 1, Name: "a", PeerURLs: []string{"http://a:1", "http://a:2"}},
-		{ID: 2, PeerURLs: []string{"http://b:1"}},
+		{ID: 2, PeerURLs: []string{"http://[::1]:1"}},
 	}
 	cases := map[string]struct {
 		initial string
 		want    cluster.ID
 		refused string
 	}{
-		"by its addresses, whatever the others call it": {"a=http://a:1,a=http://a:2,b=http://b:1", 2, ""},
-		"with the addresses in another order":           {"a=http://a:2,b=http://b:1,a=http://a:1", 2, ""},
-		"a member too few":                              {"b=http://b:1", 0, "member count is unequal"},
-		"a member too many":                             {"a=http://a:1,a=http://a:2,b=http://b:1,c=http://c:1", 0, "member count is unequal"},
-		"another address":                               {"a=http://a:1,a=http://a:2,b=http://b:9", 0, "unmatched member while checking PeerURLs"},
+		"by its addresses, whatever the others call it": {"a=http://a:1,a=http://a:2,b=http://[::1]:1", 2, ""},
+		"with the addresses in another order":           {"a=http://a:2,b=http://[::1]:1,a=http://a:1", 2, ""},
+		"a member too few":                              {"b=http://[::1]:1", 0, "member count is unequal"},
+		"a member too many":                             {"a=http://a:1,a=http://a:2,b=http://[::1]:1,c=http://c:1", 0, "member count is unequal"},
+		"another address": {"a=http://a:1,a=http://a:2,b=http://[::1]:2", 0,
+			"error validating peerURLs: PeerURLs: no match found for existing member (2, [http://[::1]:1]), last resolver error (resolved urls:"},
+		"an address that is spelled in another way": {"a=http://a:1,a=http://a:2,b=http://[0:0::1]:1", 2, ""},
 	}
 	for name, c := range cases {
 		cfg := config.Default("ashlar")
@@ -32,7 +39,7 @@ func TestAMemberFindsItselfInTheClusterItJoins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		j, remotes, err := joining("b", initial, 77, others)
+		j, remotes, err := joining(t.Context(), "b", initial, 77, others)
 		if c.refused != "" {
 			if err == nil || !strings.Contains(err.Error(), c.refused) {
 				t.Errorf("%s: got %v", name, err)
@@ -42,5 +49,83 @@ func TestAMemberFindsItselfInTheClusterItJoins(t *testing.T) {
 		if err != nil || j.Member != c.want || j.Cluster != 77 || len(remotes) != 2 {
 			t.Errorf("%s: got %v, %v, %v", name, j, remotes, err)
 		}
+	}
+}
+
+// knowing serves a member that says this of its cluster, once after is closed, and closes the result then. It is asked once.
+func knowing(t *testing.T, after <-chan struct{}, says func() (clusterID cluster.ID, members string)) (url string, answered chan struct{}) {
+	t.Helper()
+	answered = make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-after
+		id, members := says()
+		w.Header().Set("X-Etcd-Cluster-ID", id.String())
+		fmt.Fprint(w, members)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		close(answered)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, answered
+}
+
+// TestOneMemberThatKnowsOfALossIsEnough to keep a member whose data were lost from founding the cluster again, although another one, which was
+// away since its founding, answers first: the two would be a majority that knows nothing of what was acknowledged.
+func TestOneMemberThatKnowsOfALossIsEnough(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default("ashlar")
+	cfg.Name = "a"
+	now := make(chan struct{})
+	close(now)
+	var founding *cluster.Founding // of the addresses of the two, once these are known
+	says := func(more string) func() (cluster.ID, string) {
+		return func() (cluster.ID, string) {
+			self, _ := founding.ByName("a")
+			return founding.ID(), fmt.Sprintf(`[{"id":%d,"peerURLs":["http://a:1"],"name":"a"%s}]`, uint64(self.ID), more)
+		}
+	}
+	behind, answered := knowing(t, now, says(""))
+	upToDate, _ := knowing(t, answered, says(`,"clientURLs":["http://a:2"]`))
+	cfg.InitialCluster = "a=http://a:1,b=" + behind + ",c=" + upToDate
+	ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if founding, err = cluster.Found(ic, cfg.InitialClusterToken); err != nil {
+		t.Fatal(err)
+	}
+	p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
+	if _, _, err := p.bootstrap(t.Context(), &cfg, ic); err == nil || !strings.Contains(err.Error(), "has already been bootstrapped") {
+		t.Errorf("it may found the cluster: %v", err)
+	}
+}
+
+// TestAMemberThatIsBehindDoesNotKeepAnotherOneFromJoining, nor one that has joined itself and knows nobody yet.
+func TestAMemberThatIsBehindDoesNotKeepAnotherOneFromJoining(t *testing.T) {
+	t.Parallel()
+	now := make(chan struct{})
+	close(now)
+	says := func(members string) func() (cluster.ID, string) {
+		return func() (cluster.ID, string) { return 7, members }
+	}
+	none, answered := knowing(t, now, says(`[]`))
+	behind, answered := knowing(t, answered, says(`[{"id":1,"peerURLs":["http://127.0.0.1:1"]}]`))
+	upToDate, _ := knowing(t, answered, says(`[{"id":1,"peerURLs":["http://127.0.0.1:1"]},{"id":2,"peerURLs":["`+none+`"]},`+
+		`{"id":3,"peerURLs":["`+behind+`"]},{"id":4,"peerURLs":["http://127.0.0.1:4"]}]`))
+	cfg := config.Default("ashlar")
+	cfg.Name, cfg.InitialClusterState = "d", "existing"
+	cfg.InitialCluster = "a=http://127.0.0.1:1,b=" + none + ",c=" + behind + ",d=http://127.0.0.1:4"
+	p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
+	initial, err := cfg.InitialMembers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, remotes, err := p.join(t.Context(), cfg.Name, initial, []string{none, behind, upToDate})
+	if err != nil || j.Member != 4 || j.Cluster != 7 || len(remotes) != 4 {
+		t.Errorf("got %v, %v, %v", j, remotes, err)
+	}
+	if _, _, err := p.join(t.Context(), cfg.Name, initial, nil); err == nil || !strings.Contains(err.Error(), "could not retrieve cluster information") {
+		t.Errorf("with nobody to ask: %v", err)
 	}
 }
