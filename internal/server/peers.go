@@ -139,22 +139,41 @@ func (p *peers) bootstrap(ctx context.Context, cfg *config.Config, ic cluster.In
 	return nil, nil, p.refuseSecondBootstrap(ctx, self, founding.ID(), urls)
 }
 
-// join asks the others until one knows a cluster in which this member has a place: one that is behind may not know it yet.
+// join asks the others for a cluster in which this member has a place; one that is behind may not know it yet. The place is refused
+// when one of them knows that a member ran in it: its data were lost, and with them what it had promised. The others may have removed that one
+// since, and have added another at its addresses, so the first place counts in which nobody ran.
 func (p *peers) join(ctx context.Context, name string, initial []config.InitialMember, urls []string) (*member.Joining, []cluster.Member, error) {
+	type place struct {
+		j      *member.Joining
+		others []cluster.Member
+	}
+	var places []place
 	var unfit error
+	ran := map[cluster.ID]bool{}
 	silent := errors.New("no address of another member is known")
 	for a := range p.askMembers(ctx, urls) {
 		if a.err != nil {
 			silent = a.err
 			continue
 		}
-		j, remotes, err := joining(ctx, name, initial, a.cluster, a.members)
-		if err == nil {
-			return j, remotes, nil
+		for _, x := range a.members {
+			ran[x.ID] = ran[x.ID] || len(x.ClientURLs) > 0
 		}
-		unfit = err
+		if j, others, err := joining(ctx, name, initial, a.cluster, a.members); err != nil {
+			unfit = err
+		} else {
+			places = append(places, place{j, others})
+		}
 	}
-	if unfit == nil {
+	for _, x := range places {
+		if !ran[x.j.Member] {
+			return x.j, x.others, nil
+		}
+	}
+	switch {
+	case len(places) > 0:
+		return nil, nil, fmt.Errorf("member %s has already been bootstrapped: its data were lost, so remove it and add it anew", places[0].j.Member)
+	case unfit == nil:
 		unfit = fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (%w)", silent)
 	}
 	return nil, nil, unfit

@@ -129,3 +129,52 @@ func TestAMemberThatIsBehindDoesNotKeepAnotherOneFromJoining(t *testing.T) {
 		t.Errorf("with nobody to ask: %v", err)
 	}
 }
+
+// TestALossIsNotMadeGoodByJoining: who has forgotten what it promised must not vote again. Its addresses may have been given to a new member
+// since, of which one that is behind has not heard.
+func TestALossIsNotMadeGoodByJoining(t *testing.T) {
+	t.Parallel()
+	member := func(id int, more string) string {
+		return fmt.Sprintf(`[{"id":1,"peerURLs":["http://127.0.0.1:1"],"clientURLs":["http://127.0.0.1:9"]},{"id":%d,"peerURLs":["http://127.0.0.1:2"]%s}]`, id, more)
+	}
+	unknown, ran := member(2, ""), member(2, `,"clientURLs":["http://127.0.0.1:8"]`)
+	for name, c := range map[string]struct {
+		says []string
+		want cluster.ID
+	}{
+		"nobody knows that it ran":                 {[]string{unknown, unknown}, 2},
+		"all know it":                              {[]string{ran, ran}, 0},
+		"the one that is behind answers first":     {[]string{unknown, ran}, 0},
+		"the one that is behind answers last":      {[]string{ran, unknown}, 0},
+		"it was removed, and added anew":           {[]string{member(3, "")}, 3},
+		"so it was, and one has not heard of it":   {[]string{ran, member(3, "")}, 3},
+		"so it was, and that one answers the last": {[]string{member(3, ""), ran}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			after := make(chan struct{})
+			close(after)
+			var urls []string
+			for _, members := range c.says {
+				var url string
+				url, after = knowing(t, after, func() (cluster.ID, string) { return 7, members })
+				urls = append(urls, url)
+			}
+			cfg := config.Default("ashlar")
+			cfg.Name, cfg.InitialClusterState = "b", "existing"
+			cfg.InitialCluster = "a=http://127.0.0.1:1,b=http://127.0.0.1:2"
+			initial, err := cfg.InitialMembers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
+			j, _, err := p.join(t.Context(), cfg.Name, initial, urls)
+			switch {
+			case c.want != 0 && (err != nil || j.Member != c.want):
+				t.Errorf("it becomes %v, %v", j, err)
+			case c.want == 0 && (err == nil || !strings.Contains(err.Error(), "member 2 has already been bootstrapped")):
+				t.Errorf("it becomes %v, %v", j, err)
+			}
+		})
+	}
+}
