@@ -19,7 +19,7 @@ func (s *session) compactionCommand() *cobra.Command {
 			}
 			revision, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil {
-				return fail(statusArguments, err)
+				return fail(statusError, err) // as etcdctl, though an argument is wrong
 			}
 			var options []clientv3.CompactOption
 			if physical {

@@ -26,7 +26,7 @@ func (f *delFlags) define(set *pflag.FlagSet) {
 
 // operation returns the deletion that the flags and arguments mean.
 func (f *delFlags) operation(args []string) (clientv3.Op, error) {
-	if len(args) == 0 {
+	if len(args) == 0 || len(args) > 2 { // who names three keys means no range
 		return clientv3.Op{}, badArguments("del command needs one argument as key and an optional argument as range_end")
 	}
 	options, err := rangeOptions(args, f.prefix, f.fromKey)

@@ -88,7 +88,7 @@ func (f *getFlags) operation(args []string) (string, []clientv3.OpOption, error)
 	return args[0], options, nil
 }
 
-// rangeOptions returns which keys KEY [END], --prefix and --from-key mean. Arguments after END are ignored.
+// rangeOptions returns which keys KEY [END], --prefix and --from-key mean. Further arguments are ignored.
 func rangeOptions(args []string, prefix, fromKey bool) ([]clientv3.OpOption, error) {
 	switch {
 	case prefix && fromKey:

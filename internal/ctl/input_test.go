@@ -19,8 +19,11 @@ func TestWords(t *testing.T) {
 		"  get\tk  ":                   {"get", "k"},
 		`put "a b" 'c d'`:              {"put", "a b", "c d"},
 		`put "tab\t\"quoted\"" ""`:     {"put", "tab\t\"quoted\"", ""},
-		`put "unclosed v`:              {"put", `"unclosed`, "v"},
-		`put 'unclosed v`:              {"put", "'unclosed", "v"},
+		`put "unclosed v`:              {"put", "unclosed", "v"},
+		`put 'unclosed v`:              {"put", "unclosed", "v"},
+		`put k "`:                      {"put", "k"},
+		`put k '"v""`:                  {"put", "k", "v"},
+		`put k a"b 'c`:                 {"put", "k", `a"b`, "c"},
 		`watch k -- sh -c 'echo "$X"'`: {"watch", "k", "--", "sh", "-c", `echo "$X"`},
 	} {
 		if got := words(line); !slices.Equal(got, want) {
@@ -51,6 +54,52 @@ func TestComparisons(t *testing.T) {
 		var f *failure
 		if !errors.As(err, &f) || f.status != statusInput {
 			t.Errorf("%s: got %v", line, err)
+		}
+	}
+}
+
+// TestArgumentsThatAreRefused runs commands that end before anybody is asked, with etcdctl's words and status.
+func TestArgumentsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	const put = "Error: put command needs 1 argument and input from stdin or 2 arguments\n"
+	const del = "Error: del command needs one argument as key and an optional argument as range_end\n"
+	for name, c := range map[string]struct {
+		args   []string
+		stdin  string
+		status int
+		stderr string
+	}{
+		"a put without a value, of nothing on standard input": {[]string{"put", "k"}, "", statusArguments, put},
+		"a put without a key":                          {[]string{"put"}, "v", statusArguments, put},
+		"a deletion of three keys":                     {[]string{"del", "a", "b", "c", "--range"}, "", statusArguments, del},
+		"a deletion of three keys, in a transaction":   {[]string{"txn"}, "\ndel a b c\n\n\n", statusArguments, del},
+		"a deletion of nothing":                        {[]string{"del"}, "", statusArguments, del},
+		"a put without a value, in a transaction":      {[]string{"txn"}, "\nput k\n\n\n", statusArguments, put},
+		"an operation of nothing but a quote":          {[]string{"txn"}, "\n\"\n\n\n", statusInput, "Error: invalid txn request: \"\n"},
+		"a compaction at a revision that is no number": {[]string{"compaction", "x"}, "", statusError, "Error: strconv.ParseInt: parsing \"x\": invalid syntax\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out, stderr bytes.Buffer
+			status := Run(t.Context(), Process{Program: "etcdctl", Args: append(c.args, "--command-timeout=100ms"), Stdin: strings.NewReader(c.stdin),
+				Stdout: &out, Stderr: &stderr, Environ: []string{"ETCDCTL_ENDPOINTS=127.0.0.1:1"}})
+			if status != c.status || stderr.String() != c.stderr || out.Len() > 0 {
+				t.Errorf("got status %d, %q, and printed %q", status, stderr.String(), out.String())
+			}
+		})
+	}
+}
+
+func TestATableWithoutRowsHasNoRuleBelowItsHeadings(t *testing.T) {
+	t.Parallel()
+	for want, rows := range map[string][][]string{
+		"┌───┐\n│ A │\n└───┘\n":               nil,
+		"┌───┐\n│ A │\n├───┤\n│ 1 │\n└───┘\n": {{"1"}},
+	} {
+		var out bytes.Buffer
+		err := (&page{Writer: &out}).buffered(func(p *page) { (&table{headings: []string{"A"}, rows: rows}).draw(p) })
+		if err != nil || out.String() != want {
+			t.Errorf("got\n%s, %v, want\n%s", out.String(), err, want)
 		}
 	}
 }

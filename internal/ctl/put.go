@@ -26,11 +26,15 @@ func (f *putFlags) define(set *pflag.FlagSet) {
 	set.BoolVar(&f.ignoreLease, "ignore-lease", false, "keep the key's lease")
 }
 
+func badPut() error {
+	return badArguments("put command needs 1 argument and input from stdin or 2 arguments")
+}
+
 // operation returns the put that the flags and arguments mean. A missing value is read from input, unless that is
-// nil.
+// nil; nothing is none.
 func (f *putFlags) operation(args []string, input io.Reader) (clientv3.Op, error) {
 	if len(args) == 0 {
-		return clientv3.Op{}, badArguments("put command needs 1 argument and input from stdin or 2 arguments")
+		return clientv3.Op{}, badPut()
 	}
 	value := ""
 	switch {
@@ -40,11 +44,14 @@ func (f *putFlags) operation(args []string, input io.Reader) (clientv3.Op, error
 	case len(args) > 1:
 		value = args[1]
 	case input == nil:
-		return clientv3.Op{}, badArguments("put command needs 1 argument and input from stdin or 2 arguments")
+		return clientv3.Op{}, badPut()
 	default:
 		all, err := io.ReadAll(input)
 		if err != nil {
 			return clientv3.Op{}, fmt.Errorf("reading the value from standard input: %w", err)
+		}
+		if len(all) == 0 { // whatever was to give the value may have failed: the key is not emptied for that
+			return clientv3.Op{}, badPut()
 		}
 		value = string(all)
 	}
@@ -73,7 +80,7 @@ func (s *session) putCommand() *cobra.Command {
 	c := &cobra.Command{Use: "put [options] <key> <value> (<value> can also be given from stdin)",
 		Short: "Writes a key",
 		Long: "Writes a key.\n\nA value that begins with '-' is taken for a flag; put '--' before the key, " +
-			"or give it on standard input.\nIf <value> is not given, it is read from standard input.",
+			"or give it on standard input.\nIf <value> is not given, it is read from standard input, where nothing is refused; an empty value is given as ''.",
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			op, err := f.operation(args, s.input)
 			if err != nil {

@@ -36,7 +36,9 @@ func (t *table) draw(p *page) {
 	}
 	rule("┌", "┬", "┐")
 	row(t.headings, centred)
-	rule("├", "┼", "┤")
+	if len(t.rows) > 0 {
+		rule("├", "┼", "┤")
+	}
 	for _, r := range t.rows {
 		row(r, rightAligned)
 	}

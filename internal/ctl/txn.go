@@ -83,6 +83,9 @@ func eachLine(input *bufio.Reader, use func(string) error) error {
 // parseOperation reads a line such as `get key --prefix`.
 func (s *session) parseOperation(line string) (clientv3.Op, error) {
 	all := words(line)
+	if len(all) == 0 { // a quote alone
+		return clientv3.Op{}, badInput("invalid txn request: %s", line)
+	}
 	var get getFlags
 	var put putFlags
 	var del delFlags

@@ -7,12 +7,16 @@ import (
 )
 
 // words splits a line of input as a simple shell would: blanks separate, single and double quotes group, and Go's
-// escapes count within double quotes. A quote that is never closed stands for itself.
+// escapes count within double quotes. A quote that is never closed is left out, as in etcdctl.
 func words(line string) []string {
 	var out []string
 	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
 		if word, rest, ok := quoted(line); ok {
 			out, line = append(out, word), rest
+			continue
+		}
+		if line[0] == '"' || line[0] == '\'' {
+			line = line[1:]
 			continue
 		}
 		end := strings.IndexAny(line, " \t\r\n")
