@@ -109,14 +109,23 @@ func (f forwarder) forward(_ any, client grpc.ServerStream) error {
 	return answers(client, upstream)
 }
 
-// answers passes on what comes from upstream until it ends, and returns upstream's status.
+// answers passes on what comes from upstream until it ends, its metadata included, and returns upstream's status.
 func answers(client grpc.ServerStream, upstream grpc.ClientStream) error {
-	for {
+	for first := true; ; first = false {
 		var m frame
 		err := upstream.RecvMsg(&m)
 		if err != nil {
 			client.SetTrailer(upstream.Trailer())
 			return ended(err)
+		}
+		if first {
+			header, err := upstream.Header() // it has come before the message
+			if err == nil {
+				err = client.SetHeader(header)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		if err := client.SendMsg(&m); err != nil {
 			return err

@@ -3,16 +3,21 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/lockpb"
+	"github.com/ashlar-kv/ashlar/internal/snapshot"
 )
 
 func TestRequestsArePassedOn(t *testing.T) {
@@ -43,13 +48,43 @@ func TestRequestsArePassedOn(t *testing.T) {
 	if got := must[*clientv3.StatusResponse](t)(c.Status(ctx, p.addresses[0])); got.Version == "" {
 		t.Errorf("status: %v", got)
 	}
-	snapshot := must[*clientv3.SnapshotResponse](t)(c.SnapshotWithVersion(ctx))
-	if n, err := snapshot.Snapshot.Read(make([]byte, 4096)); n == 0 || err != nil {
+	saved := must[*clientv3.SnapshotResponse](t)(c.SnapshotWithVersion(ctx))
+	if n, err := saved.Snapshot.Read(make([]byte, 4096)); n == 0 || err != nil {
 		t.Errorf("a snapshot: %d bytes, %v", n, err)
 	}
-	_ = snapshot.Snapshot.Close()
+	_ = saved.Snapshot.Close()
 	if got := must[*clientv3.MemberListResponse](t)(c.MemberList(ctx)); len(got.Members) != 1 || got.Members[0].ClientURLs[0] != "127.0.0.1:23790" {
 		t.Errorf("members: %v", got)
+	}
+}
+
+// TestASnapshotGoesOnThroughTheProxy asks for a snapshot as a backup does, and then for what follows its beginning. The member says in the
+// header of each answer which transfer it is, and where it begins.
+func TestASnapshotGoesOnThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	up := runMember(t, nil)
+	c := runProxy(t, up.address).client(t)
+	ctx := soon(t)
+	ask := func(id, offset string) (gotID, gotOffset string, bytes int) {
+		t.Helper()
+		s := must[etcdserverpb.Maintenance_SnapshotClient](t)(etcdserverpb.NewMaintenanceClient(c.ActiveConnection()).Snapshot(
+			metadata.AppendToOutgoingContext(ctx, snapshot.TransferKey, id, snapshot.OffsetKey, offset), &etcdserverpb.SnapshotRequest{}))
+		for {
+			r, err := s.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			bytes += len(must[*etcdserverpb.SnapshotResponse](t)(r, err).Blob)
+		}
+		header := must[metadata.MD](t)(s.Header())
+		return strings.Join(header.Get(snapshot.TransferKey), " "), strings.Join(header.Get(snapshot.OffsetKey), " "), bytes
+	}
+	id, offset, all := ask(snapshot.TransferNew, "0")
+	if id == "" || offset != "0" {
+		t.Fatalf("a new transfer: got id %q from %q", id, offset)
+	}
+	if again, from, rest := ask(id, "1000"); again != id || from != "1000" || rest != all-1000 {
+		t.Errorf("the rest of the %d bytes of %s: got %d of %q from %q", all, id, rest, again, from)
 	}
 }
 
