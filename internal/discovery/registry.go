@@ -111,7 +111,7 @@ func (r *Registry) Join(ctx context.Context, id, urls string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if founders, err = r.await(ctx, founders, size, revision); err != nil {
+	if founders, err = r.await(ctx, id, founders, size, revision); err != nil {
 		return "", err
 	}
 	return initialCluster(founders)
@@ -151,8 +151,8 @@ func (r *Registry) look(ctx context.Context, id string) (founders []founder, siz
 	return founders, size, revision, nil
 }
 
-// await returns the founders once there are size of them.
-func (r *Registry) await(ctx context.Context, founders []founder, size int, revision int64) ([]founder, error) {
+// await returns the founders once there are size of them, for the member with that id.
+func (r *Registry) await(ctx context.Context, id string, founders []founder, size int, revision int64) ([]founder, error) {
 	if len(founders) < size {
 		r.log.Info("waiting for others", "have", len(founders), "need", size-len(founders))
 	}
@@ -186,7 +186,7 @@ func (r *Registry) await(ctx context.Context, founders []founder, size int, revi
 			return nil, err
 		}
 		// The registry may have compacted what was to be watched: look again.
-		fresh, _, at, err := r.look(ctx, founders[0].id)
+		fresh, _, at, err := r.look(ctx, id)
 		if err != nil {
 			return nil, err
 		}
