@@ -243,7 +243,7 @@ func (r *rebuild) build(ctx context.Context) (fresh *generation, err error) {
 		return nil, fmt.Errorf("ask member %s for its state: %w", source.id, err)
 	}
 	number := m.log.Mark().Generation + 1
-	fresh, err = m.buildGeneration(number, func(db *storage.DB) error { return snapshot.Build(db, state) })
+	fresh, err = m.buildGeneration(number, func(db *storage.DB) error { return snapshot.Build(db, m.withRoom(state)) })
 	if err = errors.Join(err, state.Close()); fresh != nil {
 		err = errors.Join(err, fresh.db.Flush(), fresh.close())
 	}

@@ -92,7 +92,39 @@ func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
 		m.node.Step(msg) // raft answers that it is further already
 		return nil
 	}
-	return m.receiveState(msg, func(db *storage.DB) error { return snapshot.Build(db, state) })
+	return m.receiveState(msg, func(db *storage.DB) error { return snapshot.Build(db, m.withRoom(state)) })
+}
+
+const (
+	// incomingSpareBytes is what the disk must have free while a state comes: the memtables of the new one, and what the member itself
+	// writes meanwhile.
+	incomingSpareBytes = 128 << 20
+	// roomEvery is after how many bytes of it the disk is looked at.
+	roomEvery = 16 << 20
+)
+
+// withRoom returns what comes as long as the disk has room for it: a full one would end the member, and a state that does not fit comes
+// again and again.
+func (m *Member) withRoom(from io.Reader) io.Reader {
+	return &roomReader{from: from, m: m, left: roomEvery}
+}
+
+type roomReader struct {
+	from io.Reader
+	m    *Member
+	left int // before the disk is looked at
+}
+
+func (r *roomReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		if err := r.m.roomFor(incomingSpareBytes); err != nil {
+			return 0, err
+		}
+		r.left = roomEvery
+	}
+	n, err := r.from.Read(p)
+	r.left -= n
+	return n, err
 }
 
 // receiveState is ReceiveSnapshot for a state that build writes into an empty database.

@@ -19,6 +19,10 @@ func (r *heldReader) Database(ctx context.Context) (_ io.ReadCloser, size int64,
 	if data, err = r.content.V2Store(); err != nil {
 		return nil, 0, nil, err
 	}
+	// A full disk would end this member, and then the next one that is asked for the same.
+	if err := r.member.roomFor(r.store.SizeInUse() + exportSpareBytes); err != nil {
+		return nil, 0, nil, err
+	}
 	f, err := r.member.tempFile()
 	if err != nil {
 		return nil, 0, nil, err
@@ -55,12 +59,17 @@ func (m *Member) ReceiveDatabase(msg *raftpb.Message, file io.Reader) (err error
 		return err
 	}
 	defer end()
-	path, err := m.store(file)
+	path, size, err := m.store(m.withRoom(file))
 	if err != nil {
 		return fmt.Errorf("receive the database at index %d: %w", meta.GetIndex(), err)
 	}
 	defer func() { err = errors.Join(err, os.Remove(path)) }()
 	return m.receiveState(msg, func(db *storage.DB) (err error) {
+		if size >= roomEvery {
+			if err := m.roomFor(size + incomingSpareBytes); err != nil {
+				return err
+			}
+		}
 		f, err := etcdfile.Open(path)
 		if err != nil {
 			return err
@@ -71,14 +80,14 @@ func (m *Member) ReceiveDatabase(msg *raftpb.Message, file io.Reader) (err error
 }
 
 // store stores what comes in a file and returns its path.
-func (m *Member) store(from io.Reader) (path string, err error) {
+func (m *Member) store(from io.Reader) (path string, size int64, err error) {
 	f, err := m.tempFile()
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	_, err = io.Copy(f, from)
+	size, err = io.Copy(f, from)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+		return "", 0, errors.Join(err, os.Remove(f.Name()))
 	}
-	return f.Name(), nil
+	return f.Name(), size, nil
 }
