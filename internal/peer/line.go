@@ -13,16 +13,17 @@ import (
 // directBytesMax bounds a message that its sender writes: larger ones are encoded by the stream's own goroutine.
 const directBytesMax = 8 << 10
 
-// line is the connection below a stream that needs no encryption. What is sent while the stream is idle is written to it
-// by the sender himself, as much as the kernel takes at once: the goroutine of the stream would have to be woken, and a
-// thread for it, on the way of each request and of each answer.
+// line is the connection below a stream. What is sent while the stream is idle is written to it by the sender himself, as much as the
+// kernel takes at once: the goroutine of the stream would have to be woken, and a thread for it, on the way of each request and of
+// each answer. That is for connections in the clear, since of an encrypted record no part can be left for later.
 //
 // Pieces of the answer are framed here as HTTP/1.1 has it ("chunked"), whoever writes them: the HTTP server writes nothing between the
-// header and the end of the answer. streamWriter.mu guards all but conn.
+// header and the end of the answer, and would make three pieces of each, encrypted records of their own. streamWriter.mu guards
+// all but conn.
 type line struct {
 	conn net.Conn
-	raw  syscall.RawConn
-	left []byte // of what was written at once: it goes before all else
+	raw  syscall.RawConn // nil where no sender may write
+	left []byte          // of what was written at once: it goes before all else
 	// broken says that a chunk was begun that has no end.
 	broken bool
 
@@ -42,31 +43,31 @@ const (
 
 type connKey struct{}
 
-// ConnContext is for the http.Server that serves Handler: with it streams in the clear are written without a detour.
+// ConnContext is for the http.Server that serves Handler: with it streams are written without a detour.
 func (t *Transport) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// lineOf returns the line below the answer to a request, nil when there is none, or it is encrypted, or not HTTP/1.1.
+// lineOf returns the line below the answer to a request, nil when its connection is not known, or it is not HTTP/1.1.
 func lineOf(req *http.Request) *line {
-	conn, ok := req.Context().Value(connKey{}).(interface {
-		net.Conn
-		syscall.Conn
-	})
-	if !ok || !canAttempt || req.TLS != nil || req.ProtoMajor != 1 || req.ProtoMinor != 1 {
+	conn, ok := req.Context().Value(connKey{}).(net.Conn)
+	if !ok || req.ProtoMajor != 1 || req.ProtoMinor != 1 {
 		return nil
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	l := &line{conn: conn, raw: raw}
+	l := &line{conn: conn}
 	if conn.SetWriteDeadline(time.Time{}) != nil { // that of the header
 		return nil
 	}
-	l.attempt = func(fd uintptr) bool {
-		l.n, l.err = attemptWrite(fd, l.out)
-		return true // it does not wait
+	if plain, ok := conn.(syscall.Conn); ok && canAttempt && req.TLS == nil {
+		raw, err := plain.SyscallConn()
+		if err != nil {
+			return nil
+		}
+		l.raw = raw
+		l.attempt = func(fd uintptr) bool {
+			l.n, l.err = attemptWrite(fd, l.out)
+			return true // it does not wait
+		}
 	}
 	return l
 }
@@ -127,7 +128,7 @@ func (l *line) writeAtOnce(out []byte) (all bool, err error) {
 
 // direct says whether m may be written by its sender, who then holds mu and must call writeDirect.
 func (s *streamWriter) direct(m *raftpb.Message, size int) bool {
-	if s.line == nil || size > directBytesMax || len(m.GetEntries()) > 1 || !s.mu.TryLock() {
+	if s.line == nil || s.line.raw == nil || size > directBytesMax || len(m.GetEntries()) > 1 || !s.mu.TryLock() {
 		return false
 	}
 	if len(s.line.left) > 0 || s.line.broken || s.err != nil {

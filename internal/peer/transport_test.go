@@ -3,10 +3,12 @@ package peer
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -49,11 +51,17 @@ const testCluster = 0xc1
 
 func newSite(t *testing.T, id, clusterID uint64) *site {
 	t.Helper()
-	return newSiteOf(t, id, clusterID, true)
+	return newSiteOf(t, id, clusterID, written{lines: true})
 }
 
-// newSiteOf makes one whose streams are written by who sends, too, or by their own goroutines alone.
-func newSiteOf(t *testing.T, id, clusterID uint64, direct bool) *site {
+// written is how a site's streams are written.
+type written struct {
+	lines bool // past the HTTP server, in the clear also by who sends
+	tls   bool
+	wrap  func(net.Listener) net.Listener // below the encryption, nil for no other one
+}
+
+func newSiteOf(t *testing.T, id, clusterID uint64, how written) *site {
 	t.Helper()
 	s := &site{
 		id: id, stepped: make(chan *raftpb.Message, 100_000), unreachable: make(chan uint64, 1),
@@ -62,16 +70,27 @@ func newSiteOf(t *testing.T, id, clusterID uint64, direct bool) *site {
 	var h http.Handler
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }))
 	url := "http://" + s.server.Listener.Addr().String()
+	if how.tls {
+		url = "https" + strings.TrimPrefix(url, "http")
+	}
+	if how.wrap != nil {
+		s.server.Listener = how.wrap(s.server.Listener)
+	}
 	s.Transport = New(Config{
-		HTTP: &http.Transport{}, PeerURLs: []string{url}, Clock: clock.Real(),
+		HTTP:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, // a test's own server
+		PeerURLs: []string{url}, Clock: clock.Real(),
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Removed: func() { close(s.removed) },
 	})
 	s.Start(Identity{Member: id, Cluster: clusterID}, s, s.answers())
 	h = s.Handler()
-	if direct {
+	if how.lines {
 		s.server.Config.ConnContext = s.ConnContext
 	}
-	s.server.Start()
+	if how.tls {
+		s.server.StartTLS()
+	} else {
+		s.server.Start()
+	}
 	t.Cleanup(func() {
 		s.Transport.Close()
 		s.server.CloseClientConnections()
@@ -161,10 +180,15 @@ func eventually(t *testing.T, ok func() bool) {
 
 func TestMessagesGoBothWaysInOrder(t *testing.T) {
 	t.Parallel()
-	for name, direct := range map[string]bool{"written by who sends": true, "written by goroutines": false} {
+	for name, how := range map[string]written{
+		"written by who sends":              {lines: true},
+		"encrypted, written by goroutines":  {lines: true, tls: true},
+		"written by the HTTP server":        {},
+		"encrypted, and by the HTTP server": {tls: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			goBothWays(t, newSiteOf(t, 1, testCluster, direct), newSiteOf(t, 2, testCluster, direct))
+			goBothWays(t, newSiteOf(t, 1, testCluster, how), newSiteOf(t, 2, testCluster, how))
 		})
 	}
 }
