@@ -97,6 +97,9 @@ func (c *Config) leftByEtcd() bool {
 // It may look up host names, and touches no file. What discovery is yet to find is not checked.
 func (c *Config) CheckBootstrap(ctx context.Context) error {
 	if c.Discovery.Wanted() {
+		if c.Joins() && c.Discovery.SRV == "" {
+			return errors.New("discovery URL should not be set when joining existing initial cluster")
+		}
 		return nil
 	}
 	members, err := c.InitialMembers()
