@@ -65,8 +65,10 @@ func (d *durability) run() {
 	d.m.fatal(err)
 }
 
-// tick flushes the state when that is due, and cuts what receivers do not need any more: on a quiet cluster no flush comes soon.
+// tick flushes the state when that is due, and cuts what receivers do not need any more: on a quiet cluster no flush comes soon. It also
+// looks after a state that was received for nothing.
 func (d *durability) tick(now time.Time) error {
+	d.m.discardRefused()
 	if err := d.flushIfDue(now); err != nil || !d.spared {
 		return err
 	}

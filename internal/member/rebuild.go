@@ -229,7 +229,7 @@ func (r *rebuild) build(ctx context.Context) (fresh *generation, err error) {
 		}
 	}()
 	if old != nil {
-		if err := errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number)); err != nil {
+		if err := m.discard(old); err != nil {
 			return nil, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
@@ -64,6 +65,15 @@ func TestAStateThatDoesNotFitOnTheDiskEndsNobody(t *testing.T) {
 		t.Errorf("on a disk with room: %v", err)
 	}
 	put(t, m, "still", "there")
+	// It leads, so raft refuses the snapshot, which would take the room of the state until another one comes.
+	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+		if names, err := disk.List("data/ashlar"); err != nil {
+			t.Fatal(err)
+		} else if strings.Count(strings.Join(names, " "), "state-") == 1 {
+			tick.Stop()
+			break
+		}
+	}
 
 	state, _, err := sender.openToSend(sender.gen.Load())
 	if err != nil {

@@ -42,6 +42,18 @@ func (in *incoming) begin() (old *generation, err error) {
 	return old, nil
 }
 
+// refused is begin for who removes what raft refused; nil when there is nothing.
+func (in *incoming) refused() (old *generation) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.busy || in.ready == nil {
+		return nil
+	}
+	old, in.ready = in.ready, nil
+	in.busy = true
+	return old
+}
+
 // built notes how building ended: g is nil when there is nothing to install.
 func (in *incoming) built(g *generation, index uint64) {
 	in.mu.Lock()
@@ -83,7 +95,7 @@ func (in *incoming) installed() {
 
 // ReceiveSnapshot builds a new generation from the state that came with the
 // MsgSnap msg, durable but not yet named by the log, and passes the message to
-// raft. A generation that raft did not take is thrown away by the next call.
+// raft. A generation that raft did not take is thrown away by the next call, or within about a second.
 // Errors are ErrSnapshotBusy and ErrStopped, or wrap snapshot.ErrInvalid when the stream is at fault;
 // the running state is not touched.
 func (m *Member) ReceiveSnapshot(msg *raftpb.Message, state io.Reader) error {
@@ -150,10 +162,28 @@ func (m *Member) receiveState(msg *raftpb.Message, build func(*storage.DB) error
 	return nil
 }
 
+// discardRefused removes the generation that raft did not take, if there is one: no other snapshot may come for long, and it takes as much
+// of the disk as the state.
+func (m *Member) discardRefused() {
+	old := m.incoming.refused()
+	if old == nil {
+		return
+	}
+	defer m.incoming.built(nil, 0)
+	if err := m.discard(old); err != nil {
+		m.cfg.Logger.Warn("cannot remove a state that was received for nothing", "generation", old.number, "error", err)
+	}
+}
+
+// discard removes a generation that was never named by the log.
+func (m *Member) discard(old *generation) error {
+	return errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number))
+}
+
 // receive removes the generation that raft did not take and builds the one of meta.
 func (m *Member) receive(old *generation, meta *raftpb.SnapshotMetadata, build func(*storage.DB) error) (*generation, error) {
 	if old != nil {
-		if err := errors.Join(old.close(), storage.RemoveGeneration(m.cfg.FS, m.cfg.DataDir, old.number)); err != nil {
+		if err := m.discard(old); err != nil {
 			return nil, err
 		}
 	}
