@@ -17,6 +17,6 @@
 //
 // # What it refuses
 //
-// A directory that holds anything is not written to. The content of the file is not judged here: whoever calls has compared
-// checksums.
+// A directory that holds anything is not written to; that is looked at under its lock. The content of the file is not judged here:
+// whoever calls has compared checksums.
 package restore

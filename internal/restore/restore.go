@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -18,6 +19,9 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
+
+// ErrNotEmpty is returned for a directory that holds something.
+var ErrNotEmpty = errors.New("the directory is not empty")
 
 // generation is the number of a restored state.
 const generation = 1
@@ -51,8 +55,8 @@ type Result struct {
 	Identity storage.Identity
 }
 
-// Run restores the database to the target. It returns storage.ErrLocked for a directory in use, and an error that wraps
-// etcdfile.ErrInvalid when the file is at fault. On an error it removes what it made.
+// Run restores the database to the target. It returns storage.ErrLocked for a directory in use, ErrNotEmpty for one that holds
+// something, and an error that wraps etcdfile.ErrInvalid when the file is at fault. On an error it removes what it made.
 func Run(ctx context.Context, f *etcdfile.File, t Target) (r Result, err error) {
 	if t.FS == nil {
 		t.FS = vfs.Default
@@ -65,9 +69,16 @@ func Run(ctx context.Context, f *etcdfile.File, t Target) (r Result, err error) 
 	if _, err := rand.Read(r.Identity.StoreID[:]); err != nil {
 		return Result{}, fmt.Errorf("draw a store id: %w", err)
 	}
+	if err := t.empty(); err != nil {
+		return Result{}, err
+	}
 	lock, err := storage.LockDir(t.FS, t.DataDir)
 	if err != nil {
 		return Result{}, err
+	}
+	// Once more: another restore, or a first start, may have come and gone, and undo would remove what it made.
+	if err := t.empty(filepath.Base(storage.Root(t.DataDir)), storage.LockName); err != nil {
+		return Result{}, errors.Join(err, lock.Close())
 	}
 	w := writer{Target: t, f: f, identity: r.Identity}
 	r.Revision, err = w.write(ctx)
@@ -75,6 +86,25 @@ func Run(ctx context.Context, f *etcdfile.File, t Target) (r Result, err error) 
 		return Result{}, errors.Join(fmt.Errorf("restore to %s: %w", t.DataDir, err), w.undo(lock))
 	}
 	return r, lock.Close()
+}
+
+// empty returns ErrNotEmpty if the target holds anything of other names, in the data directory or in our own below it.
+func (t *Target) empty(but ...string) error {
+	for _, dir := range []string{t.DataDir, storage.Root(t.DataDir), t.WALDir} {
+		if dir == "" {
+			continue
+		}
+		names, err := t.FS.List(dir)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("look into %s: %w", dir, err)
+		}
+		for _, name := range names {
+			if !slices.Contains(but, name) {
+				return fmt.Errorf("%w: %s holds %s", ErrNotEmpty, dir, name)
+			}
+		}
+	}
+	return nil
 }
 
 // writer writes one member.

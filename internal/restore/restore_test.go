@@ -117,6 +117,61 @@ func TestARestoreThatFailsRemovesWhatItMade(t *testing.T) {
 	}
 }
 
+// TestADirectoryThatHoldsAnythingStaysAsItIs restores to where somebody has written since the caller looked: while a large file is checked a
+// second restore, or a first start, may have come and gone.
+func TestADirectoryThatHoldsAnythingStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	write := func(t *testing.T, path string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("x"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, before := range map[string]func(t *testing.T, to Target){
+		"a restored member": func(t *testing.T, to Target) {
+			if _, err := Run(t.Context(), database(t, 10), to); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a restore that did not finish": func(t *testing.T, to Target) {
+			write(t, filepath.Join(storage.Root(to.DataDir), storage.RestoringName))
+		},
+		"something else":           func(t *testing.T, to Target) { write(t, filepath.Join(to.DataDir, "notes")) },
+		"a member of etcd's":       func(t *testing.T, to Target) { write(t, filepath.Join(to.DataDir, "member", "snap", "db")) },
+		"a log in its own place":   func(t *testing.T, to Target) { write(t, filepath.Join(to.WALDir, "000001.log")) },
+		"a start that was refused": func(t *testing.T, to Target) { write(t, filepath.Join(storage.Root(to.DataDir), "IDENTITY")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			to := target(t)
+			before(t, to)
+			want := append(tree(t, to.DataDir), tree(t, to.WALDir)...)
+			if _, err := Run(t.Context(), database(t, 5), to); !errors.Is(err, ErrNotEmpty) {
+				t.Errorf("got %v", err)
+			}
+			if got := append(tree(t, to.DataDir), tree(t, to.WALDir)...); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// tree names all files below a directory, but for the lock that looking for them makes.
+func tree(tb testing.TB, dir string) (all []string) {
+	tb.Helper()
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() || e.Name() == "LOCK" {
+			return err
+		}
+		all = append(all, path)
+		return nil
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		tb.Fatal(err)
+	}
+	return all
+}
+
 // TestACrashAtAnyStepIsRefusedOrNothing kills a restore by what a crash leaves: a clone of the filesystem as it was synced.
 func TestACrashAtAnyStepIsRefusedOrNothing(t *testing.T) {
 	t.Parallel()

@@ -22,8 +22,9 @@ import (
 // Names below the data directory (docs/format/data-dir.md). All functions here take the data directory as the
 // user gave it.
 const (
-	rootName     = "ashlar"
-	lockName     = "LOCK"
+	rootName = "ashlar"
+	// LockName is the file in Root that whoever uses the directory has locked. It stays.
+	LockName     = "LOCK"
 	identityName = "IDENTITY"
 	logName      = "log"
 	statePrefix  = "state-"
@@ -55,7 +56,7 @@ func LockDir(fs FS, dataDir string) (io.Closer, error) {
 	if err := makeDirs(fs, root); err != nil {
 		return nil, err
 	}
-	l, err := fs.Lock(fs.PathJoin(root, lockName))
+	l, err := fs.Lock(fs.PathJoin(root, LockName))
 	if err != nil {
 		return nil, lockError(dataDir, err)
 	}
@@ -212,7 +213,7 @@ func ClearRoot(fs FS, dataDir string) error {
 		return fmt.Errorf("list %s: %w", root, err)
 	}
 	for _, name := range names {
-		if name == lockName {
+		if name == LockName {
 			continue
 		}
 		if err := fs.RemoveAll(fs.PathJoin(root, name)); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -21,7 +21,7 @@ func LockLog(fs FS, dir string, readOnly bool) (io.Closer, error) {
 	} else if err := makeDirs(fs, dir); err != nil {
 		return nil, err
 	}
-	l, err := fs.Lock(fs.PathJoin(dir, lockName))
+	l, err := fs.Lock(fs.PathJoin(dir, LockName))
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
