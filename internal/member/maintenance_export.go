@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -46,7 +47,7 @@ const (
 type Export struct {
 	x    *maintenance
 	left int64
-	pace *stints // of whoever reads
+	pace *pacing.Stints // of whoever reads
 	exportFile
 
 	mu     sync.Mutex // guards what follows, and reading; it comes after maintenance.mu
@@ -148,7 +149,7 @@ func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err erro
 			if err != nil {
 				return err
 			}
-			e.version, c.Rest = c.ClusterVersion, m.newStints().pause
+			e.version, c.Rest = c.ClusterVersion, m.newStints().Pause
 			e.size, err = c.Write(ctx, path)
 			return errors.Join(err, c.Close())
 		})
@@ -207,7 +208,7 @@ func (e *Export) Left() int64 { return e.left }
 
 // Rest is to be called when the work on what was read is done: it lets others run and, while clients ask for anything, rests as making the
 // file does. The time from there to the next Read is not counted as work.
-func (e *Export) Rest() { e.pace.pause() }
+func (e *Export) Rest() { e.pace.Pause() }
 
 // Read implements io.Reader. It returns ErrExportLost when it comes too late.
 func (e *Export) Read(p []byte) (int, error) {
@@ -216,7 +217,7 @@ func (e *Export) Read(p []byte) (int, error) {
 	if e.closed {
 		return 0, ErrExportLost
 	}
-	e.pace.resume()
+	e.pace.Resume()
 	e.read = e.x.m.cfg.Clock.Now()
 	if e.left == 0 {
 		return 0, io.EOF

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
 )
 
@@ -40,7 +41,7 @@ type pacedState struct {
 	*snapshot.Reader
 	clock clock.Clock
 	stop  <-chan struct{} // closed when the member stops
-	demand
+	*pacing.Demand
 
 	processors int
 	slice      slice
@@ -48,7 +49,7 @@ type pacedState struct {
 }
 
 func (m *Member) paced(r *snapshot.Reader) *pacedState {
-	return &pacedState{Reader: r, clock: m.cfg.Clock, stop: m.stop, demand: m.demand(), processors: runtime.GOMAXPROCS(0)}
+	return &pacedState{Reader: r, clock: m.cfg.Clock, stop: m.stop, Demand: m.demand(), processors: runtime.GOMAXPROCS(0)}
 }
 
 // Read implements io.Reader.
@@ -59,7 +60,7 @@ func (s *pacedState) Read(p []byte) (int, error) {
 	s.slice.worked += end.Sub(begin)
 	if s.slice.bytes += n; s.slice.bytes >= sendSlice {
 		s.slice.records, s.records = int(s.Records()-s.records), s.Records()
-		if s.busy(end) {
+		if s.Busy(end) {
 			s.rest(s.slice.rest(s.processors))
 		}
 		s.slice = slice{}
@@ -67,4 +68,4 @@ func (s *pacedState) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *pacedState) rest(d time.Duration) { rest(s.clock, s.stop, d) }
+func (s *pacedState) rest(d time.Duration) { pacing.Rest(s.clock, s.stop, d) }

@@ -1,13 +1,17 @@
 package member
 
 import (
+	"fmt"
 	"io"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
 )
 
@@ -79,10 +83,10 @@ func sendPaced(t *testing.T, c *movingClock, asked func() uint64) int64 {
 		t.Fatal(err)
 	}
 	s := m.paced(r)
-	s.clock, s.processors, s.last = c, 2, c.Now()
-	if asked != nil {
-		s.asked = asked
+	if asked == nil {
+		asked = m.asked
 	}
+	s.clock, s.processors, s.Demand = c, 2, pacing.NewDemand(asked, c.Now())
 	n, err := io.Copy(io.Discard, s)
 	if err != nil || n < pacedPuts*pacedBytes {
 		t.Fatalf("%d bytes, %v", n, err)
@@ -95,7 +99,7 @@ func sendPaced(t *testing.T, c *movingClock, asked func() uint64) int64 {
 
 func TestAStateOnItsWayRestsAfterEachSliceWhileRequestsCome(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * quietFor}
+	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * pacing.QuietFor}
 	var requests uint64
 	n := sendPaced(t, c, func() uint64 { requests++; return requests })
 	if got, want := len(c.rests), int(n/(sendSlice+4096)); got < want {
@@ -120,7 +124,7 @@ func TestAStateOnItsWayRestsForAWhileAfterTheLastRequest(t *testing.T) {
 
 func TestAStateOnItsWayDoesNotRestWhileNobodyAsks(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * quietFor}
+	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * pacing.QuietFor}
 	if sendPaced(t, c, nil); len(c.rests) > 0 {
 		t.Errorf("it rests %s", c.rests)
 	}
@@ -141,6 +145,31 @@ func TestPutsAndReadsAreRequestsToASender(t *testing.T) {
 	v.Close()
 	if read := m.asked(); put == before || read == put {
 		t.Errorf("before %d, after a put %d, after a read %d", before, put, read)
+	}
+}
+
+func TestACompactionIsNoRequest(t *testing.T) {
+	t.Parallel()
+	m := open(t, configOf(t, vfs.NewCrashableMem(), alone)) // not started: the compactor does not run
+	defer stop(t, m)
+	step(m)
+	for i := range 10 {
+		putStepped(t, m, "k", fmt.Sprint(i))
+	}
+	p, err := m.Begin(apply.CommandCompaction, encoded(t, &etcdserverpb.CompactionRequest{Revision: 10}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	step(m)
+	if r, ok := p.Poll(); !ok || r.Err != nil {
+		t.Fatal(ok, r.Err)
+	}
+	before := m.asked()
+	if more, err := m.compactor.step(); more || err != nil || m.Store().CompactPending() {
+		t.Fatal(more, err)
+	}
+	if after := m.asked(); after != before {
+		t.Errorf("before %d, after a slice %d", before, after)
 	}
 }
 

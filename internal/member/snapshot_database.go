@@ -29,7 +29,7 @@ func (r *heldReader) Database(ctx context.Context) (_ io.ReadCloser, size int64,
 	}
 	// The open file lives on without its name.
 	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	r.content.Rest = r.member.newStints().pause
+	r.content.Rest = r.member.newStints().Pause
 	size, err = r.content.Write(ctx, f.Name())
 	if err != nil {
 		return nil, 0, nil, errors.Join(err, f.Close())

@@ -96,7 +96,7 @@ func (m *Member) logOptions() raftlog.Options {
 func (m *Member) stateOptions() storage.Options {
 	return storage.Options{
 		FS: m.cfg.FS, Logger: m.cfg.Logger, Fatal: m.fatal,
-		OnFlush: m.durable.onFlush, Measures: m.measures.State,
+		OnFlush: m.durable.onFlush, Measures: m.measures.State, Asked: m.askedOnceReady,
 	}
 }
 

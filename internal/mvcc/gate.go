@@ -16,19 +16,22 @@ var ErrRetired = errors.New("the store was replaced")
 type gate struct {
 	mu      sync.Mutex
 	users   int
-	entered uint64      // users so far
+	views   uint64      // users so far that were views
 	retired func()      // set once the store was replaced; called when users is 0
 	closed  atomic.Bool // says that retired is set
 }
 
-func (g *gate) enter() error {
+func (g *gate) enter() error { return g.enterAs(0) }
+
+// enterAs is enter for so many views.
+func (g *gate) enterAs(views uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.retired != nil {
 		return ErrRetired
 	}
 	g.users++
-	g.entered++
+	g.views += views
 	return nil
 }
 
@@ -48,12 +51,11 @@ func (s *Store) Hold() error { return s.gate.enter() }
 // Release ends a Hold.
 func (s *Store) Release() { s.gate.leave() }
 
-// Entered returns how often the database was held open so far, which is at least once for each view, or a read was answered from
-// memory instead.
-func (s *Store) Entered() uint64 {
+// Views returns how many views were opened so far, or reads answered from memory instead. What the member does for itself is not among them.
+func (s *Store) Views() uint64 {
 	s.gate.mu.Lock()
 	defer s.gate.mu.Unlock()
-	return s.gate.entered + s.newest.answered.Value()
+	return s.gate.views + s.newest.answered.Value()
 }
 
 // Retire refuses new users of the store with ErrRetired and calls done, once, when the

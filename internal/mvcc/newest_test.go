@@ -31,9 +31,9 @@ func TestAKeyIsKeptOnceItIsReadASecondTime(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "a", "1", "b", "2")
 	for i, want := range []string{"", "", "1", "1"} {
-		before := s.Entered()
-		if got := newestValue(s, "a"); got != want || s.Entered()-before != uint64(len(want)) {
-			t.Errorf("after %d reads: %q from memory, want %q; counted as %d", i, got, want, s.Entered()-before)
+		before := s.Views()
+		if got := newestValue(s, "a"); got != want || s.Views()-before != uint64(len(want)) {
+			t.Errorf("after %d reads: %q from memory, want %q; counted as %d", i, got, want, s.Views()-before)
 		}
 		readOne(t, s, "a")
 	}

@@ -40,7 +40,7 @@ func openSnapshot(s *Store, p *published) (snapshot, error) {
 // borrowSnapshot is openSnapshot for views: it may take an iterator that was opened earlier for the same published state, and so
 // show what a compaction has deleted since. REQUIRES: p was published before the call.
 func borrowSnapshot(s *Store, p *published) (snapshot, error) {
-	if err := s.gate.enter(); err != nil {
+	if err := s.gate.enterAs(1); err != nil {
 		return snapshot{}, err
 	}
 	if it := s.idle.take(p); it != nil {

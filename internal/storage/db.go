@@ -25,6 +25,7 @@ type DB struct {
 	measures *Measures
 	cache    *blockCache
 	fence    *fence
+	pacer    *pacer // may be nil
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
 	workers sync.WaitGroup // that goroutine
@@ -73,7 +74,8 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 	if o.OnFlush != nil {
 		flushed = make(chan struct{}, 1)
 	}
-	db.fence = newFence(o.FS, f)
+	db.pacer = newPacer(o.Clock, o.Asked)
+	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
@@ -86,6 +88,7 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 		db.cache.close()
 		return nil, false, err
 	}
+	db.pacer.begin(db.p)
 	if flushed != nil {
 		db.workers.Add(1)
 		go db.tellFlushes(flushed, o.OnFlush)
@@ -346,6 +349,7 @@ func (db *DB) CompactAll(ctx context.Context) error {
 // start replays nothing. Iterators must be closed before. After a failure Close returns that failure.
 func (db *DB) Close() error {
 	var err error
+	db.pacer.end()
 	if err = db.failure.check(); err == nil && !db.ro {
 		err = db.flush()
 	}

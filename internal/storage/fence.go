@@ -17,12 +17,13 @@ import (
 type fence struct {
 	vfs.FS
 	failure *failure
+	pacer   *pacer     // may be nil
 	memory  *vfs.MemFS // what is created after a failure
 	loose   sync.Map   // directories of copies, by their path: no crash leaves one that anybody reads, so nothing in them is synced
 }
 
-func newFence(fs vfs.FS, f *failure) *fence {
-	return &fence{FS: fs, failure: f, memory: vfs.NewMem()}
+func newFence(fs vfs.FS, f *failure, p *pacer) *fence {
+	return &fence{FS: fs, failure: f, pacer: p, memory: vfs.NewMem()}
 }
 
 // isWAL tells a write-ahead log by its name.
@@ -44,7 +45,10 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 			err = errors.Join(err, file.Close())
 		}
 	}
-	return f.written("create", name, file, err)
+	if file, err = f.written("create", name, file, err); err != nil {
+		return nil, err
+	}
+	return f.pacer.wrap(file, c), nil
 }
 
 // ReuseForWrite implements vfs.FS.

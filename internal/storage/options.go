@@ -46,7 +46,10 @@ type Options struct {
 	Measures *Measures
 	// ReadOnly opens without changing anything; the directory must hold a database.
 	ReadOnly bool
-	// Clock measures write stalls; nil is the real one.
+	// Asked returns a number that changes with each request of clients: while it does, flushes and compactions rest in between (pacer). It is
+	// called from any goroutine, from Open on, and must not call the DB. nil is for no rests.
+	Asked func() uint64
+	// Clock measures write stalls and rests; nil is the real one.
 	Clock clock.Clock
 	// StallMax is how long writes may wait for flushes and compactions before the database fails; 0 is
 	// 30 seconds.
@@ -124,7 +127,7 @@ const tableBytes = 4 << 20
 // rewritten soon, and most reads of what was just written go there.
 const uncompressedLevels = 5
 
-// compactionsMax is how many compactions may run beside each other: they never rest, and as many of them as there are
+// compactionsMax is how many compactions may run beside each other: they do not rest when they are behind, and as many of them as there are
 // processors would let a request wait for one at each of its steps.
 func compactionsMax() int { return max(1, min(4, runtime.GOMAXPROCS(0)/2)) }
 

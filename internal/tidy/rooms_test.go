@@ -27,7 +27,8 @@ const (
 )
 
 var rooms = []room{
-	{"internal/storage", nil, "storage knows bytes: everything is built on it"},
+	{"internal/pacing", nil, "pacing knows who asks and how long to rest, not what the work is"},
+	{"internal/storage", []string{"internal/pacing"}, "storage knows bytes: everything is built on it"},
 	{"internal/mvcc", []string{"internal/storage"}, whySibling},
 	{"internal/lease", []string{"internal/storage"}, whySibling},
 	{"internal/auth", []string{"internal/storage"}, whySibling},

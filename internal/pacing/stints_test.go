@@ -1,4 +1,4 @@
-package member
+package pacing
 
 import (
 	"slices"
@@ -21,15 +21,15 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 			[]time.Duration{1200 * time.Microsecond, 1000 * time.Microsecond, 1000 * time.Microsecond}},
 		"less with many processors": {200 * time.Microsecond, 24, func() uint64 { requests++; return requests },
 			[]time.Duration{100 * time.Microsecond}},
-		"with a bound":                     {10 * time.Millisecond, 2, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{pauseMax}, 3)},
-		"not while nobody asks":            {2 * quietFor, 2, func() uint64 { return 7 }, nil},
+		"with a bound":                     {10 * time.Millisecond, 2, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{RestMax}, 3)},
+		"not while nobody asks":            {2 * QuietFor, 2, func() uint64 { return 7 }, nil},
 		"not while the clock stands still": {0, 2, func() uint64 { return 7 }, nil},
 	}
 	for name, x := range cases {
 		c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: x.look}
-		p := &stints{clock: c, demand: demand{asked: x.asked, requests: 7, last: c.Manual.Now()}, processors: x.processors, begun: c.Manual.Now()}
+		p := &Stints{clock: c, busy: (&Demand{asked: x.asked, requests: 7, last: c.Manual.Now()}).Busy, processors: x.processors, begun: c.Manual.Now()}
 		for range 6 {
-			p.pause()
+			p.Pause()
 		}
 		if !slices.Equal(c.rests, x.want) {
 			t.Errorf("%s: it rests %s, want %s", name, c.rests, x.want)
@@ -43,13 +43,33 @@ func TestWaitingForAReaderIsNoWork(t *testing.T) {
 	var requests uint64
 	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: look}
 	asked := func() uint64 { requests++; return requests }
-	p := &stints{clock: c, demand: demand{asked: asked, last: c.Manual.Now()}, processors: 2, begun: c.Manual.Now()}
+	p := &Stints{clock: c, busy: (&Demand{asked: asked, last: c.Manual.Now()}).Busy, processors: 2, begun: c.Manual.Now()}
 	for range 6 {
 		c.Advance(time.Second)
-		p.resume()
-		p.pause()
+		p.Resume()
+		p.Pause()
 	}
-	if want := []time.Duration{3 * stintMax, 3*stintMax - look}; !slices.Equal(c.rests, want) {
+	if want := []time.Duration{3 * StintMax, 3*StintMax - look}; !slices.Equal(c.rests, want) {
 		t.Errorf("it rests %s, want %s", c.rests, want)
 	}
+}
+
+// movingClock moves by d at each look at it.
+type movingClock struct {
+	*clock.Manual
+	d     time.Duration
+	rests []time.Duration
+}
+
+func (c *movingClock) Now() time.Time {
+	c.Advance(c.d)
+	return c.Manual.Now()
+}
+
+// NewTimer returns one that fires at once.
+func (c *movingClock) NewTimer(d time.Duration) clock.Timer {
+	c.rests = append(c.rests, d)
+	timer := c.Manual.NewTimer(d)
+	c.Advance(d)
+	return timer
 }

@@ -1,0 +1,152 @@
+package storage
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// What Pebble calls the writes that rest.
+const (
+	compactionCategory vfs.DiskWriteCategory = "pebble-compaction"
+	flushCategory      vfs.DiskWriteCategory = "pebble-memtable-flush"
+)
+
+const (
+	// writeBackBytes is after how much the system is told to write a table to the disk: a sync of the log waits for what was handed to the disk
+	// before it, and Pebble leaves the last MiB of each table to the table's sync.
+	writeBackBytes = 128 << 10
+	// lookEvery is how often the shape of the database is looked at while there is work.
+	lookEvery = 100 * time.Millisecond
+	// The rests of a compaction become shorter once the newest level has more sublevels than where its compaction begins (stateOptions), and
+	// end at hurriedSublevels, long before writes stop; so they do when what is to be rewritten is more than hurriedDebtBytes.
+	calmSublevels    = 4
+	hurriedSublevels = 8
+	hurriedDebtBytes = 1 << 30
+	// A flush rests while no other memtable waits for one: there is the one that is flushed and the one that is written.
+	calmMemTables = 2
+)
+
+// pacer makes flushes and compactions rest while clients ask for something, as pacing.Stints do. They hold no lock of Pebble while they write
+// their tables, so that nobody waits for one that rests but for the room that it makes; and before that is needed it does not rest.
+type pacer struct {
+	clock clock.Clock
+	stop  chan struct{} // closed when the database is being closed
+
+	db     atomic.Pointer[pebble.DB] // nil until it is open
+	mu     sync.Mutex                // guards what follows; no lock of Pebble is held when it is taken
+	demand *pacing.Demand
+	next   time.Time // of a look
+	part   restParts
+}
+
+// restParts are the parts of their length that rests have.
+type restParts struct{ compaction, flush float64 }
+
+// newPacer returns nil, which paces nothing, when nobody says what is asked.
+func newPacer(c clock.Clock, asked func() uint64) *pacer {
+	if asked == nil {
+		return nil
+	}
+	return &pacer{clock: c, stop: make(chan struct{}), demand: pacing.NewDemand(asked, c.Now())}
+}
+
+// begin is called when the database is open: before, nobody asks it for anything.
+func (p *pacer) begin(db *pebble.DB) {
+	if p != nil {
+		p.db.Store(db)
+	}
+}
+
+// end ends all rests for good.
+func (p *pacer) end() {
+	if p != nil {
+		close(p.stop)
+	}
+}
+
+// wrap makes a file one whose writer rests if it is a table.
+func (p *pacer) wrap(f vfs.File, c vfs.DiskWriteCategory) vfs.File {
+	if p == nil || c != compactionCategory && c != flushCategory {
+		return f
+	}
+	return &pacedFile{File: f, pacer: p, flush: c == flushCategory, stints: pacing.NewStints(p.clock, p.stop, p.busy)}
+}
+
+func (p *pacer) busy(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.demand.Busy(now)
+}
+
+// parts returns how long rests are now.
+func (p *pacer) parts() restParts {
+	db := p.db.Load()
+	if db == nil {
+		return restParts{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := p.clock.Now(); !now.Before(p.next) {
+		m := db.Metrics()
+		p.part, p.next = restPartsOf(m.Levels[0].Sublevels, m.Compact.EstimatedDebt, m.MemTable.Count), now.Add(lookEvery)
+	}
+	return p.part
+}
+
+// restPartsOf is the rule: rests are whole unless the work is behind.
+func restPartsOf(sublevels int32, debt uint64, memTables int64) (r restParts) {
+	if debt <= hurriedDebtBytes {
+		r.compaction = max(0, min(1, float64(hurriedSublevels-sublevels)/(hurriedSublevels-calmSublevels)))
+	}
+	if memTables <= calmMemTables {
+		r.flush = 1
+	}
+	return r
+}
+
+// pacedFile is a table that is being written.
+type pacedFile struct {
+	vfs.File
+	pacer   *pacer
+	flush   bool
+	stints  *pacing.Stints
+	written int64
+	begun   int64 // what of it is on its way to the disk
+	waits   bool  // the filesystem knows only syncs, and Pebble sees to those
+}
+
+// Write implements vfs.File.
+func (f *pacedFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	if err != nil {
+		return n, err
+	}
+	if err := f.writeBack(n); err != nil {
+		return n, err
+	}
+	part := f.pacer.parts()
+	if f.flush {
+		f.stints.PauseFor(part.flush)
+	} else {
+		f.stints.PauseFor(part.compaction)
+	}
+	return n, nil
+}
+
+// writeBack begins to bring to the disk what was written, where that can be begun without waiting for its end.
+func (f *pacedFile) writeBack(n int) error {
+	f.written += int64(n)
+	if f.waits || f.written-f.begun < writeBackBytes {
+		return nil
+	}
+	f.begun = f.written
+	var err error
+	f.waits, err = f.SyncTo(f.written)
+	return err
+}

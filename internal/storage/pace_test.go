@@ -1,0 +1,163 @@
+package storage
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func TestRestsEndBeforeTheRoomTheyDelayIsNeeded(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		sublevels int32
+		debt      uint64
+		memTables int64
+		want      restParts
+	}{
+		"nothing is behind":                   {0, 0, 1, restParts{1, 1}},
+		"a compaction is due, a flush runs":   {4, 100 << 20, 2, restParts{1, 1}},
+		"the newest level grows":              {6, 100 << 20, 2, restParts{0.5, 1}},
+		"it is deep":                          {8, 100 << 20, 1, restParts{0, 1}},
+		"writes would stop soon":              {63, 100 << 20, 1, restParts{0, 1}},
+		"much is to be rewritten":             {1, 2 << 30, 1, restParts{0, 1}},
+		"a memtable waits behind the flush":   {1, 0, 3, restParts{1, 0}},
+		"writes would stop at once otherwise": {1, 0, 4, restParts{1, 0}},
+	}
+	for name, x := range cases {
+		if got := restPartsOf(x.sublevels, x.debt, x.memTables); got != x.want {
+			t.Errorf("%s: got %v, want %v", name, got, x.want)
+		}
+	}
+}
+
+// workingClock moves by a stint with each look at it. Its timers fire at once, or never.
+type workingClock struct {
+	*clock.Manual
+	never atomic.Bool
+
+	mu    sync.Mutex
+	rests []time.Duration
+}
+
+func newWorkingClock() *workingClock {
+	return &workingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0))}
+}
+
+func (c *workingClock) Now() time.Time {
+	c.Advance(pacing.StintMax)
+	return c.Manual.Now()
+}
+
+func (c *workingClock) NewTimer(d time.Duration) clock.Timer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rests = append(c.rests, d)
+	timer := c.Manual.NewTimer(d)
+	if !c.never.Load() {
+		c.Advance(d)
+	}
+	return timer
+}
+
+func (c *workingClock) took() (rests []time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rests, c.rests = c.rests, nil
+	return rests
+}
+
+// fill writes some KiB.
+func fill(t *testing.T, db *DB, round, keys int) {
+	t.Helper()
+	value := make([]byte, 1000)
+	for i := range keys {
+		set(t, db, AppendDataKey(nil, fmt.Appendf(nil, "key-%04d", i), int64(round), 0), string(value))
+	}
+}
+
+// requests are what clients ask for; each look finds more of them while they come.
+type requests struct {
+	come bool
+	n    atomic.Uint64
+}
+
+func (r *requests) asked() uint64 {
+	if r.come {
+		r.n.Add(1)
+	}
+	return r.n.Load()
+}
+
+// openPaced opens a state that has a table, and a memtable with more that has room yet: Pebble begins with small ones.
+func openPaced(t *testing.T, c *workingClock, r *requests) *DB {
+	t.Helper()
+	db := openTestState(t, vfs.NewMem(), Options{Clock: c, Asked: r.asked})
+	fill(t, db, 1, 2000)
+	if err := db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, db, 2, 500)
+	c.took()
+	c.Advance(lookEvery)
+	return db
+}
+
+func TestFlushesAndCompactionsRestWhileClientsAsk(t *testing.T) {
+	t.Parallel()
+	for name, come := range map[string]bool{"clients ask": true, "nobody asks": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newWorkingClock()
+			db := openPaced(t, c, &requests{come: come})
+			defer closeState(t, db)
+			c.Advance(pacing.QuietFor)
+			check := func(what string) {
+				t.Helper()
+				rests := c.took()
+				if (len(rests) > 0) != come {
+					t.Errorf("a %s rests %d times", what, len(rests))
+				}
+				for _, d := range rests {
+					if d <= 0 || d > pacing.RestMax {
+						t.Errorf("a %s rests %s, want %s at most", what, d, pacing.RestMax)
+					}
+				}
+			}
+			if err := db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			check("flush")
+			if err := db.CompactAll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			check("compaction")
+		})
+	}
+}
+
+func closeState(t *testing.T, db *DB) {
+	t.Helper()
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNothingRestsAnyMoreWhenTheDatabaseIsClosed(t *testing.T) {
+	t.Parallel()
+	c := newWorkingClock()
+	db := openPaced(t, c, &requests{come: true})
+	c.never.Store(true)
+	flushed, err := db.beginFlush()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.WaitPending(1) // the flush rests, and by this clock it would for ever
+	closeState(t, db)
+	<-flushed
+}
