@@ -18,10 +18,15 @@ const compactSlice = 128
 // restMax bounds the rest after one slice.
 const restMax = 100 * time.Millisecond
 
-// restAfter is how long the compactor rests after a slice that took that long: so it takes 7 % of one core, and less
-// when others keep it waiting. The storage has several times that work with what it deletes. That is still some 40,000
-// revisions a second, more than are written for long.
-func restAfter(slice time.Duration) time.Duration { return min(slice*40/3, restMax) }
+// restAfter is how long the compactor rests after a slice that took that long. While clients ask for anything it takes a seventh of one core, and
+// less when others keep it waiting; the storage has several times that work with what it deletes, and rests on its own. While nobody asks it
+// works half of the time, so that the storage, which writes what is deleted to the disk, keeps up, and whoever asks next does not wait for that.
+func restAfter(slice time.Duration, busy bool) time.Duration {
+	if busy {
+		slice *= 6
+	}
+	return min(slice, restMax)
+}
 
 // compactor gives the space of compacted revisions back, slice by slice. apply
 // wakes it; a compaction that a crash interrupted goes on at start.
@@ -106,6 +111,7 @@ func (c *compactor) run() {
 		}
 		began := c.m.cfg.Clock.Now()
 		pending := c.m.gen.Load().store.CompactPending()
+		demand := c.m.demand()
 		for more := true; more; {
 			start := c.m.cfg.Clock.Now()
 			var err error
@@ -119,7 +125,7 @@ func (c *compactor) run() {
 			if pending {
 				c.m.measures.CompactionSlices.Took(took)
 			}
-			if more && !c.rest(took) {
+			if more && !c.rest(took, demand.Busy(start.Add(took))) {
 				return
 			}
 		}
@@ -132,11 +138,11 @@ func (c *compactor) run() {
 }
 
 // rest waits after a slice; false says that the member stops.
-func (c *compactor) rest(slice time.Duration) bool {
+func (c *compactor) rest(slice time.Duration, busy bool) bool {
 	if slice <= 0 { // a clock that stands still
 		return c.ctx.Err() == nil
 	}
-	timer := c.m.cfg.Clock.NewTimer(restAfter(slice))
+	timer := c.m.cfg.Clock.NewTimer(restAfter(slice, busy))
 	defer timer.Stop()
 	select {
 	case <-timer.C():

@@ -75,13 +75,23 @@ func TestWaitCompactedReturnsWhenTheRecordsAreGone(t *testing.T) {
 	}
 }
 
-func TestTheCompactorRestsMoreThanItWorks(t *testing.T) {
+func TestTheCompactorRestsMoreThanItWorksWhileClientsAsk(t *testing.T) {
 	t.Parallel()
-	for slice, want := range map[time.Duration]time.Duration{
-		0: 0, 300 * time.Microsecond: 4 * time.Millisecond, 3 * time.Millisecond: 40 * time.Millisecond, time.Minute: restMax,
-	} {
-		if got := restAfter(slice); got != want {
-			t.Errorf("after %v: %v, want %v", slice, got, want)
+	cases := []struct {
+		slice time.Duration
+		busy  bool
+		want  time.Duration
+	}{
+		{0, true, 0},
+		{300 * time.Microsecond, true, 1800 * time.Microsecond},
+		{300 * time.Microsecond, false, 300 * time.Microsecond},
+		{3 * time.Millisecond, true, 18 * time.Millisecond},
+		{time.Minute, true, restMax},
+		{time.Minute, false, restMax},
+	}
+	for _, x := range cases {
+		if got := restAfter(x.slice, x.busy); got != x.want {
+			t.Errorf("after %v, asked %v: %v, want %v", x.slice, x.busy, got, x.want)
 		}
 	}
 }
