@@ -122,6 +122,10 @@ func record(t *testing.T, dir string) {
 		noError(t, err)
 	}
 	utility(t, "backup", "create", backup, "--endpoints", address)
+	for _, letter := range []string{"a", "b"} { // values that the state has kept apart from their keys since its format 2
+		_, err := c.Put(ctx, "large", strings.Repeat(letter, 5000))
+		noError(t, err)
+	}
 	lease, err := c.Grant(ctx, 9_000_000)
 	noError(t, err)
 	_, err = c.Put(ctx, "leased", "x", clientv3.WithLease(lease.ID))
@@ -134,7 +138,7 @@ func record(t *testing.T, dir string) {
 	noError(t, err)
 	_, err = c.Compact(ctx, 12, clientv3.WithCompactPhysical())
 	noError(t, err)
-	content := contentOf(t, m, c, map[int64]uint32{13: 0, 18: 0, 23: 0})
+	content := contentOf(t, m, c, map[int64]uint32{13: 0, 18: 0, 22: 0, 25: 0})
 	text, err := json.MarshalIndent(content, "", " ")
 	noError(t, err)
 	noError(t, os.WriteFile(filepath.Join(dir, "content.json"), append(text, '\n'), 0o644))
