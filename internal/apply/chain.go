@@ -12,7 +12,7 @@ import (
 )
 
 // ChainVersion names what the chained hash covers and how (docs/format/state.md, "Chained hash").
-const ChainVersion = 2
+const ChainVersion = 3
 
 const (
 	// epochEntries is after how many entries the chain begins anew. It is part of the format.

@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -27,7 +28,8 @@ func TestTheHashOfAKnownLog(t *testing.T) {
 	l.do(CommandDeleteRange, &etcdserverpb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("c")})
 	l.do(CommandAlarm, &etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: 5, Alarm: etcdserverpb.AlarmType_NOSPACE})
 	l.do(CommandLeaseRevoke, revoke(7))
-	const want = "{Index:9 Base:0 Hash:5330913059610026484}"
+	l.do(CommandPut, putOf("e", strings.Repeat("large", 1000)))
+	const want = "{Index:10 Base:0 Hash:8955810696845101665}"
 	if got := fmt.Sprintf("%+v", l.m.chain.Newest()); got != want {
 		t.Errorf("version %d of the chain ends with %s, it was %s", ChainVersion, got, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -23,7 +24,8 @@ type Content struct {
 	db *storage.DB
 	it *storage.Iterator
 
-	key []byte // of the last seek
+	loader mvcc.Loader
+	key    []byte // of the last seek
 
 	runBytes int // of the sorter
 
@@ -64,7 +66,7 @@ func Read(db *storage.DB) (*Content, error) {
 }
 
 // Close gives the view back.
-func (c *Content) Close() error { return c.explain(c.it.Close()) }
+func (c *Content) Close() error { return c.explain(errors.Join(c.loader.Close(), c.it.Close())) }
 
 func (c *Content) explain(err error) error { return c.db.Explain("reading the state", err) }
 

@@ -17,24 +17,32 @@ type Counts struct {
 }
 
 // Verify reads every record of the state: each has a key that the state may hold, each version is in history and each record of
-// history has its version, and all others can be read. Errors wrap storage.ErrCorrupt and name the record. The database has
+// history has its version, each large value belongs to a version and is its own, and all others can be read. Errors wrap storage.ErrCorrupt and name the record. The database has
 // been opened, so blocks whose checksum is wrong end it, too.
 func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
-	data := newTally()
+	data, large := newTally(), 0 // versions, and those with large values less the large values
 	ctx, line := progress.Begin(ctx, "reading every record", 0)
 	defer line.End()
 	for ok := c.it.First(); ok; ok = c.it.Next() {
 		if n.Records++; n.Records%contextEvery == 0 && ctx.Err() != nil {
 			return n, ctx.Err()
 		}
-		size, err := c.verifyRecord(data)
+		size, isLarge, err := c.verifyRecord(data)
 		if err != nil {
 			return n, err
+		}
+		if isLarge {
+			large++
+		} else if c.it.Key()[0] == storage.SpaceLarge {
+			large--
 		}
 		line.Add(int64(size))
 	}
 	if err := c.explain(c.it.Error()); err != nil {
 		return n, err
+	}
+	if large != 0 { // each of the versions has been found to have its own
+		return n, c.explainLarge(ctx)
 	}
 	err = c.small(func(bucket string, _, _ []byte) error {
 		switch bucket {
@@ -59,25 +67,67 @@ func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
 	return n, err
 }
 
-// verifyRecord checks the record that the iterator is at, counts it where it is data, and returns how many bytes it read of it.
-func (c *Content) verifyRecord(data *tally) (size int, err error) {
+// verifyRecord checks the record that the iterator is at, counts it where it is data, and returns how many bytes it read of it, and whether
+// it is a version whose value lies elsewhere.
+func (c *Content) verifyRecord(data *tally) (size int, large bool, err error) {
 	key := c.it.Key()
 	if !storage.ValidKey(key) {
-		return 0, storage.Corruptf(c.db.Dir(), "the key %x is of no known kind", key)
+		return 0, false, storage.Corruptf(c.db.Dir(), "the key %x is of no known kind", key)
 	}
 	if key[0] != storage.SpaceData {
-		return len(key), nil
+		return len(key), false, nil
 	}
-	value, err := c.it.ValueAndErr()
+	kv, large, err := c.loader.Load(c.it)
 	if err != nil {
-		return 0, c.explain(err)
+		return 0, false, c.explain(err)
 	}
-	if err := verifyVersion(key, value); err != nil {
-		return 0, storage.Corruptf(c.db.Dir(), "the version %x: %w", key, err)
+	if err := verifyVersion(key, kv.Raw()); err != nil {
+		return 0, false, storage.Corruptf(c.db.Dir(), "the version %x: %w", key, err)
 	}
 	user, main, sub, _ := storage.DecodeDataKey(key) // it is valid
-	data.add(user, mvcc.Revision{Main: main, Sub: sub}, len(value) == 0)
-	return len(key) + len(value), nil
+	data.add(user, mvcc.Revision{Main: main, Sub: sub}, !kv.Exists())
+	return len(key) + len(kv.Raw()), large, nil
+}
+
+// explainLarge names a large value that no version has.
+func (c *Content) explainLarge(ctx context.Context) (err error) {
+	it, err := c.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	var key []byte
+	lower, upper := storage.SpaceBounds(storage.SpaceLarge)
+	n := 0
+	for ok := c.it.SeekGE(lower); ok && storage.CompareKeys(c.it.Key(), upper) < 0; ok = c.it.Next() {
+		if n++; n%contextEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		main, sub, _ := storage.DecodeRevKey(c.it.Key()) // it is valid
+		v, err := c.it.ValueAndErr()
+		if err != nil {
+			return c.explain(err)
+		}
+		kv, err := mvcc.ParseKV(v)
+		if err != nil || main == 0 {
+			return storage.Corruptf(c.db.Dir(), "the large value %x is none (%v)", c.it.Key(), err)
+		}
+		key = storage.AppendDataKey(key[:0], kv.Key(), main, sub)
+		large := it.SeekGE(key) && bytes.Equal(it.Key(), key)
+		if large {
+			_, large, err = c.loader.Load(it)
+		}
+		if err = errors.Join(err, it.Error()); err != nil {
+			return c.explain(err)
+		}
+		if !large {
+			return storage.Corruptf(c.db.Dir(), "no version has the large value of revision %d/%d", main, sub)
+		}
+	}
+	if err := c.it.Error(); err != nil {
+		return c.explain(err)
+	}
+	return storage.Corruptf(c.db.Dir(), "there are more large values than versions that have one")
 }
 
 // history calls fn for every record of history, in order.

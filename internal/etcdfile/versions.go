@@ -44,11 +44,12 @@ func (c *Content) gather(ctx context.Context, s *sorter) error {
 		if !valid {
 			return fmt.Errorf("%w: the data key %x", storage.ErrCorrupt, c.it.Key())
 		}
-		v, err := c.it.ValueAndErr()
+		kv, _, err := c.loader.Load(c.it)
 		if err != nil {
 			return c.explain(err)
 		}
-		tombstone := len(v) == 0
+		v := kv.Raw()
+		tombstone := !kv.Exists()
 		if tombstone {
 			alone = appendKeyAlone(alone[:0], user)
 			v = alone

@@ -41,7 +41,7 @@ func createGeneration(fs storage.FS, dataDir string, number uint64, id storage.I
 	if err != nil {
 		return nil, err
 	}
-	if err := stampIdentity(db, id); err != nil {
+	if err := stampIdentity(db, id.OfState()); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if err := storage.SyncDir(fs, storage.Root(dataDir)); err != nil {
@@ -50,6 +50,7 @@ func createGeneration(fs storage.FS, dataDir string, number uint64, id storage.I
 	return db, nil
 }
 
+// stampIdentity gives a state its identity, which is durable then.
 func stampIdentity(db *storage.DB, id storage.Identity) error {
 	b := db.NewBatch()
 	defer func() { _ = b.Close() }() // a committed batch closes without error
@@ -60,6 +61,16 @@ func stampIdentity(db *storage.DB, id storage.Identity) error {
 		return fmt.Errorf("stamp the state: %w", err)
 	}
 	return db.Flush()
+}
+
+// raise makes a state of an earlier format one of this release's, durably and before anything is written that the earlier
+// format does not have: a release that does not know it refuses the state from then on. What is in it stays as it is.
+func (g *generation) raise() error {
+	if g.identity.Format >= storage.StateFormat {
+		return nil
+	}
+	g.identity = g.identity.OfState()
+	return stampIdentity(g.db, g.identity)
 }
 
 func (m *Member) openGeneration(number uint64) (*generation, error) {
@@ -90,7 +101,7 @@ func (m *Member) serve(g *generation) {
 func (m *Member) loadGeneration(number uint64, db *storage.DB) (*generation, error) {
 	g := &generation{number: number, db: db}
 	found, err := db.Get(identityKey, func(v []byte) (err error) {
-		g.identity, err = storage.DecodeIdentity(v)
+		g.identity, err = storage.DecodeStateIdentity(v)
 		return err
 	})
 	if err != nil {

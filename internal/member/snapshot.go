@@ -215,7 +215,7 @@ func (m *Member) buildGeneration(number uint64, build func(*storage.DB) error) (
 		return nil, errors.Join(err, db.Close())
 	}
 	begin := m.cfg.Clock.Now()
-	if err := stampIdentity(db, m.identity); err != nil {
+	if err := stampIdentity(db, m.identity.OfState()); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	m.measures.SnapshotsSynced.Took(m.cfg.Clock.Now().Sub(begin))

@@ -169,7 +169,7 @@ func (m *Member) openState() error {
 	applied, _ := g.store.Applied()
 	logDir := storage.LogDir(m.cfg.DataDir, m.cfg.WALDir)
 	switch {
-	case g.identity != m.identity:
+	case !g.identity.Same(m.identity):
 		return fmt.Errorf("%w: the state %s and the log %s belong to different members", ErrRefused, dir, logDir)
 	case applied > m.log.LastIndex():
 		return fmt.Errorf("%w: the state %s has applied entry %d, but the log %s ends at %d: the log is older or damaged",
@@ -180,6 +180,9 @@ func (m *Member) openState() error {
 	}
 	if g.members.IsRemoved(m.self()) {
 		return fmt.Errorf("%w: the data directory %s must be removed", ErrRemoved, m.cfg.DataDir)
+	}
+	if err := g.raise(); err != nil {
+		return err
 	}
 	// Only now is it sure that no other generation will be missed.
 	return m.removeGenerations(mark.Generation)

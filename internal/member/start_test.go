@@ -82,7 +82,7 @@ func stateOfNewerFormat(t *testing.T, disk *vfs.MemFS) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(stampIdentity(db, storage.Identity{Format: 2}), db.Close()); err != nil {
+	if err := errors.Join(stampIdentity(db, storage.Identity{Format: storage.StateFormat + 1}), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -93,15 +93,15 @@ func (a *ahead) read(base snapshot) {
 			return // the Writer has come as far
 		}
 		k := &a.keys[i]
-		raw, at, live, err := base.get(k.key, base.now.revision)
+		r, at, live, err := base.get(k.key, base.now.revision)
 		if err != nil {
 			return
 		}
 		k.whole = true
 		if live {
-			k.head = headOf(raw, at)
-			if k.whole = k.wantValue && len(raw) <= aheadValueMax; k.whole {
-				k.raw = values.copy(raw)
+			k.head = headOf(r, at)
+			if k.whole = k.wantValue && r.size() <= aheadValueMax; k.whole { // so it is no stub
+				k.raw = values.copy(r.stored)
 			}
 		}
 		k.state.Store(aheadRead)

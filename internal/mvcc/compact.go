@@ -123,7 +123,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 		c.at = h.rev
 		c.freed.previous(h)
 		if !h.prev.IsZero() {
-			if err := c.delete(h.key, h.prev); err != nil {
+			if err := c.delete(h.key, h.prev, h.prevSize); err != nil {
 				return err
 			}
 		}
@@ -131,7 +131,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 		// that revision on must see the delete, as with etcd.
 		if h.kind == EventDelete && h.rev.Main < c.target {
 			c.freed.tombstone(h)
-			if err := c.delete(h.key, h.rev); err != nil {
+			if err := c.delete(h.key, h.rev, 0); err != nil {
 				return err
 			}
 		}
@@ -139,9 +139,16 @@ func (c *compactSlice) walk(h *historyWalk) error {
 	return nil
 }
 
-// delete deletes a version and its history record.
-func (c *compactSlice) delete(key []byte, rev Revision) error {
+// delete deletes a version, whose KeyValue has size bytes, and its history record. It does not look where the version lies: deleting
+// what is not there changes nothing.
+func (c *compactSlice) delete(key []byte, rev Revision, size int) error {
 	c.removed++
+	if mayBeLarge(key, size) {
+		c.key = storage.AppendRevKey(c.key[:0], storage.SpaceLarge, rev.Main, rev.Sub)
+		if err := c.batch.DeleteSized(c.key, uint32(size), nil); err != nil {
+			return err
+		}
+	}
 	c.key = storage.AppendDataKey(c.key[:0], key, rev.Main, rev.Sub)
 	if err := c.batch.Delete(c.key, nil); err != nil {
 		return err

@@ -33,7 +33,9 @@
 //  3. A View ignores every version above the revision it took, so a group is seen whole or not at all.
 //  4. history holds exactly the versions that data holds.
 //  5. The published runs count the live keys at the published revision.
-//  6. What Writer decides depends on the log alone: not on the progress of compaction, the runs, the clock, or
+//  6. A version with a large value has a stub in data and lies in a record of its own, both or neither (large.go).
+//     A KV is always whole: a record of data becomes one in values.whole alone.
+//  7. What Writer decides depends on the log alone: not on the progress of compaction, the runs, the clock, or
 //     the order of a map.
 //
 // # Locks

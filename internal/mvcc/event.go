@@ -25,7 +25,7 @@ type Event struct {
 	Lease, PrevLease int64
 
 	raw      []byte
-	prevSize int // of the previous version's value in data; in events of a Writer only
+	prevSize int // of the previous version's KeyValue; in events of a Writer only
 	view     *View
 }
 

@@ -196,20 +196,26 @@ func (p *hashPass) run(ctx context.Context) error {
 // add hashes the version under the iterator as etcd stores it: the key is main, '_', sub and for a tombstone 't', the
 // value the KeyValue, which for a tombstone has the key alone. Tombstones at or below the compact revision do not count.
 func (p *hashPass) add(user []byte, rev Revision) error {
-	raw, err := p.view.snap.it.ValueAndErr()
+	stored, err := p.view.snap.it.ValueAndErr()
 	if err != nil {
 		return fmt.Errorf("reading a value: %w", err)
 	}
 	p.buf = binary.BigEndian.AppendUint64(p.buf[:0], uint64(rev.Main))
 	p.buf = append(p.buf, '_')
 	p.buf = binary.BigEndian.AppendUint64(p.buf, uint64(rev.Sub))
-	if len(raw) == 0 {
+	r := record{stored}
+	if !r.live() {
 		if rev.Main <= p.view.compact {
 			return nil
 		}
 		f := fields{key: user}
 		p.buf = f.append(append(p.buf, 't'))
 	}
+	kv, err := p.view.snap.whole(r, false)
+	if err != nil {
+		return err
+	}
+	raw := kv.raw
 	crc := crc32.Update(crc32.Checksum(p.buf, castagnoli), castagnoli, raw)
 	p.records = append(p.records, recordHash{rev: rev, crc: crc, size: uint32(len(p.buf) + len(raw))})
 	if len(p.records) == 2*p.max {

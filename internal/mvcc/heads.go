@@ -9,7 +9,7 @@ import (
 type head struct {
 	at              Revision // zero when not live
 	create, version int64
-	size            int // of the version's value in data
+	size            int // of the version's KeyValue
 	lease           int64
 }
 
@@ -173,16 +173,16 @@ func (h *heads) grow() {
 func (h *heads) learn(o *overlay) {
 	for _, part := range [][]*touched{o.sorted, o.fresh} {
 		for _, t := range part {
-			h.put(t.key, headOf(t.newest.raw, t.newest.rev))
+			h.put(t.key, headOf(record{t.newest.raw}, t.newest.rev))
 		}
 	}
 }
 
-// headOf returns the head that a version is; raw is nil for a tombstone.
-func headOf(raw []byte, at Revision) head {
-	if raw == nil {
+// headOf returns the head that a version is.
+func headOf(r record, at Revision) head {
+	if !r.live() {
 		return head{}
 	}
-	f := KV{raw}.fields()
-	return head{at: at, create: f.create, version: f.version, size: len(raw), lease: f.lease}
+	f, size := r.fields()
+	return head{at: at, create: f.create, version: f.version, size: size, lease: f.lease}
 }

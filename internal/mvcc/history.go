@@ -14,7 +14,7 @@ type historyWalk struct {
 
 	kind      EventKind
 	rev, prev Revision
-	prevSize  int    // of the value in data
+	prevSize  int    // of the version before's KeyValue
 	key       []byte // aliases the iterator
 }
 

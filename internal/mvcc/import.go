@@ -101,11 +101,11 @@ func (im *Importer) before(f fields, tombstone bool) (importing, error) {
 	if old, ok := im.fresh[string(f.key)]; ok {
 		return old, nil
 	}
-	raw, at, live, err := im.base.get(f.key, maxRevision)
+	r, at, live, err := im.base.get(f.key, maxRevision)
 	if err != nil || !live {
 		return importing{}, err
 	}
-	return importing{at: at, size: len(raw)}, nil
+	return importing{at: at, size: r.size()}, nil
 }
 
 func (im *Importer) commit() error {

@@ -20,7 +20,7 @@ const (
 var errBadKeyValue = errors.New("malformed KeyValue")
 
 // KV is one version of a key: the bytes of an mvccpb.KeyValue as on the wire, fields in the order of their numbers,
-// zero ones left out. The zero KV is no version. A KV aliases memory of whoever gave it out and is valid only as
+// zero ones left out. The zero KV is no version. It is never the stub of a large value (record). A KV aliases memory of whoever gave it out and is valid only as
 // long as that says; all slices got from it alias it too and must not be changed.
 type KV struct{ raw []byte }
 
@@ -71,11 +71,7 @@ func (kv KV) Lease() int64 { return kv.fields().lease }
 // from its index, which knows neither.
 func (kv KV) AppendWithoutValue(dst []byte, withLease bool) []byte {
 	f := kv.fields()
-	f.value = nil
-	if !withLease {
-		f.lease = 0
-	}
-	return f.append(dst)
+	return f.appendWithoutValue(dst, withLease)
 }
 
 // Clone returns a copy of kv that aliases nothing.
@@ -155,6 +151,15 @@ func (f *fields) append(dst []byte) []byte {
 	dst = appendNumber(dst, tagVersion, f.version)
 	dst = appendBytes(dst, tagValue, f.value)
 	return appendNumber(dst, tagLease, f.lease)
+}
+
+func (f *fields) appendWithoutValue(dst []byte, withLease bool) []byte {
+	without := *f
+	without.value = nil
+	if !withLease {
+		without.lease = 0
+	}
+	return without.append(dst)
 }
 
 func appendBytes(dst []byte, tag byte, b []byte) []byte {

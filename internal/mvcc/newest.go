@@ -53,13 +53,13 @@ type newestTable [newestSlots]atomic.Pointer[newestEntry]
 
 // newestEntry is never changed.
 type newestEntry struct {
-	key []byte // in raw
-	raw []byte
+	key []byte // in kv
+	kv  KV
 	mod int64 // the version's revision
 	at  int64 // the revision at which it was the newest version
 }
 
-func (e *newestEntry) bytes() int64 { return int64(cap(e.raw)) + newestOverhead }
+func (e *newestEntry) bytes() int64 { return int64(cap(e.kv.raw)) + newestOverhead }
 
 // places returns where a key's entry may be, and its mark.
 func (n *newest) places(key []byte) (hash uint32, set, mark int) {
@@ -68,24 +68,24 @@ func (n *newest) places(key []byte) (hash uint32, set, mark int) {
 }
 
 // get returns the newest version of key at the revision p, if it is kept. REQUIRES: p was published before the call.
-func (n *newest) get(key []byte, p *published) (raw []byte, ok bool) {
+func (n *newest) get(key []byte, p *published) (kv KV, ok bool) {
 	table := n.slots.Load()
 	if table == nil {
-		return nil, false
+		return KV{}, false
 	}
 	_, set, mark := n.places(key)
 	for i := set; i < set+newestWays; i++ {
 		e := table[i].Load()
 		if e != nil && bytes.Equal(e.key, key) {
-			return e.raw, e.mod <= p.revision && n.marks[mark].Load() <= e.at
+			return e.kv, e.mod <= p.revision && n.marks[mark].Load() <= e.at
 		}
 	}
-	return nil, false
+	return KV{}, false
 }
 
-// put takes in what was read: raw, of the revision mod, is the newest version of key at the revision at. It copies raw.
-func (n *newest) put(key, raw []byte, mod, at int64) {
-	if len(raw) > newestMax {
+// put takes in what was read: kv, of the revision mod, is the newest version of key at the revision at. It copies kv.
+func (n *newest) put(key []byte, kv KV, mod, at int64) {
+	if len(kv.raw) > newestMax {
 		return
 	}
 	hash, set, mark := n.places(key)
@@ -104,8 +104,8 @@ func (n *newest) put(key, raw []byte, mod, at int64) {
 	if (old == nil || !bytes.Equal(old.key, key)) && n.asked[mark].Swap(hash) != hash {
 		return
 	}
-	own := KV{append(make([]byte, 0, len(raw)), raw...)}
-	e := &newestEntry{key: own.Key(), raw: own.raw, mod: mod, at: at}
+	own := kv.Clone()
+	e := &newestEntry{key: own.Key(), kv: own, mod: mod, at: at}
 	if !n.room(table, e.bytes()) {
 		return
 	}
@@ -172,12 +172,18 @@ func (s *Store) Newest(o RangeOptions) (kv KV, res RangeResult, ok bool) {
 		return KV{}, RangeResult{}, false
 	}
 	p := s.now.Load()
-	raw, ok := s.newest.get(o.Key, p)
+	found, ok := s.newest.get(o.Key, p)
 	if !ok {
 		return KV{}, RangeResult{}, false
 	}
 	s.newest.answered.Inc()
 	q := query{o: o, rev: p.revision}
-	kv, _ = q.one(raw)
+	switch r := (record{found.raw}); {
+	case !q.one(r):
+	case o.KeysOnly:
+		kv = q.withoutValue(r)
+	default:
+		kv = found
+	}
 	return kv, RangeResult{Count: q.count, Rev: p.revision}, true
 }

@@ -159,12 +159,12 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	for i := range keys {
 		f := fields{key: fmt.Appendf(nil, "key-%d", i), value: bytes.Repeat([]byte("v"), size), create: 1, mod: 1, version: 1}
 		for range 2 {
-			n.put(f.key, f.append(nil), 1, 1)
+			n.put(f.key, KV{f.append(nil)}, 1, 1)
 		}
 		if b := n.bytes.Load(); b > newestBytes {
 			t.Fatalf("%d bytes are kept", b)
 		}
-		if raw, ok := n.get(f.key, p); ok && bytes.Equal(raw, f.append(nil)) {
+		if kv, ok := n.get(f.key, p); ok && bytes.Equal(kv.raw, f.append(nil)) {
 			found++
 		}
 	}
@@ -182,7 +182,7 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	}
 	large := fields{key: []byte("large"), value: make([]byte, newestMax), create: 1, mod: 1, version: 1}
 	for range 3 {
-		n.put(large.key, large.append(nil), 1, 1)
+		n.put(large.key, KV{large.append(nil)}, 1, 1)
 	}
 	if _, ok := n.get(large.key, p); ok {
 		t.Error("a large version is kept")

@@ -46,6 +46,9 @@ type RangeOptions struct {
 	MinCreate, MaxCreate int64
 	// SkipCount says that RangeResult.Count is not needed: it may then be anything.
 	SkipCount bool
+	// Measure, when not nil, is asked before a key-value is given out, with the length of its encoding; what it does not want is
+	// neither given out nor read. Its error ends the range and is returned as it is. It is not asked with KeysOnly.
+	Measure func(size int) (wanted bool, err error)
 	// Hold, when not nil, is called before a sort holds that many more bytes of key-values, in pieces of 64 KiB or more. Its
 	// error ends the range and is returned as it is. They are held until Range returns.
 	Hold func(bytes int) error

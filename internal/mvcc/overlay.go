@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// version is one version written by the group, in a chain to the older ones of its key. raw is nil for a tombstone.
+// version is one version written by the group, in a chain to the older ones of its key. raw is the whole KeyValue, nil for a tombstone.
 type version struct {
 	rev   Revision
 	raw   []byte
@@ -158,11 +158,11 @@ func (c *mergeCursor) key() []byte {
 	return c.currentKey
 }
 
-func (c *mergeCursor) raw() []byte {
+func (c *mergeCursor) record() record {
 	if c.useBase {
-		return c.base.raw()
+		return c.base.record()
 	}
-	return c.current.raw
+	return record{c.current.raw}
 }
 
 func (c *mergeCursor) next() bool {

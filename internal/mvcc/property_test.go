@@ -36,6 +36,13 @@ var keyGen = rapid.OneOf(
 
 var endGen = rapid.OneOf(rapid.Just(""), rapid.Just("\x00"), keyGen, rapid.Just("l"))
 
+// valueGen straddles the length from which on values lie in records of their own.
+var valueGen = rapid.OneOf(
+	rapid.SampledFrom([]string{"", "v", "w", "xyz", strings.Repeat("long", 500)}),
+	rapid.SampledFrom([]string{"", strings.Repeat("a", largeMin-1), strings.Repeat("b", largeMin), strings.Repeat("c", largeMin+1),
+		strings.Repeat("d", 70_000)}),
+)
+
 func TestStoreBehavesLikeTheModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -142,7 +149,7 @@ func (x *machine) change(t *rapid.T, w *Writer) {
 	key := keyGen.Draw(t, "key")
 	switch rapid.IntRange(0, 9).Draw(t, "change") {
 	default:
-		value := rapid.SampledFrom([]string{"", "v", "w", "xyz", strings.Repeat("long", 500)}).Draw(t, "value")
+		value := valueGen.Draw(t, "value")
 		lease := rapid.SampledFrom([]int64{0, 0, 0, 5, -7}).Draw(t, "lease")
 		if rapid.Bool().Draw(t, "blind") {
 			if err := w.PutBlind([]byte(key), []byte(value), lease); err != nil {

@@ -2,8 +2,10 @@ package mvcc
 
 // source is what a query reads: a View, or a Writer with what its group has written.
 type source interface {
-	get(key []byte, rev int64) (raw []byte, live bool, err error)
+	get(key []byte, rev int64) (r record, live bool, err error)
 	cursor(key, end []byte, rev int64, backwards bool) (cursor, error)
+	// whole returns the version of a record that get or a cursor has given out. With moving a cursor may be lost, and so may r.
+	whole(r record, moving bool) (KV, error)
 	countKeys(key, end []byte, rev int64) (int64, error)
 	// pages is the cache that counts may come from, nil where the revisions read are not final.
 	pages() *pageCache
@@ -39,23 +41,20 @@ func (q *query) run() error {
 }
 
 func (q *query) single() error {
-	raw, live, err := q.src.get(q.o.Key, q.rev)
+	r, live, err := q.src.get(q.o.Key, q.rev)
 	if err != nil || !live {
 		return err
 	}
-	if kv, given := q.one(raw); given {
-		return q.emit(kv)
+	if q.one(r) {
+		return q.give(r, true)
 	}
 	return nil
 }
 
-// one counts the only key, and returns what is given out of it.
-func (q *query) one(raw []byte) (kv KV, given bool) {
+// one counts the only key, and tells whether it is given out.
+func (q *query) one(r record) bool {
 	q.count = 1
-	if q.o.CountOnly || !q.passes(raw) {
-		return KV{}, false
-	}
-	return q.shown(raw), true
+	return !q.o.CountOnly && q.passes(r)
 }
 
 func (q *query) countAll() error {
@@ -75,7 +74,7 @@ func (q *query) stream() error {
 		return err
 	}
 	for c.next() {
-		if q.filtered() && !q.passes(c.raw()) {
+		if q.filtered() && !q.passes(c.record()) {
 			q.count++
 			continue
 		}
@@ -84,7 +83,7 @@ func (q *query) stream() error {
 			return q.countRest(c.key(), backwards)
 		}
 		q.count++
-		if err := q.give(c.raw()); err != nil {
+		if err := q.give(c.record(), false); err != nil {
 			return err
 		}
 		if q.full() {
@@ -100,27 +99,37 @@ func (q *query) filtered() bool {
 	return q.o.MinMod|q.o.MaxMod|q.o.MinCreate|q.o.MaxCreate != 0
 }
 
-func (q *query) passes(raw []byte) bool {
+func (q *query) passes(r record) bool {
 	if !q.filtered() {
 		return true
 	}
-	f := KV{raw}.fields()
+	f, _ := r.fields()
 	return (q.o.MinMod == 0 || f.mod >= q.o.MinMod) && (q.o.MaxMod == 0 || f.mod <= q.o.MaxMod) &&
 		(q.o.MinCreate == 0 || f.create >= q.o.MinCreate) && (q.o.MaxCreate == 0 || f.create <= q.o.MaxCreate)
 }
 
-func (q *query) give(raw []byte) error {
+// give gives a version out. moving is as for the source's whole.
+func (q *query) give(r record, moving bool) error {
 	q.given++
-	return q.emit(q.shown(raw))
+	if q.o.KeysOnly {
+		return q.emit(q.withoutValue(r))
+	}
+	if q.o.Measure != nil {
+		if wanted, err := q.o.Measure(r.size()); err != nil || !wanted {
+			return err
+		}
+	}
+	kv, err := q.src.whole(r, moving)
+	if err != nil {
+		return err
+	}
+	return q.emit(kv)
 }
 
-// shown is what is given out of a version, until it is called again.
-func (q *query) shown(raw []byte) KV {
-	if !q.o.KeysOnly {
-		return KV{raw}
-	}
+// withoutValue is what keys alone are given out as, until it is called again.
+func (q *query) withoutValue(r record) KV {
 	// What is sorted by values is read from the versions in etcd, and these name their leases.
-	q.buf = KV{raw}.AppendWithoutValue(q.buf[:0], q.o.Target == SortByValue)
+	q.buf = r.appendWithoutValue(q.buf[:0], q.o.Target == SortByValue)
 	return KV{q.buf}
 }
 

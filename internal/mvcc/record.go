@@ -15,19 +15,33 @@ const (
 	revKeyLen  = 1 + 8 + 4 + 1
 )
 
-// writeData puts a version into the batch; raw is nil for a tombstone.
+// writeData puts a version into the batch; raw is the whole KeyValue, nil for a tombstone. One with a large value lies in a record
+// of its own, and data has a stub of it: both are in the batch, so there is never one without the other.
 func writeData(b *storage.Batch, key []byte, rev Revision, raw []byte) error {
 	n := dataKeyLen + len(key)
 	if rev.Sub != 0 {
 		n += subLen
 	}
-	op := b.SetDeferred(n, len(raw))
+	s, large := stubOf(key, rev, raw)
+	if !large {
+		op := b.SetDeferred(n, len(raw))
+		storage.AppendDataKey(op.Key[:0], key, rev.Main, rev.Sub)
+		copy(op.Value, raw)
+		return op.Finish()
+	}
+	op := b.SetDeferred(n, s.encodedSize())
 	storage.AppendDataKey(op.Key[:0], key, rev.Main, rev.Sub)
+	s.append(op.Value[:0])
+	if err := op.Finish(); err != nil {
+		return err
+	}
+	op = b.SetDeferred(revKeyLen, len(raw))
+	storage.AppendRevKey(op.Key[:0], storage.SpaceLarge, rev.Main, rev.Sub)
 	copy(op.Value, raw)
 	return op.Finish()
 }
 
-// writeHistory puts a history record into the batch. prevSize is the length of the previous version's value in data.
+// writeHistory puts a history record into the batch. prevSize is the length of the previous version's KeyValue.
 func writeHistory(b *storage.Batch, kind EventKind, key []byte, rev, prev Revision, prevSize int) error {
 	n := 1 + uvarintSize(uint64(prev.Main)) + uvarintSize(uint64(prev.Sub)) + uvarintSize(uint64(prevSize)) + len(key)
 	op := b.SetDeferred(revKeyLen, n)

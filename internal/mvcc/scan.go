@@ -11,9 +11,9 @@ import (
 type cursor interface {
 	// next moves to the next live key; false is the end, or an error.
 	next() bool
-	// key and raw are the key and its encoded KeyValue, valid until next is called.
+	// key and record are the key and its version, valid until next is called.
 	key() []byte
-	raw() []byte
+	record() record
 	// failure is why next returned false, nil at the end.
 	failure() error
 }
@@ -29,7 +29,7 @@ type scan struct {
 	rev     int64
 	started bool
 	user    []byte
-	value   []byte
+	version record
 	err     error
 }
 
@@ -40,7 +40,7 @@ func (s *snapshot) scan(key, end []byte, rev int64) *scan {
 }
 
 func (c *scan) key() []byte    { return c.user }
-func (c *scan) raw() []byte    { return c.value }
+func (c *scan) record() record { return c.version }
 func (c *scan) failure() error { return c.err }
 
 func (c *scan) next() bool {
@@ -65,7 +65,7 @@ func (c *scan) next() bool {
 			ok, skipped = it.NextPrefix(), 0
 			continue
 		}
-		c.user, c.value = user, v
+		c.user, c.version = user, record{v}
 		return true
 	}
 	if err := it.Error(); err != nil {
@@ -140,7 +140,7 @@ func (s *snapshot) reverseScan(key, end []byte, rev int64) *reverseScan {
 }
 
 func (c *reverseScan) key() []byte    { return c.user }
-func (c *reverseScan) raw() []byte    { return c.value }
+func (c *reverseScan) record() record { return record{c.value} }
 func (c *reverseScan) failure() error { return c.err }
 
 func (c *reverseScan) next() bool {

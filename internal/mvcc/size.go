@@ -7,10 +7,10 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// versionOverhead is what a version is counted for besides its key, twice, and its value in data (docs/format/state.md).
+// versionOverhead is what a version is counted for besides its key, twice, and its KeyValue (docs/format/state.md).
 const versionOverhead = 64
 
-// versionBytes is what a version counts in SizeInUse; size is the length of its value in data, 0 for a tombstone.
+// versionBytes is what a version counts in SizeInUse; size is the length of its KeyValue, wherever that lies, 0 for a tombstone.
 func versionBytes(key []byte, size int) int64 {
 	return versionOverhead + 2*int64(len(key)) + int64(size)
 }

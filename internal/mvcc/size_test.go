@@ -23,7 +23,7 @@ func checkSize(t testing.TB, s *Store) {
 	v.snap.bound(nil, fromKeyOn)
 	for ok := v.snap.it.First(); ok; ok = v.snap.it.Next() {
 		user, _, _, _ := storage.DecodeDataKey(v.snap.it.Key())
-		found += versionBytes(user, len(v.snap.it.Value()))
+		found += versionBytes(user, record{v.snap.it.Value()}.size())
 	}
 	if got := s.SizeInUse(); got != found {
 		t.Fatalf("the size in use is %d, the versions have %d", got, found)

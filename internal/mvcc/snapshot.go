@@ -2,15 +2,17 @@ package mvcc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// dataLower and dataUpper bound the data space.
+// dataLower and dataUpper bound the data space, largeLower and largeUpper that of large values, which comes after it.
 var (
-	dataLower = storage.AppendDataPrefix(nil, nil)
-	dataUpper = storage.AppendPlainKey(nil, storage.SpaceData+1)
+	dataLower              = storage.AppendDataPrefix(nil, nil)
+	dataUpper              = storage.AppendPlainKey(nil, storage.SpaceData+1)
+	largeLower, largeUpper = storage.SpaceBounds(storage.SpaceLarge)
 )
 
 // fromKeyOn is the range end that means every key from the first one on.
@@ -23,8 +25,9 @@ type snapshot struct {
 	store *Store
 	now   *published
 	it    *storage.Iterator
+	large values // of the same state
 
-	bounded      bool // the iterator has bounds narrower than the data space
+	bounded      bool // the iterator has bounds narrower than those that it was opened with
 	keyBuf       []byte
 	lower, upper []byte
 }
@@ -51,7 +54,7 @@ func borrowSnapshot(s *Store, p *published) (snapshot, error) {
 
 // openIterator REQUIRES: the gate is entered; after an error it is left.
 func openIterator(s *Store, p *published) (snapshot, error) {
-	it, err := s.db.NewIter(&storage.IterOptions{LowerBound: dataLower, UpperBound: dataUpper})
+	it, err := s.db.NewIter(&storage.IterOptions{LowerBound: dataLower, UpperBound: largeUpper})
 	if err != nil {
 		s.gate.leave()
 		return snapshot{}, fmt.Errorf("opening an iterator over the keys: %w", err)
@@ -64,9 +67,10 @@ func (s *snapshot) giveBack() error {
 	if s.it == nil || s.now != s.store.now.Load() {
 		return s.close()
 	}
-	if s.bounded {
-		s.it.SetBounds(dataLower, dataUpper)
+	if err := s.large.close(); err != nil {
+		return errors.Join(err, s.close())
 	}
+	s.unbound()
 	if !s.store.idle.put(s.it, s.now) {
 		return s.close()
 	}
@@ -79,60 +83,74 @@ func (s *snapshot) close() error {
 	if s.it == nil {
 		return nil
 	}
-	err := s.it.Close()
+	err := errors.Join(s.large.close(), s.it.Close())
 	s.it = nil
 	s.store.gate.leave()
 	return err
 }
 
-// get returns the newest version of key at or below rev; live is false for a tombstone or none. raw is valid until the
+// get returns the newest version of key at or below rev; live is false for a tombstone or none. The record is valid until the
 // snapshot is used again.
-func (s *snapshot) get(key []byte, rev int64) (raw []byte, at Revision, live bool, err error) {
-	if s.bounded {
-		s.it.SetBounds(dataLower, dataUpper)
-		s.bounded = false
-	}
+func (s *snapshot) get(key []byte, rev int64) (r record, at Revision, live bool, err error) {
+	s.unbound()
 	s.keyBuf = storage.AppendDataKey(s.keyBuf[:0], key, rev, maxSub)
 	if !s.it.SeekPrefixGE(s.keyBuf) {
 		if err := s.it.Error(); err != nil {
-			return nil, Revision{}, false, fmt.Errorf("reading a key: %w", err)
+			return record{}, Revision{}, false, fmt.Errorf("reading a key: %w", err)
 		}
-		return nil, Revision{}, false, nil
+		return record{}, Revision{}, false, nil
 	}
-	raw, err = s.it.ValueAndErr()
+	r.stored, err = s.it.ValueAndErr()
 	if err != nil {
-		return nil, Revision{}, false, fmt.Errorf("reading a value: %w", err)
+		return record{}, Revision{}, false, fmt.Errorf("reading a value: %w", err)
 	}
 	_, main, sub, ok := storage.DecodeDataKey(s.it.Key())
 	if !ok {
-		return nil, Revision{}, false, fmt.Errorf("%w: data key %x", storage.ErrCorrupt, s.it.Key())
+		return record{}, Revision{}, false, fmt.Errorf("%w: data key %x", storage.ErrCorrupt, s.it.Key())
 	}
-	return raw, Revision{main, sub}, len(raw) > 0, nil
+	return r, Revision{main, sub}, r.live(), nil
 }
 
 // at returns the version of key that was written at exactly rev.
-func (s *snapshot) at(key []byte, rev Revision) (raw []byte, found bool, err error) {
-	raw, at, live, err := s.getFrom(key, rev)
+func (s *snapshot) at(key []byte, rev Revision) (r record, found bool, err error) {
+	r, at, live, err := s.getFrom(key, rev)
 	if err != nil || !live || at != rev {
-		return nil, false, err
+		return record{}, false, err
 	}
-	return raw, true, nil
+	return r, true, nil
 }
 
 // getFrom is get with a sub-revision as the upper bound too.
-func (s *snapshot) getFrom(key []byte, rev Revision) (raw []byte, at Revision, live bool, err error) {
-	raw, at, live, err = s.get(key, rev.Main)
+func (s *snapshot) getFrom(key []byte, rev Revision) (r record, at Revision, live bool, err error) {
+	r, at, live, err = s.get(key, rev.Main)
 	for err == nil && rev.Less(at) {
 		if !s.it.Next() {
-			return nil, Revision{}, false, s.it.Error()
+			return record{}, Revision{}, false, s.it.Error()
 		}
-		if raw, err = s.it.ValueAndErr(); err != nil {
+		if r.stored, err = s.it.ValueAndErr(); err != nil {
 			break
 		}
 		_, main, sub, _ := storage.DecodeDataKey(s.it.Key())
-		at, live = Revision{main, sub}, len(raw) > 0
+		at, live = Revision{main, sub}, r.live()
 	}
-	return raw, at, live, err
+	return r, at, live, err
+}
+
+// whole returns the version of a record that was read last. The iterator stays where it is, but if moving says that this does not matter
+// any more. The KV is valid until the snapshot is used again.
+func (s *snapshot) whole(r record, moving bool) (KV, error) {
+	if moving && !s.bounded {
+		return s.large.wholeBy(r, s.it)
+	}
+	return s.large.whole(r, s.it)
+}
+
+// unbound gives the iterator the bounds that it was opened with.
+func (s *snapshot) unbound() {
+	if s.bounded {
+		s.it.SetBounds(dataLower, largeUpper)
+		s.bounded = false
+	}
 }
 
 // bound sets the iterator's bounds to the keys [key, end).

@@ -8,9 +8,9 @@ import (
 
 // item is one key-value held for sorting.
 type item struct {
-	raw   []byte
-	num   int64  // what is sorted by, unless it is the value
-	value []byte // aliases raw
+	version record
+	num     int64  // what is sorted by, unless it is the value
+	value   []byte // aliases version
 }
 
 // itemCost is what an item takes beside its bytes, holdStep the least that RangeOptions.Hold is asked for.
@@ -32,7 +32,7 @@ func (q *query) sorted() error {
 			q.more = true
 			break
 		}
-		if err := q.give(items[i].raw); err != nil {
+		if err := q.give(items[i].version, false); err != nil {
 			return err
 		}
 	}
@@ -46,18 +46,27 @@ func (q *query) collect() (items []item, err error) {
 	}
 	first := q.o.Limit > 0 && q.o.Order == SortNone && !q.filtered()
 	var held heap
-	for size, taken := 0, 0; c.next(); {
+	for size, copied, taken := 0, 0, 0; c.next(); {
 		if first && int64(len(items)) > q.o.Limit {
 			return items, q.countRest(c.key(), false)
 		}
 		q.count++
-		if !q.passes(c.raw()) {
+		r := c.record()
+		if !q.passes(r) {
 			continue
 		}
-		if size += len(c.raw()); size > q.sortBytesMax {
+		if size += r.size(); size > q.sortBytesMax {
 			return nil, ErrTooLarge
 		}
-		if need := size + itemCost*len(items); q.o.Hold != nil && need > taken {
+		if q.o.Target == SortByValue {
+			kv, err := q.src.whole(r, false)
+			if err != nil {
+				return nil, err
+			}
+			r = record{kv.raw}
+		}
+		copied += len(r.stored)
+		if need := copied + itemCost*len(items); q.o.Hold != nil && need > taken {
 			n := max(holdStep, need-taken)
 			if err := q.o.Hold(n); err != nil {
 				return nil, err
@@ -67,22 +76,22 @@ func (q *query) collect() (items []item, err error) {
 		if first {
 			q.last = append(q.last[:0], c.key()...)
 		}
-		items = append(items, q.item(held.copy(c.raw())))
+		items = append(items, q.item(record{held.copy(r.stored)}))
 	}
 	return items, c.failure()
 }
 
-func (q *query) item(raw []byte) item {
-	f := KV{raw}.fields()
+func (q *query) item(r record) item {
+	f, _ := r.fields()
 	switch q.o.Target {
 	case SortByVersion:
-		return item{raw: raw, num: f.version}
+		return item{version: r, num: f.version}
 	case SortByCreate:
-		return item{raw: raw, num: f.create}
+		return item{version: r, num: f.create}
 	case SortByMod:
-		return item{raw: raw, num: f.mod}
+		return item{version: r, num: f.mod}
 	default:
-		return item{raw: raw, value: f.value}
+		return item{version: r, value: f.value}
 	}
 }
 

@@ -138,7 +138,7 @@ func read(t testing.TB, s *Store, o RangeOptions) string {
 }
 
 // checkStore checks what must always hold of a store's records: history and data hold the same versions, values parse
-// in canonical form and agree with their keys, the runs count what lives, on disk as in memory.
+// in canonical form and agree with their keys, each large value has its stub, the runs count what lives, on disk as in memory.
 func checkStore(t testing.TB, s *Store) {
 	t.Helper()
 	v, err := s.View(0)
@@ -146,17 +146,23 @@ func checkStore(t testing.TB, s *Store) {
 		t.Fatalf("opening a view: %v", err)
 	}
 	defer v.Close()
-	data := map[Revision]string{}
+	data, large := map[Revision]string{}, map[Revision]bool{}
 	v.snap.bound(nil, fromKeyOn)
 	for ok := v.snap.it.First(); ok; ok = v.snap.it.Next() {
 		user, main, sub, good := storage.DecodeDataKey(v.snap.it.Key())
 		if !good {
 			t.Fatalf("data key %x", v.snap.it.Key())
 		}
-		if raw := v.snap.it.Value(); len(raw) > 0 {
-			kv, err := ParseKV(bytes.Clone(raw))
-			if err != nil || !bytes.Equal(kv.Key(), user) || kv.ModRevision() != main {
-				t.Fatalf("value %x under %q at %d: %v", raw, user, main, err)
+		if r := (record{v.snap.it.Value()}); r.live() {
+			kv, err := v.snap.whole(r, false)
+			if err == nil {
+				kv, err = ParseKV(bytes.Clone(kv.Raw()))
+			}
+			if err != nil || !bytes.Equal(kv.Key(), user) || kv.ModRevision() != main || r.size() != len(kv.Raw()) {
+				t.Fatalf("value %x under %q at %d: %v", r.stored, user, main, err)
+			}
+			if r.isStub() {
+				large[Revision{main, sub}] = true
 			}
 		}
 		data[Revision{main, sub}] = string(user)
@@ -174,7 +180,29 @@ func checkStore(t testing.TB, s *Store) {
 	if err := h.close(); err != nil || len(data) != 0 {
 		t.Fatalf("data without history: %v (%v)", data, err)
 	}
+	checkLarge(t, v, large)
 	checkRuns(t, s, v)
+}
+
+// checkLarge checks that there are these large values and no other.
+func checkLarge(t testing.TB, v *View, want map[Revision]bool) {
+	t.Helper()
+	it, err := v.snap.clone(largeLower, largeUpper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Close()
+	n := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		main, sub, good := storage.DecodeRevKey(it.Key())
+		if !good || !want[Revision{main, sub}] {
+			t.Fatalf("the large value %x is no version's", it.Key())
+		}
+		n++
+	}
+	if n != len(want) {
+		t.Fatalf("there are %d large values, the versions have %d", n, len(want))
+	}
 }
 
 func checkRuns(t testing.TB, s *Store, v *View) {

@@ -15,7 +15,7 @@ type VersionReader struct {
 	key  []byte   // under the iterator
 	at   Revision // under the iterator
 	ok   bool     // the iterator stands on a version of key
-	raw  []byte   // of it, empty for a tombstone
+	rec  record   // of it
 }
 
 // Versions returns a reader of versions.
@@ -39,18 +39,19 @@ func (r *VersionReader) At(key []byte, rev Revision) (KV, bool, error) {
 			return KV{}, false, err
 		}
 	}
-	if !r.ok || r.at != rev || len(r.raw) == 0 {
+	if !r.ok || r.at != rev || !r.rec.live() {
 		return KV{}, false, nil
 	}
-	return KV{r.raw}, true, nil
+	kv, err := r.view.snap.whole(r.rec, false) // the iterator goes on from where it is
+	return kv, err == nil, err
 }
 
 // seek moves to the newest version of key at or below rev's main revision.
 func (r *VersionReader) seek(key []byte, rev Revision) error {
-	raw, at, _, err := r.view.snap.get(key, rev.Main)
+	rec, at, _, err := r.view.snap.get(key, rev.Main)
 	r.ok = err == nil && !at.IsZero()
 	if r.ok {
-		r.key, r.at, r.raw = append(r.key[:0], key...), at, raw
+		r.key, r.at, r.rec = append(r.key[:0], key...), at, rec
 	}
 	return err
 }
@@ -72,6 +73,6 @@ func (r *VersionReader) step() error {
 	if !ok {
 		return fmt.Errorf("%w: data key %x", storage.ErrCorrupt, it.Key())
 	}
-	r.at, r.raw = Revision{main, sub}, raw
+	r.at, r.rec = Revision{main, sub}, record{raw}
 	return nil
 }

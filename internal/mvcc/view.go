@@ -81,18 +81,23 @@ func (v *View) Range(o RangeOptions, emit func(kv KV) error) (RangeResult, error
 
 // Get implements Reader.
 func (v *View) Get(key []byte) (KV, bool, error) {
-	raw, _, live, err := v.snap.get(key, v.rev)
+	r, _, live, err := v.snap.get(key, v.rev)
 	if err != nil || !live {
 		return KV{}, false, err
 	}
-	return KV{raw}, true, nil
+	kv, err := v.snap.whole(r, true)
+	return kv, err == nil, err
 }
 
 // At returns the version of key that the change at rev wrote, if compaction has left it. The KV is valid until the
 // view is used again.
 func (v *View) At(key []byte, rev Revision) (KV, bool, error) {
-	raw, found, err := v.snap.at(key, rev)
-	return KV{raw}, found, err
+	r, found, err := v.snap.at(key, rev)
+	if err != nil || !found {
+		return KV{}, false, err
+	}
+	kv, err := v.snap.whole(r, true)
+	return kv, err == nil, err
 }
 
 // loadVersion is At for a version that must be there.
@@ -104,13 +109,15 @@ func (v *View) loadVersion(key []byte, rev Revision) (KV, error) {
 	return kv, err
 }
 
-func (v *View) get(key []byte, rev int64) ([]byte, bool, error) {
-	raw, at, live, err := v.snap.get(key, rev)
-	if live && rev == v.Current() {
-		v.snap.store.newest.put(key, raw, at.Main, rev)
+func (v *View) get(key []byte, rev int64) (record, bool, error) {
+	r, at, live, err := v.snap.get(key, rev)
+	if live && rev == v.Current() && !r.isStub() {
+		v.snap.store.newest.put(key, KV{r.stored}, at.Main, rev)
 	}
-	return raw, live, err
+	return r, live, err
 }
+
+func (v *View) whole(r record, moving bool) (KV, error) { return v.snap.whole(r, moving) }
 
 func (v *View) cursor(key, end []byte, rev int64, backwards bool) (cursor, error) {
 	if backwards {

@@ -96,22 +96,30 @@ func (w *Writer) open() error {
 	return nil
 }
 
-// head returns the newest version of key: raw is nil unless it is live. t is its place in the overlay, if it has one.
-func (w *Writer) head(key []byte) (raw []byte, at Revision, t *touched, err error) {
+// head returns the newest version of key: it is not live if there is none. t is its place in the overlay, if it has one.
+func (w *Writer) head(key []byte) (r record, at Revision, t *touched, err error) {
 	if t = w.over.get(key); t != nil {
-		return t.newest.raw, t.newest.rev, t, nil
+		return record{t.newest.raw}, t.newest.rev, t, nil
 	}
 	if k := w.ahead.find(key); k != nil && k.whole {
-		return k.raw, k.head.at, nil, nil
+		return record{k.raw}, k.head.at, nil, nil
 	}
 	if err := w.open(); err != nil {
-		return nil, Revision{}, nil, err
+		return record{}, Revision{}, nil, err
 	}
-	raw, at, live, err := w.base.get(key, w.base.now.revision)
+	r, at, live, err := w.base.get(key, w.base.now.revision)
 	if err != nil || !live {
-		return nil, Revision{}, nil, err
+		return record{}, Revision{}, nil, err
 	}
-	return raw, at, nil, nil
+	return r, at, nil, nil
+}
+
+// whole implements source. What the group itself has written is no stub.
+func (w *Writer) whole(r record, moving bool) (KV, error) {
+	if !r.isStub() {
+		return KV{r.stored}, nil
+	}
+	return w.base.whole(r, moving)
 }
 
 // Put sets key to value, hanging on lease (0 for none). prev is the live version it replaces, valid until the Writer is
@@ -120,14 +128,18 @@ func (w *Writer) Put(key, value []byte, lease int64) (prev KV, existed bool, err
 	if len(key) == 0 {
 		return KV{}, false, errEmptyKey
 	}
-	raw, at, t, err := w.head(key)
+	r, at, t, err := w.head(key)
 	if err != nil {
 		return KV{}, false, err
 	}
-	if err := w.put(key, value, lease, headOf(raw, at), t); err != nil {
+	old := headOf(r, at)
+	if prev, err = w.whole(r, true); err != nil {
 		return KV{}, false, err
 	}
-	return KV{raw}, raw != nil, nil
+	if err := w.put(key, value, lease, old, t); err != nil {
+		return KV{}, false, err
+	}
+	return prev, prev.Exists(), nil
 }
 
 // PutBlind is Put for those who do not want the version before: of a key that was written lately nothing is read.
@@ -143,8 +155,11 @@ func (w *Writer) PutBlind(key, value []byte, lease int64) error {
 			return w.put(key, value, lease, k.head, nil)
 		}
 	}
-	_, _, err := w.Put(key, value, lease)
-	return err
+	r, at, t, err := w.head(key)
+	if err != nil {
+		return err
+	}
+	return w.put(key, value, lease, headOf(r, at), t)
 }
 
 // put writes the version of key that follows old. t is the key's place in the overlay, if it has one.
@@ -185,16 +200,21 @@ func (w *Writer) DeleteRange(key, end []byte, onPrev func(KV) error) (n int64, e
 }
 
 func (w *Writer) deleteOne(key []byte, onPrev func(KV) error) (int64, error) {
-	raw, at, t, err := w.head(key)
-	if err != nil || raw == nil {
+	r, at, t, err := w.head(key)
+	if err != nil || !r.live() {
 		return 0, err
 	}
+	old := headOf(r, at)
 	if onPrev != nil {
-		if err := onPrev(KV{raw}); err != nil {
+		prev, err := w.whole(r, true)
+		if err != nil {
+			return 0, err
+		}
+		if err := onPrev(prev); err != nil {
 			return 0, err
 		}
 	}
-	e := Event{Kind: EventDelete, Key: w.heap.copy(key), Prev: at, prevSize: len(raw), PrevLease: KV{raw}.Lease()}
+	e := Event{Kind: EventDelete, Key: w.heap.copy(key), Prev: at, prevSize: old.size, PrevLease: old.lease}
 	if err := w.record(e, t, true); err != nil {
 		return 0, err
 	}
@@ -205,7 +225,7 @@ func (w *Writer) deleteOne(key []byte, onPrev func(KV) error) (int64, error) {
 type victim struct {
 	key   []byte
 	at    Revision
-	size  int // of its value in data
+	size  int // of its KeyValue
 	lease int64
 }
 
@@ -218,11 +238,15 @@ func (w *Writer) victims(key, end []byte, onPrev func(KV) error) ([]victim, erro
 	var out []victim
 	for c.next() {
 		if onPrev != nil {
-			if err := onPrev(KV{c.raw()}); err != nil {
+			prev, err := w.whole(c.record(), false)
+			if err != nil {
+				return nil, err
+			}
+			if err := onPrev(prev); err != nil {
 				return nil, err
 			}
 		}
-		f := KV{c.raw()}.fields()
+		f, size := c.record().fields()
 		at := Revision{Main: f.mod}
 		if t := w.over.get(c.key()); t != nil {
 			at = t.newest.rev
@@ -230,7 +254,7 @@ func (w *Writer) victims(key, end []byte, onPrev func(KV) error) ([]victim, erro
 			invariant.Check(main == at.Main, "version %d of %q says revision %d", main, c.key(), at.Main)
 			at.Sub = sub
 		}
-		out = append(out, victim{w.heap.copy(c.key()), at, len(c.raw()), f.lease})
+		out = append(out, victim{w.heap.copy(c.key()), at, size, f.lease})
 	}
 	return out, c.failure()
 }
@@ -267,8 +291,12 @@ func (w *Writer) record(e Event, t *touched, live bool) error {
 
 // Get implements Reader; it sees the group's writes.
 func (w *Writer) Get(key []byte) (KV, bool, error) {
-	raw, _, _, err := w.head(key)
-	return KV{raw}, raw != nil, err
+	r, _, _, err := w.head(key)
+	if err != nil || !r.live() {
+		return KV{}, false, err
+	}
+	kv, err := w.whole(r, true)
+	return kv, err == nil, err
 }
 
 // Range implements Reader; it sees the group's writes, those of the present entry too.
@@ -288,17 +316,17 @@ func (w *Writer) Range(o RangeOptions, emit func(kv KV) error) (RangeResult, err
 	return RangeResult{Count: q.count, More: q.more, Rev: current}, nil
 }
 
-func (w *Writer) get(key []byte, rev int64) ([]byte, bool, error) {
+func (w *Writer) get(key []byte, rev int64) (record, bool, error) {
 	if t := w.over.get(key); t != nil {
 		if v := t.visible(rev); v != nil {
-			return v.raw, v.raw != nil, nil
+			return record{v.raw}, v.raw != nil, nil
 		}
 	}
 	if err := w.open(); err != nil {
-		return nil, false, err
+		return record{}, false, err
 	}
-	raw, _, live, err := w.base.get(key, min(rev, w.base.now.revision))
-	return raw, live, err
+	r, _, live, err := w.base.get(key, min(rev, w.base.now.revision))
+	return r, live, err
 }
 
 func (w *Writer) cursor(key, end []byte, rev int64, backwards bool) (cursor, error) {

@@ -120,7 +120,7 @@ func (d *Directory) openState(o storage.Options) error {
 	}
 	var stamped storage.Identity
 	key := storage.AppendPlainKey(nil, storage.SpaceMeta, []byte(storage.IdentityName))
-	found, err := d.State.Get(key, func(v []byte) (err error) { stamped, err = storage.DecodeIdentity(v); return err })
+	found, err := d.State.Get(key, func(v []byte) (err error) { stamped, err = storage.DecodeStateIdentity(v); return err })
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
@@ -135,7 +135,7 @@ func (d *Directory) openState(o storage.Options) error {
 	switch {
 	case !found:
 		return fmt.Errorf("%w: the state %s has no identity: it was never completed", ErrRefused, dir)
-	case stamped != d.Identity:
+	case !stamped.Same(d.Identity):
 		return fmt.Errorf("%w: the state %s and the log %s belong to different members", ErrRefused, dir, d.LogDir)
 	case d.Applied > d.Log.LastIndex():
 		return fmt.Errorf("%w: the state %s has applied entry %d, but the log %s ends at %d: the log is older or damaged",

@@ -161,7 +161,7 @@ func (w *writer) state(ctx context.Context) (revision int64, err error) {
 	b := db.NewBatch()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	key := storage.AppendPlainKey(nil, storage.SpaceMeta, []byte(storage.IdentityName))
-	if err := b.Set(key, w.identity.Encode(), nil); err != nil {
+	if err := b.Set(key, w.identity.OfState().Encode(), nil); err != nil {
 		return 0, fmt.Errorf("stamp the state: %w", err)
 	}
 	return revision, db.Commit(b)

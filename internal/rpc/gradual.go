@@ -56,7 +56,19 @@ func (l *rest) walk(ctx context.Context, r *Response, kv mvcc.KV) error {
 		l.walked++
 		return r.field(ctx, rangeKVs, kv.Raw())
 	}
-	n := len(kv.Raw())
+	return l.measured(ctx, r, len(kv.Raw()))
+}
+
+// measure is walk for what need not be read: once the rest has begun, only the lengths of key-values are wanted.
+func (l *rest) measure(ctx context.Context, r *Response, n int) (wanted bool, err error) {
+	if l.length == 0 {
+		return true, nil
+	}
+	return false, l.measured(ctx, r, n)
+}
+
+// measured takes a key-value of n bytes into the rest.
+func (l *rest) measured(ctx context.Context, r *Response, n int) error {
 	if l.length += headLen(rangeKVs, n) + n; r.Len()+l.length+headMax+headMax > responseMax {
 		return errResponseTooLarge
 	}

@@ -148,6 +148,7 @@ func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, graduall
 	}
 	if l != nil {
 		emit = func(kv mvcc.KV) error { return l.walk(ctx, r, kv) }
+		o.Measure = func(size int) (bool, error) { return l.measure(ctx, r, size) }
 	}
 	res, err := v.Range(o, emit)
 	r.release(0)

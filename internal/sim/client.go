@@ -83,6 +83,9 @@ type write struct {
 func (w *World) randomWrite() *write {
 	k := key(w.rng.Intn(keys))
 	value := fmt.Appendf(nil, "v%d", w.rng.Int63())
+	if w.rng.Intn(16) == 0 {
+		value = append(value, make([]byte, 4<<10)...) // the state keeps it apart from its key
+	}
 	put := &etcdserverpb.PutRequest{Key: k, Value: value, Lease: w.randomLease()}
 	switch x := w.rng.Intn(22); {
 	case x < 11:

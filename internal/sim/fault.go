@@ -13,6 +13,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -84,6 +85,8 @@ func (w *World) lie(db *storage.DB) (key, value []byte) {
 		w.t.Fatal(err)
 	}
 	defer it.Close()
+	var loader mvcc.Loader
+	defer loader.Close()
 	last, seen := "", 0
 	for ok := it.First(); ok; ok = it.Next() {
 		user, _, _, _ := storage.DecodeDataKey(it.Key())
@@ -97,8 +100,12 @@ func (w *World) lie(db *storage.DB) (key, value []byte) {
 		if seen++; w.rng.Intn(seen) > 0 {
 			continue
 		}
+		whole, _, err := loader.Load(it)
+		if err != nil {
+			w.t.Fatal(err)
+		}
 		var kv mvccpb.KeyValue
-		if err := proto.Unmarshal(it.Value(), &kv); err != nil {
+		if err := proto.Unmarshal(whole.Raw(), &kv); err != nil {
 			w.t.Fatal(err)
 		}
 		kv.Value = append(kv.Value, "?"...)

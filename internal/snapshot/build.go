@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -104,11 +105,25 @@ func (b *builder) fill(batch *storage.Batch) error {
 			return fmt.Errorf("%w: keys are out of order", ErrInvalid)
 		}
 		b.last = append(b.last[:0], key...)
-		if err := batch.Set(key, value, nil); err != nil {
-			return fmt.Errorf("snapshot: write the state: %w", err)
+		if err := set(batch, key, value); err != nil {
+			return err
 		}
 		b.records++
 		p = rest
+	}
+	return nil
+}
+
+// set puts a record into the batch, a version in the form that this release keeps it in.
+func set(batch *storage.Batch, key, value []byte) error {
+	if key[0] == storage.SpaceData {
+		if err := mvcc.StoreVersion(batch, key, value); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		return nil
+	}
+	if err := batch.Set(key, value, nil); err != nil {
+		return fmt.Errorf("snapshot: write the state: %w", err)
 	}
 	return nil
 }

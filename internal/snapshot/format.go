@@ -58,7 +58,7 @@ func appendEnd(dst []byte, records uint64) []byte {
 }
 
 // travels says whether a state key belongs into a stream: runs and the identity
-// are local to a member.
+// are local to a member, and so is where large values lie.
 func travels(key []byte) bool {
 	switch key[0] {
 	case storage.SpaceData, storage.SpaceHistory, storage.SpaceCounts, storage.SpaceMembers,

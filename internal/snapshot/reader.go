@@ -2,9 +2,11 @@ package snapshot
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -12,6 +14,7 @@ import (
 // was made. Not for concurrent use; Close must be called.
 type Reader struct {
 	it      *storage.Iterator
+	loader  mvcc.Loader
 	out     []byte // what Read has not given yet
 	payload []byte
 	records uint64
@@ -57,7 +60,7 @@ func (r *Reader) fill() error {
 		if !travels(r.it.Key()) {
 			continue
 		}
-		value, err := r.it.ValueAndErr()
+		value, err := r.value()
 		if err != nil {
 			return fmt.Errorf("snapshot: read the state: %w", err)
 		}
@@ -81,12 +84,21 @@ func (r *Reader) fill() error {
 	return nil
 }
 
+// value returns what the stream has under the key that the iterator is at: versions are whole in it.
+func (r *Reader) value() ([]byte, error) {
+	if r.it.Key()[0] != storage.SpaceData {
+		return r.it.ValueAndErr()
+	}
+	kv, _, err := r.loader.Load(r.it)
+	return kv.Raw(), err
+}
+
 // Records returns how many records are in the blocks that were begun.
 func (r *Reader) Records() uint64 { return r.records }
 
 // Close gives the view back.
 func (r *Reader) Close() error {
-	if err := r.it.Close(); err != nil {
+	if err := errors.Join(r.loader.Close(), r.it.Close()); err != nil {
 		return fmt.Errorf("snapshot: close the view: %w", err)
 	}
 	return nil

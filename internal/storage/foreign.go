@@ -20,7 +20,7 @@ func ValidKey(key []byte) bool {
 	case SpaceData:
 		_, _, _, ok := DecodeDataKey(key)
 		return ok
-	case SpaceHistory, SpaceCounts:
+	case SpaceHistory, SpaceCounts, SpaceLarge:
 		_, _, ok := DecodeRevKey(key)
 		return ok
 	case SpaceMembers, SpaceRemoved:

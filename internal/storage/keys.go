@@ -10,6 +10,8 @@ import (
 const (
 	// SpaceData holds the versions of the users' keys.
 	SpaceData = 'd'
+	// SpaceLarge holds versions with large values, whole, in order of revision.
+	SpaceLarge = 'v'
 	// SpaceHistory holds one record for each change, in order of revision.
 	SpaceHistory = 'h'
 	// SpaceCounts holds creates and deletes in order of revision.
@@ -103,7 +105,7 @@ func PlainRest(key []byte) []byte {
 	return key[1 : len(key)-1]
 }
 
-// AppendRevKey appends a key that is a space and a revision, ascending. History and count changes use it.
+// AppendRevKey appends a key that is a space and a revision, ascending. History, count changes and large values use it.
 func AppendRevKey(dst []byte, space byte, main int64, sub uint32) []byte {
 	dst = append(dst, space)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(main))

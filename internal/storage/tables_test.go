@@ -1,0 +1,66 @@
+package storage
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestLargeValuesLieInTablesOfTheirOwn: what is flushed and compacted with them is not written again when they are not, and not they with it.
+func TestLargeValuesLieInTablesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	db, err := OpenState("state", Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	value := make([]byte, 100<<10)
+	rand.NewChaCha8([32]byte{}).Read(value) // it never fails
+	for rev := range int64(200) {
+		b := db.NewBatch()
+		for key, value := range map[string][]byte{
+			string(AppendDataKey(nil, []byte("k"), rev+1, 0)):              []byte("stub"),
+			string(AppendRevKey(nil, SpaceLarge, rev+1, 0)):                value,
+			string(AppendRevKey(nil, SpaceHistory, rev+1, 0)):              []byte("history"),
+			string(AppendPlainKey(nil, SpaceMeta, []byte("applied"))):      []byte("meta"),
+			string(AppendPlainKey(nil, SpaceRuns, []byte{byte(rev), 'r'})): []byte("run"),
+		} {
+			if err := b.Set([]byte(key), value, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Commit(b); err != nil {
+			t.Fatal(err)
+		}
+		if rev%50 == 49 {
+			if err := db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := db.CompactAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	levels, err := db.p.SSTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, others := 0, 0
+	for _, tables := range levels {
+		for _, table := range tables {
+			first, last := table.Smallest.UserKey[0], table.Largest.UserKey[0]
+			switch {
+			case first == SpaceLarge && last == SpaceLarge:
+				large++
+			case first < SpaceLarge && last < SpaceLarge || first > SpaceLarge:
+				others++
+			default:
+				t.Errorf("a table has keys from %c to %c", first, last)
+			}
+		}
+	}
+	if large < 4 || others < 2 {
+		t.Errorf("%d tables of large values, %d others", large, others)
+	}
+}
