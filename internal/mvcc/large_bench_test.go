@@ -57,3 +57,77 @@ func benchPutLarge(b *testing.B, size int) {
 	b.ReportMetric(float64(m.FlushedBytes)/put, "flushed/B")
 	b.ReportMetric(float64(m.CompactedBytes)/put, "compacted/B")
 }
+
+// BenchmarkGetLarge reads single keys with large values, each by a view of its own.
+func BenchmarkGetLarge(b *testing.B) {
+	for _, size := range []int{4 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			s := largeStore(b, size)
+			r := rand.New(rand.NewPCG(9, 10))
+			b.ResetTimer()
+			for range b.N {
+				readLarge(b, s, RangeOptions{Key: benchKey(r.IntN(largeKeys))}, 1)
+			}
+		})
+	}
+}
+
+// BenchmarkScanLarge reads 100 keys with large values at a time, and their keys alone.
+func BenchmarkScanLarge(b *testing.B) {
+	for _, size := range []int{4 << 10, 64 << 10} {
+		for name, keysOnly := range map[string]bool{"": false, " keys": true} {
+			b.Run(fmt.Sprintf("%dKiB%s", size>>10, name), func(b *testing.B) {
+				s := largeStore(b, size)
+				b.ResetTimer()
+				for range b.N {
+					readLarge(b, s, RangeOptions{Key: benchKey(100), End: benchKey(200), KeysOnly: keysOnly}, 100)
+				}
+			})
+		}
+	}
+}
+
+const largeKeys = 1000
+
+// largeStore has large values under 1,000 keys, written in another order than that of the keys.
+func largeStore(b *testing.B, size int) *Store {
+	b.Helper()
+	db, err := storage.OpenState(filepath.Join(b.TempDir(), "large"), storage.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	s, err := Open(db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	val := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(val) // it never fails
+	for _, i := range rand.New(rand.NewPCG(7, 8)).Perm(largeKeys) {
+		w := s.NewWriter()
+		w.Begin()
+		if err := w.PutBlind(benchKey(i), val, 0); err != nil {
+			b.Fatal(err)
+		}
+		w.End()
+		if err := w.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func readLarge(b *testing.B, s *Store, o RangeOptions, want int) {
+	v, err := s.View(0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	_, err = v.Range(o, func(kv KV) error { n += len(kv.Raw()); return nil })
+	if cerr := v.Close(); err != nil || cerr != nil || n < want {
+		b.Fatal(n, err, cerr)
+	}
+}
