@@ -116,6 +116,7 @@ type exporter struct {
 	header exportHeader
 	out    *bufio.Writer
 
+	begun   bool   // the file has the header
 	last    []byte // the last key that the file has; nil: none
 	written int64
 	known   map[int64]bool // leases that have been written
@@ -131,10 +132,9 @@ func (e *exporter) run(ctx context.Context) error {
 	defer bar.End()
 	if e.last != nil {
 		n.from = string(e.last) + "\x00"
-		if n.end != "\x00" && n.from >= n.end {
-			n.last = true
-		}
-	} else {
+		n.last = n.end != "\x00" && n.from >= n.end
+	}
+	if !n.last {
 		if err := e.begin(ctx, n); err != nil {
 			return err
 		}
@@ -167,13 +167,20 @@ func (e *exporter) run(ctx context.Context) error {
 	return nil
 }
 
-// begin reads the first page, which tells the revision, and writes the header.
+// begin reads the first page, which tells the revision and the cluster, and writes the header. Where the file has one, the cluster must be
+// the same: the revision is there in others, too.
 func (e *exporter) begin(ctx context.Context, n *scan) error {
 	if err := n.read(ctx); err != nil {
 		return err
 	}
-	e.header.Revision = n.revision
-	e.header.Cluster = fmt.Sprintf("%x", n.cluster)
+	cluster := fmt.Sprintf("%x", n.cluster)
+	if e.begun {
+		if e.header.Cluster != "" && e.header.Cluster != cluster {
+			return fmt.Errorf("the export that was interrupted cannot go on: it is of the cluster %s, and this is %s", e.header.Cluster, cluster)
+		}
+		return nil
+	}
+	e.header.Revision, e.header.Cluster = n.revision, cluster
 	return e.line(e.header)
 }
 
@@ -228,13 +235,13 @@ func (e *exporter) line(v any) error {
 	return nil
 }
 
-// resume reads what an earlier run wrote: the header must be for the same keys, and the last whole line tells where to
-// go on. Half a line is cut off.
+// resume reads what an earlier run wrote: the header must be for the same keys, and the last key tells where to
+// go on. What follows it, half a line or the lease of the next one, is cut off.
 func (e *exporter) resume(file *os.File) error {
 	r := newExportReader(file)
 	h, err := r.header()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // killed before the first write
-		return restartFile(file)
+		return cutFile(file, 0)
 	}
 	if err != nil {
 		return err
@@ -262,25 +269,18 @@ func (e *exporter) resume(file *os.File) error {
 				return err
 			}
 			e.written++
+			whole = r.offset
 		}
-		whole = r.offset
 	}
-	e.header = h
-	if e.last == nil {
-		return restartFile(file)
-	}
-	if err := file.Truncate(whole); err != nil {
-		return err
-	}
-	_, err = file.Seek(whole, io.SeekStart)
-	return err
+	e.header, e.begun = h, true
+	return cutFile(file, whole)
 }
 
-// restartFile empties a file in which there is nothing to go on with.
-func restartFile(file *os.File) error {
-	if err := file.Truncate(0); err != nil {
+// cutFile cuts off what follows the first bytes of a file, and goes on behind these.
+func cutFile(file *os.File, size int64) error {
+	if err := file.Truncate(size); err != nil {
 		return err
 	}
-	_, err := file.Seek(0, io.SeekStart)
+	_, err := file.Seek(size, io.SeekStart)
 	return err
 }

@@ -182,6 +182,37 @@ func TestAnExportThatWasInterruptedGoesOn(t *testing.T) {
 	}
 }
 
+// TestAnExportDoesNotGoOnAtAnotherCluster asks another cluster, which has keys of that prefix and that revision, too, for the rest.
+func TestAnExportDoesNotGoOnAtAnotherCluster(t *testing.T) {
+	t.Parallel()
+	from, other := startMember(t), startMember(t)
+	for i := range 3 {
+		from.must(t, "put", fmt.Sprintf("/f/%d", i), "of the one")
+		other.must(t, "put", fmt.Sprintf("/f/%d", i), "of the other")
+	}
+	file := filepath.Join(t.TempDir(), "export.jsonl")
+	want := from.own(t, "", "export", "/f/").stdout
+	lines := strings.SplitAfter(want, "\n")
+	for what, part := range map[string]string{
+		"nothing but its head": lines[0],
+		"a key":                lines[0] + lines[1],
+		"all keys":             strings.Join(lines[:4], ""),
+	} {
+		if err := os.WriteFile(file+".part", []byte(part), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := other.own(t, "", "export", "/f/", "-o", file, "--resume"); got.status != 1 || !strings.Contains(got.stderr, "it is of the cluster ") {
+			t.Errorf("%s: got %+v", what, got)
+		}
+		if got := from.own(t, "", "export", "/f/", "-o", file, "--resume"); got.status != 0 {
+			t.Errorf("%s, at its own: got %+v", what, got)
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != want {
+			t.Errorf("%s: got\n%s\n%v", what, got, err)
+		}
+	}
+}
+
 func TestAnExportGoesOnFromWhereverItWasCut(t *testing.T) {
 	t.Parallel()
 	m := startMember(t)
