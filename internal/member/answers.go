@@ -18,7 +18,7 @@ func (m *Member) Answers() peer.Answers {
 	return peer.Answers{
 		ReceiveSnapshot: m.rebuild.noticing(m.ReceiveSnapshot),
 		ReceiveDatabase: m.rebuild.noticing(m.ReceiveDatabase),
-		Members:         m.Members,
+		Members:         m.answerMembers,
 		Versions:        m.Versions,
 		Promote:         m.answerPromote,
 		HashKV:          m.answerHashKV,
@@ -41,6 +41,20 @@ func (m *Member) Answers() peer.Answers {
 			enabled := m.Members().Downgrade().Enabled
 			return enabled, cmp.Or(m.Trusted(), err)
 		},
+	}
+}
+
+// errReplaying is told to who asks for the members before all that was committed is applied.
+var errReplaying = errors.New("member: not all that was committed is applied again yet")
+
+// answerMembers tells others who the members are: who is new takes its place among them, and who has lost its data is refused by it. After
+// a crash the state on the disk may know nobody yet.
+func (m *Member) answerMembers() (*cluster.Membership, error) {
+	select {
+	case <-m.node.Replayed():
+		return m.Members(), nil
+	default:
+		return nil, errReplaying
 	}
 }
 

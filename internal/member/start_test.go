@@ -236,3 +236,24 @@ func below(files map[string]string, dir string) map[string]string {
 	maps.DeleteFunc(out, func(name, _ string) bool { return !strings.HasPrefix(name, dir+"/") })
 	return out
 }
+
+// TestNobodyIsToldOfTheMembersBeforeTheyAreKnownAgain: after a crash the state on the disk is older than what this member has told before.
+func TestNobodyIsToldOfTheMembersBeforeTheyAreKnownAgain(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	m := start(t, configOf(t, disk, alone))
+	put(t, m, "a", "v")
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
+	stop(t, m)
+	m = open(t, configOf(t, crashed, alone))
+	defer stop(t, m)
+	ask := m.Answers().Members
+	if ms, err := ask(); err == nil {
+		t.Errorf("before the replay it tells of %v", ms.Members())
+	}
+	m.Start()
+	<-m.Ready()
+	if ms, err := ask(); err != nil || ms.Len() != 1 || len(ms.Members()[0].ClientURLs) != 1 {
+		t.Errorf("after it: %v", err)
+	}
+}

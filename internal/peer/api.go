@@ -34,8 +34,8 @@ type Answers struct {
 	ReceiveSnapshot func(m *raftpb.Message, state io.Reader) error
 	ReceiveDatabase func(m *raftpb.Message, file io.Reader) error
 
-	// Members returns the membership as applied here.
-	Members func() *cluster.Membership
+	// Members returns the membership as applied here; errors are a 503.
+	Members func() (*cluster.Membership, error)
 	// Versions are those of /version.
 	Versions func() Versions
 	// Promote makes a voter of a learner and returns all members; other errors are a 500.
@@ -151,7 +151,12 @@ func (a *api) members(w http.ResponseWriter, req *http.Request) {
 	if !allow(w, req, http.MethodGet) || !a.admit(w, req) {
 		return
 	}
-	b, err := encodeMembers(a.t.answers.Members().Members())
+	ms, err := a.t.answers.Members()
+	if err != nil {
+		refuse(w, err, http.StatusServiceUnavailable)
+		return
+	}
+	b, err := encodeMembers(ms.Members())
 	reply(w, "application/json", append(b, '\n'), err)
 }
 
