@@ -17,8 +17,8 @@ type Counts struct {
 }
 
 // Verify reads every record of the state: each has a key that the state may hold, each version is in history and each record of
-// history has its version, each large value belongs to a version and is its own, and all others can be read. Errors wrap storage.ErrCorrupt and name the record. The database has
-// been opened, so blocks whose checksum is wrong end it, too.
+// history has its version, each large value belongs to a version and is its own, and all others can be read. Errors wrap
+// storage.ErrCorrupt and name the record. The database has been opened, so blocks whose checksum is wrong end it, too.
 func (c *Content) Verify(ctx context.Context) (n Counts, err error) {
 	data, large := newTally(), 0 // versions, and those with large values less the large values
 	ctx, line := progress.Begin(ctx, "reading every record", 0)

@@ -45,7 +45,7 @@ func (i *idle) take(p *published) *storage.Iterator {
 	return it
 }
 
-// put takes in the iterator of a view of p and tells whether it did. REQUIRES: it has no bounds but those of the data space; the
+// put takes in the iterator of a view of p and tells whether it did. REQUIRES: it has the bounds that it was opened with; the
 // gate is entered.
 func (i *idle) put(it *storage.Iterator, p *published) bool {
 	if i.later == nil || it.Error() != nil {

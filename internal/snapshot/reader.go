@@ -56,7 +56,7 @@ func (r *Reader) fill() error {
 		valid = r.it.First()
 	}
 	r.payload = r.payload[:0]
-	for ; valid && len(r.payload) < BlockBytes; valid = r.it.Next() {
+	for ; valid && len(r.payload) < BlockBytes; valid = r.next() {
 		if !travels(r.it.Key()) {
 			continue
 		}
@@ -82,6 +82,15 @@ func (r *Reader) fill() error {
 		r.ended = true
 	}
 	return nil
+}
+
+// next moves to the next record. Large values are read where data names them, and not once more where they lie.
+func (r *Reader) next() bool {
+	if !r.it.Next() || r.it.Key()[0] != storage.SpaceLarge {
+		return r.it.Valid()
+	}
+	_, behind := storage.SpaceBounds(storage.SpaceLarge)
+	return r.it.SeekGE(behind)
 }
 
 // value returns what the stream has under the key that the iterator is at: versions are whole in it.
