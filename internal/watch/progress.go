@@ -58,7 +58,8 @@ func (h *Hub) settleMarks() {
 }
 
 // NotifyProgress queues a progress mark for each watcher that asked for them, is in step and got nothing since the
-// call before. A client that has not read the marks of earlier calls gets no more.
+// call before. A client that has not read the marks of earlier calls gets no more; nor does one that was told of a
+// creation at a revision that is not published yet, until the next call.
 func (s *Stream) NotifyProgress() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
@@ -69,7 +70,7 @@ func (s *Stream) NotifyProgress() {
 	}
 	rev := s.hub.Distributed()
 	for w := range s.notify {
-		if !w.told && s.upToDate(w, rev) {
+		if !w.told && rev >= s.floor && s.upToDate(w, rev) {
 			s.ready.push(entry{m: &Message{WatchID: w.id, Revision: rev}})
 			wake(s.wake)
 		}

@@ -263,6 +263,23 @@ func TestAMarkThatWouldTakeAClientBackWaits(t *testing.T) {
 	c.expect("-1@2")
 }
 
+func TestAMarkOfItsOwnDoesNotTakeAWatcherBack(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	c := l.open()
+	events := l.commit(put("a", "1"))
+	c.create(Spec{ID: 1, Key: []byte("b"), Start: 2, ProgressNotify: true})
+	c.expect("1@2 created")
+	c.s.NotifyProgress()
+	if c.try() {
+		t.Fatal("a mark of a revision below that of its creation")
+	}
+	l.hub.Publish(events)
+	l.settled()
+	c.s.NotifyProgress()
+	c.expect("1@2")
+}
+
 // Promise 7.
 func TestTheVersionBeforeIsThatOfTheRevisionBefore(t *testing.T) {
 	t.Parallel()
