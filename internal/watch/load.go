@@ -16,7 +16,8 @@ type load struct {
 	record int
 	rev    mvcc.Revision
 	before bool
-	from   int // in values; not used when the version is encoded at once
+	absent bool // there is no such version
+	from   int  // in values; not used when the version is encoded at once
 	upto   int
 }
 
@@ -119,16 +120,17 @@ func (c *chunk) read(versions *mvcc.VersionReader) error {
 	r := &c.records[l.record]
 	if i > 0 && c.withPrev {
 		if last := &c.loads[c.turns[i-1].load]; c.sameVersion(l, last) {
-			l.from, l.upto = last.from, last.upto
-			return nil
+			l.from, l.upto, l.absent = last.from, last.upto, last.absent
+			return l.check()
 		}
 	}
 	kv, found, err := versions.At(c.key(r), l.rev)
 	if err != nil {
 		return err
 	}
-	if !found && !l.before {
-		return fmt.Errorf("the version %d/%d that history names is missing", l.rev.Main, l.rev.Sub)
+	l.absent = !found
+	if err := l.check(); err != nil {
+		return err
 	}
 	raw := kv.Raw()
 	c.bytes += len(raw)
@@ -140,6 +142,14 @@ func (c *chunk) read(versions *mvcc.VersionReader) error {
 	l.from = len(c.values)
 	c.values = append(c.values, raw...)
 	l.upto = len(c.values)
+	return nil
+}
+
+// check returns an error if the version must be there and is not. What was before a change may have been compacted.
+func (l *load) check() error {
+	if l.absent && !l.before {
+		return fmt.Errorf("the version %d/%d that history names is missing", l.rev.Main, l.rev.Sub)
+	}
 	return nil
 }
 
