@@ -36,9 +36,10 @@ func (s *session) private(w *watch, from int64) {
 	s.byLine[w.up] = w
 }
 
-// goOn takes a watch out of its feed and has it served privately, once the client has taken what waits for it.
-// REQUIRES: hub.mu is held.
+// goOn takes a watch out of its feed and has it served privately, once the client has taken what waits for it: from where the
+// feed is, as progress may have told more than events, and what is before that may be compacted. REQUIRES: hub.mu is held.
 func (s *session) goOn(w *watch) {
+	w.next = max(w.next, w.feed.at+1)
 	s.hub.leave(w)
 	s.behind[w] = struct{}{}
 	s.late.Store(true)

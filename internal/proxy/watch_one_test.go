@@ -3,6 +3,7 @@ package proxy
 import (
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
@@ -33,5 +34,24 @@ func TestEventsThatWereToldAreLeftOut(t *testing.T) {
 		if got := since(events, from); len(got) != left || left > 0 && got[0].Kv.ModRevision < from {
 			t.Errorf("from %d on: %v", from, got)
 		}
+	}
+}
+
+// TestAWatchGoesOnBehindWhatItsFeedWasTold: its last event may be compacted by then, and nothing that it needs.
+func TestAWatchGoesOnBehindWhatItsFeedWasTold(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	idle, other := lab.session(), lab.session()
+	f := lab.shared(5, idle, other)
+	lab.hear(f.channel.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
+	lab.hear(f.channel.line, &etcdserverpb.WatchResponse{WatchId: f.id, Canceled: true}, 0)
+	for i, s := range []*session{idle, other} {
+		lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 12)
+		lab.locked(func() {
+			asked := s.line.out[len(s.line.out)-1].GetCreateRequest()
+			if got := asked.GetStartRevision(); got != 10 {
+				t.Errorf("watch %d goes on at %d, want 10", i, got)
+			}
+		})
 	}
 }

@@ -34,12 +34,16 @@ type session struct {
 	header   *etcdserverpb.ResponseHeader // the newest one
 }
 
+func newSession(h *hub, who identity) *session {
+	return &session{hub: h, who: who, queue: newQueue(), failed: make(chan error, 1),
+		watches: map[int64]*watch{}, byLine: map[int64]*watch{}, behind: map[*watch]struct{}{}}
+}
+
 // Watch implements etcdserverpb.WatchServer.
 func (h *hub) Watch(stream etcdserverpb.Watch_WatchServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	s := &session{hub: h, who: identityOf(ctx), queue: newQueue(), failed: make(chan error, 1),
-		watches: map[int64]*watch{}, byLine: map[int64]*watch{}, behind: map[*watch]struct{}{}}
+	s := newSession(h, identityOf(ctx))
 	defer s.end()
 	go func() {
 		err := s.requests(ctx, stream)
