@@ -150,15 +150,26 @@ func (c *Content) Hash(versions uint32) (uint32, error) {
 	return h.Sum32(), nil
 }
 
+// alarms gives the alarms. Their keys begin with the low bits of the members' ids, so their order is not that of the ids.
 func (c *Content) alarms(put sink) error {
-	var key []byte
-	return c.each(storage.SpaceAlarms, func(rest, _ []byte) error {
+	var keys [][]byte
+	err := c.each(storage.SpaceAlarms, func(rest, _ []byte) error {
 		if len(rest) != 8+4 {
 			return fmt.Errorf("%w: the alarm %x", storage.ErrCorrupt, rest)
 		}
-		key = appendAlarm(key[:0], binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:]))
-		return put(bucketAlarm, key, nil)
+		keys = append(keys, appendAlarm(nil, binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:])))
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	for _, key := range keys {
+		if err := put(bucketAlarm, key, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // auth gives users and roles, whose records are etcd's. In a cluster without any, etcd starts to count at 1.

@@ -1,12 +1,14 @@
 package etcdfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,7 +113,6 @@ func TestRareRecordsComeBack(t *testing.T) {
 	}
 }
 
-// TestFileHashesAsTheState does random changes and compactions, some of them half done, and compares at every revision.
 // TestMembersAreInTheOrderOfTheirNames, which have no leading zeros: a03… is an id below 9f2d….
 func TestMembersAreInTheOrderOfTheirNames(t *testing.T) {
 	t.Parallel()
@@ -131,6 +132,32 @@ func TestMembersAreInTheOrderOfTheirNames(t *testing.T) {
 	}
 }
 
+// TestAlarmsAreInTheOrderOfTheirKeys, which begin with the low bits of the members' ids, and with no member's for the id 0.
+func TestAlarmsAreInTheOrderOfTheirKeys(t *testing.T) {
+	t.Parallel()
+	want := []cluster.Alarm{
+		{Member: 0, Type: cluster.AlarmNoSpace},
+		{Member: 0x9f2d73a2d68bf501, Type: cluster.AlarmNoSpace},
+		{Member: 0x8f2d73a2d68bf502, Type: cluster.AlarmCorrupt},
+		{Member: 0x7f2d73a2d68bf503, Type: cluster.AlarmNoSpace},
+		{Member: 0x7f2d73a2d68bf503, Type: cluster.AlarmCorrupt},
+	}
+	s := newState(t)
+	for _, x := range want {
+		s.alarm(t, x)
+	}
+	got, err := s.export(t, false).Alarms()
+	noError(t, err)
+	byID := func(a, b cluster.Alarm) int {
+		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Type, b.Type))
+	}
+	slices.SortFunc(got, byID)
+	if slices.SortFunc(want, byID); !slices.Equal(got, want) {
+		t.Errorf("the alarms are %v, want %v", got, want)
+	}
+}
+
+// TestFileHashesAsTheState does random changes and compactions, some of them half done, and compares at every revision.
 func TestFileHashesAsTheState(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(12) {
