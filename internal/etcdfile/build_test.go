@@ -60,11 +60,13 @@ func everything(t *testing.T) *state {
 func TestAStateIsTheSameAfterAFile(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(*state){
-		"all of history":           func(*state) {},
-		"compacted":                func(s *state) { s.compact(t, 20, 1000) },
-		"compacted in part":        func(s *state) { s.compact(t, 12, 1000); s.compact(t, 30, 2) },
-		"compacted to a deletion":  func(s *state) { s.compact(t, 6, 1000) },
-		"compacted to the present": func(s *state) { s.compact(t, s.store.Revision(), 1000) },
+		"all of history":            func(*state) {},
+		"compacted":                 func(s *state) { s.compact(t, 20, 1000) },
+		"compacted to 0":            func(s *state) { s.compact(t, 0, 1000) },
+		"compacted to 0, not begun": func(s *state) { s.compact(t, 0, 0) },
+		"compacted in part":         func(s *state) { s.compact(t, 12, 1000); s.compact(t, 30, 2) },
+		"compacted to a deletion":   func(s *state) { s.compact(t, 6, 1000) },
+		"compacted to the present":  func(s *state) { s.compact(t, s.store.Revision(), 1000) },
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {

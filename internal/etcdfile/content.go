@@ -297,16 +297,19 @@ func (c *Content) Compacted() (int64, error) {
 }
 
 // compaction says to where the state is compacted. A compaction that is under way is one that was scheduled and has
-// not finished: etcd does it again when it opens the file.
+// not finished: etcd does it again when it opens the file. To 0, where there is nothing, it would not: that one has always finished.
 func (c *Content) compaction(put sink) error {
 	target, finished, err := c.compacted()
 	if err != nil {
 		return err
 	}
-	if finished = min(finished, target); finished > 0 {
+	if target == 0 {
+		finished = 0
+	}
+	if finished = min(finished, target); finished >= 0 {
 		err = put(bucketMeta, []byte(metaFinished), appendRevision(nil, Revision{Main: finished}))
 	}
-	if err == nil && target > 0 {
+	if err == nil && target >= 0 {
 		err = put(bucketMeta, []byte(metaScheduled), appendRevision(nil, Revision{Main: target}))
 	}
 	return err

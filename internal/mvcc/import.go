@@ -32,7 +32,7 @@ type importing struct {
 	size int // 0 for a tombstone
 }
 
-// NewImporter returns one for a state whose versions were compacted to a revision, 0 or less for never.
+// NewImporter returns one for a state whose versions were compacted to a revision, a negative one for never.
 func NewImporter(db *storage.DB, compacted int64) (*Importer, error) {
 	im := &Importer{db: db, compacted: compacted}
 	return im, im.begin()
@@ -120,7 +120,7 @@ func (im *Importer) commit() error {
 type Imported struct {
 	// Index and Term are those of the last entry applied.
 	Index, Term uint64
-	// Scheduled is the revision compacted to and Finished to which one the compaction has ended, 0 or less for never.
+	// Scheduled is the revision compacted to and Finished to which one the compaction has ended, negative for never.
 	Scheduled, Finished int64
 	// Revision is one that the store's is not below, beside those of its versions; 0 for none.
 	Revision int64
@@ -134,10 +134,10 @@ func (im *Importer) Finish(x Imported) (revision int64, err error) {
 	}
 	set(metaApplied, x.Index, x.Term, uint64(revision))
 	set(metaSizeWritten, uint64(im.written))
-	if x.Scheduled > 0 {
+	if x.Scheduled >= 0 {
 		set(metaCompactScheduled, uint64(x.Scheduled))
 	}
-	if x.Finished > 0 {
+	if x.Finished >= 0 {
 		set(metaCompactDone, uint64(x.Finished), maxSub)
 	}
 	if err != nil {
