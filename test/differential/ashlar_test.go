@@ -23,6 +23,7 @@ import (
 // ashlar is the state machine of a member of Ashlar on a state in memory.
 type ashlar struct {
 	t       testing.TB
+	fs      vfs.FS
 	db      *storage.DB
 	store   *mvcc.Store
 	members *cluster.Membership
@@ -32,8 +33,11 @@ type ashlar struct {
 	machine *apply.Machine
 }
 
-func newAshlar(t testing.TB) *ashlar {
-	a := &ashlar{t: t}
+func newAshlar(t testing.TB) *ashlar { return openAshlar(t, vfs.NewMem(), nil) }
+
+// openAshlar opens the state in fs; fill, when not nil, writes it first.
+func openAshlar(t testing.TB, fs vfs.FS, fill func(*storage.DB) error) *ashlar {
+	a := &ashlar{t: t, fs: fs}
 	var err error
 	check := func() {
 		if err != nil {
@@ -41,9 +45,13 @@ func newAshlar(t testing.TB) *ashlar {
 		}
 	}
 	a.db, err = storage.OpenState("state", storage.Options{
-		FS: vfs.NewMem(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Fatal: func(err error) { t.Error(err) },
+		FS: fs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Fatal: func(err error) { t.Error(err) },
 	})
 	check()
+	if fill != nil {
+		err = fill(a.db)
+		check()
+	}
 	a.store, err = mvcc.Open(a.db)
 	check()
 	a.members, err = cluster.Load(a.db)

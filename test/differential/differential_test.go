@@ -46,6 +46,7 @@ func randomLog(t *testing.T, seed uint64, total *tally) {
 	do := func(s step) {
 		steps = append(steps, s)
 		err = p.do(s)
+		g.e = p.e // another one after a start
 	}
 	first := founding()
 	if profile.auth > 0 && !g.one(4) {

@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -22,6 +25,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/cindex"
 	"go.etcd.io/etcd/server/v3/etcdserver/txn"
 	"go.etcd.io/etcd/server/v3/lease"
+	"go.etcd.io/etcd/server/v3/storage"
 	"go.etcd.io/etcd/server/v3/storage/backend"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.etcd.io/etcd/server/v3/storage/schema"
@@ -52,21 +56,28 @@ type etcd struct {
 	applier etcdapply.UberApplier
 	waiters wait.Wait
 	applied uint64
+	path    string
 }
 
-func newEtcd(t testing.TB) *etcd {
-	e := &etcd{t: t, waiters: wait.New()}
+func newEtcd(t testing.TB) *etcd { return openEtcd(t, filepath.Join(t.TempDir(), "db")) }
+
+// openEtcd opens the database at path as a member does when it starts, and as after a snapshot that it was sent.
+func openEtcd(t testing.TB, path string) *etcd {
+	e := &etcd{t: t, waiters: wait.New(), path: path}
 	cfg := backend.DefaultBackendConfig(zap.NewNop())
-	cfg.Path, cfg.UnsafeNoFsync, cfg.BatchInterval = filepath.Join(t.TempDir(), "db"), true, time.Second
+	cfg.Path, cfg.UnsafeNoFsync, cfg.BatchInterval = path, true, time.Second
 	cfg.MmapSize = 1 << 24
+	e.index = cindex.NewConsistentIndex(nil)
+	cfg.Hooks = storage.NewBackendHooks(zap.NewNop(), e.index)
 	e.be = backend.New(cfg)
-	e.index = cindex.NewConsistentIndex(e.be)
+	e.index.SetBackend(e.be)
 	lg := zap.NewNop()
 	members := schema.NewMembershipBackend(lg, e.be)
 	members.MustCreateBackendBuckets()
 	e.members = membership.NewCluster(lg, membership.WithMaxLearners(maxLearners))
 	e.members.SetID(memberSelf, clusterID)
 	e.members.SetBackend(members)
+	e.members.Recover(func(*zap.Logger, *semver.Version) {})
 	e.lessor = lease.NewLessor(lg, e.be, e.members, lease.LessorConfig{MinLeaseTTL: minTTL, CheckpointPersist: true})
 	tokens, err := auth.NewTokenProvider(lg, "simple", func(uint64) <-chan struct{} { return nil }, time.Hour)
 	if err != nil {
@@ -89,6 +100,19 @@ func newEtcd(t testing.TB) *etcd {
 		}
 	})
 	return e
+}
+
+// write writes the database as it is sent to other members.
+func (e *etcd) write(path string) error {
+	e.be.ForceCommit()
+	snap := e.be.Snapshot()
+	defer snap.Close()
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = snap.WriteTo(f)
+	return errors.Join(err, f.Close())
 }
 
 func (e *etcd) close() {

@@ -72,9 +72,17 @@ func (g *generator) value() []byte {
 	case 0:
 		return nil
 	case 1:
-		return bytes.Repeat([]byte{'v'}, g.IntN(700))
+		if g.one(2) {
+			return bytes.Repeat([]byte{'v'}, g.IntN(700))
+		}
+		return g.large()
 	}
 	return []byte(pick(g.Rand, "m", "n", "o", "value"))
+}
+
+// large is a value about as long as the shortest that Ashlar keeps apart from their keys, or well above.
+func (g *generator) large() []byte {
+	return bytes.Repeat([]byte{byte('v' + g.IntN(3))}, pick(g.Rand, 4000, 4095, 4096, 4097, 6000, 20_000)+g.IntN(2)*g.IntN(60))
 }
 
 func (g *generator) lease() int64 {
@@ -223,6 +231,9 @@ func (g *generator) readOnly() *etcdserverpb.TxnRequest {
 
 // step makes the next one.
 func (g *generator) step() step {
+	if g.one(80) {
+		return step{start: pick(g.Rand, starts...)}
+	}
 	s := step{unwanted: g.one(10), settle: g.one(3)}
 	p := g.profile
 	c := &etcdserverpb.InternalRaftRequest{Header: g.header()}

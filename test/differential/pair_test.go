@@ -18,12 +18,13 @@ import (
 // term is that of all entries.
 const term = 3
 
-// step is one thing that a pair is told. Exactly one of the first four is set.
+// step is one thing that a pair is told. Exactly one of the first five is set.
 type step struct {
 	command *etcdserverpb.InternalRaftRequest
 	conf    *raftpb.ConfChange
 	read    *etcdserverpb.RangeRequest
 	readTxn *etcdserverpb.TxnRequest
+	start   start
 	// wire is how the request of the command is written, if not as the library does.
 	wire []byte
 	// unwanted says that nobody waits for the result of the command.
@@ -35,6 +36,8 @@ type step struct {
 // name is what the table calls it.
 func (s step) name() string {
 	switch {
+	case s.start != "":
+		return "start: " + string(s.start)
 	case s.conf != nil:
 		return "conf_change " + s.conf.GetType().String()
 	case s.read != nil:
@@ -55,6 +58,8 @@ func (s step) name() string {
 func (s step) String() string {
 	one := prototext.MarshalOptions{}
 	switch {
+	case s.start != "":
+		return s.name()
 	case s.conf != nil:
 		return fmt.Sprintf("%s %s", s.name(), one.Format(s.conf))
 	case s.read != nil:
@@ -99,6 +104,10 @@ func (p *pair) close() {
 
 // do does one step. The error tells a difference.
 func (p *pair) do(s step) error {
+	if s.start != "" {
+		p.tally.entry(s.name(), false)
+		return p.start(s.start)
+	}
 	if why := p.skipped(s); why != "" {
 		p.tally.skip(why)
 		return nil

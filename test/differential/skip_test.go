@@ -15,6 +15,7 @@ const (
 	skipKeeps       = "etcd panics: a transaction deletes a key, then keeps its value or its lease"
 	skipNoMember    = "etcd panics: attributes of a member that never was"
 	skipVersion     = "etcd panics: a cluster version that is none, or above its own"
+	skipDowngrade   = "etcd panics: a downgrade to what is no version (at its next start)"
 	skipLastVoter   = "etcd panics: the last voter removed (in raft)"
 	skipReborn      = "etcd loses the key: a compaction to a revision that deletes a key and puts it again"
 	skipSort        = "never proposed: an unknown sort order or target"
@@ -56,6 +57,10 @@ func (p *pair) skipped(s step) string {
 		top := semver.New(version.Cluster(version.Version) + ".0")
 		if err != nil || top.LessThan(semver.Version{Major: v.Major, Minor: v.Minor}) {
 			return skipVersion
+		}
+	case c.DowngradeInfoSet != nil && c.DowngradeInfoSet.Enabled:
+		if _, err := semver.NewVersion(c.DowngradeInfoSet.Ver); err != nil {
+			return skipDowngrade
 		}
 	case c.AuthUserAdd != nil && c.AuthUserAdd.HashedPassword == "" && c.AuthUserAdd.Password != "",
 		c.AuthUserChangePassword != nil && c.AuthUserChangePassword.HashedPassword == "" && c.AuthUserChangePassword.Password != "":
