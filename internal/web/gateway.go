@@ -113,14 +113,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if control.SetReadDeadline(time.Now().Add(bodyPatience)) == nil {
 		came = func() { _ = control.SetReadDeadline(time.Time{}) }
 	}
-	g.answer(w, r, many, came)
+	g.answer(w, r, &body{many: many, rest: !many, came: came})
 }
 
-// answer answers the requests in a body; came is called once the only one of a single call has been read.
-func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, many bool, came func()) {
+// answer answers the requests in a body, of which many, rest and came are set; came is called once the only one of a single call has
+// been read.
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, b *body) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	b := &body{ReadCloser: r.Body, max: g.bodyMax, many: many, came: came, cancel: cancel}
+	b.ReadCloser, b.max, b.left, b.cancel = r.Body, g.bodyMax, g.bodyMax, cancel
 	defer b.finish()
 	r = r.WithContext(context.WithValue(ctx, bodyKey{}, b))
 	r.Body = b

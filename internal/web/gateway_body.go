@@ -29,6 +29,7 @@ type body struct {
 	max  int64
 	left int64 // may still be read for the present message
 	many bool  // it holds a stream of messages
+	rest bool  // what follows the only message is read, too: see next
 	read int   // messages
 	done bool  // the only message was read; nothing else is looked at
 	came func()
@@ -55,9 +56,15 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // next calls decode for the next message, and ends the request if that fails.
+//
+// What follows the only message is read up to the end of the body: before that, a server of HTTP/1 does not notice that the client has
+// gone, and a call that waits, as for a lock, would wait for ever.
 func (b *body) next(decode func() error) error {
 	b.left = b.max
 	err := decode()
+	if err == nil && b.rest {
+		_, err = io.Copy(io.Discard, b)
+	}
 	if !b.many {
 		b.done = true
 		b.finish()

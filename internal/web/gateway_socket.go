@@ -69,7 +69,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	call.Body = in
 	go receive(ctx, cancel, c, out)
 	answers := &socketWriter{ctx: ctx, conn: c, header: make(http.Header)}
-	g.answer(answers, call, slices.Contains(streaming, r.URL.Path), func() {})
+	g.answer(answers, call, &body{many: slices.Contains(streaming, r.URL.Path), came: func() { _ = in.Close() }})
 	if answers.send(true) == nil && ctx.Err() == nil {
 		_ = c.Close(websocket.StatusNormalClosure, "")
 	}
@@ -96,7 +96,8 @@ func socketToken(r *http.Request, protocol string) string {
 	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 }
 
-// receive writes the messages of a client to the body of its call. A client that has gone ends the call.
+// receive writes the messages of a client to the body of its call; those that the call does not want are passed over. A client that
+// has gone ends the call.
 func receive(ctx context.Context, cancel context.CancelFunc, c *websocket.Conn, out *io.PipeWriter) {
 	defer cancel()
 	for {
@@ -105,10 +106,7 @@ func receive(ctx context.Context, cancel context.CancelFunc, c *websocket.Conn, 
 			_ = out.CloseWithError(io.EOF)
 			return
 		}
-		if _, err := out.Write(append(message, '\n')); err != nil {
-			<-ctx.Done() // the call wants no more; what the client sends is of no interest
-			return
-		}
+		_, _ = out.Write(append(message, '\n'))
 	}
 }
 
