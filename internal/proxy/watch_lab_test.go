@@ -75,3 +75,13 @@ func (lab *watchLab) hear(l *line, r *etcdserverpb.WatchResponse, revision int64
 	lab.newest.saw(r.Header)
 	l.user.receive(l, r)
 }
+
+// progress returns the revisions that a session was told in answer to its questions.
+func progress(s *session) (told []int64) {
+	for r := s.queue.pop(); r != nil; r = s.queue.pop() {
+		if r.WatchId == unnumbered {
+			told = append(told, r.GetHeader().GetRevision())
+		}
+	}
+	return told
+}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -13,6 +14,8 @@ import (
 const (
 	// controlMax is how many requests may wait to be sent on a line before its client's requests wait too.
 	controlMax = 1000
+	// A question for progress that has no answer for neverAfter is taken for one that gets none. unansweredMax bounds those before.
+	neverAfter, unansweredMax = time.Second, 1024
 	// askAgain is the pause after which a question for progress that was not answered is asked again, and askAgainMax that after
 	// many: members do not answer while a watcher of the line reads history.
 	askAgain, askAgainMax = 100 * time.Millisecond, 5 * time.Second
@@ -39,7 +42,11 @@ type line struct {
 	taken   chan struct{} // holds one token after out was taken
 	last    int64         // the newest id of an upstream watcher
 	creates []any         // what was asked for and is not created yet, in order: watches or feeds
-	asks    []*ask        // who wants to know of progress
+	asks    []askedOf     // who wants to know of progress
+	// questions counts the questions for progress, and unanswered are those to which no answer has come: a member answers in their
+	// order, and not each of them.
+	questions  int64
+	unanswered []question
 }
 
 // openLine opens a line in the name of who. It never blocks; what fails is told by ended.
@@ -135,12 +142,40 @@ func (l *line) awaitWork(ctx context.Context, pause *time.Duration) (ask bool) {
 }
 
 // insists tells whether a question is to be asked again. REQUIRES: hub.mu is held.
-func (l *line) insists() bool { return len(l.asks) > 0 && !l.closed && l.user.insists() }
+func (l *line) insists() bool {
+	passed := func(a askedOf) bool { return a.passed }
+	return len(l.asks) > 0 && !l.closed && (l.user.insists() || slices.ContainsFunc(l.asks, passed))
+}
+
+// question is one that was asked for progress.
+type question struct {
+	n  int64 // counted from 1
+	at time.Time
+}
 
 // question asks for progress. REQUIRES: hub.mu is held.
 func (l *line) question() {
+	l.questions++
+	if l.unanswered = append(l.unanswered, question{l.questions, l.hub.clock.Now()}); len(l.unanswered) > unansweredMax {
+		l.unanswered = l.unanswered[1:]
+	}
 	l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
 		ProgressRequest: &etcdserverpb.WatchProgressRequest{}}})
+}
+
+// answered takes note of an answer, and returns the question that it is to: at the least, as there may be later ones that it is to if a
+// member has not answered all. REQUIRES: hub.mu is held.
+func (l *line) answered() (n int64) {
+	since := l.hub.clock.Now().Add(-neverAfter)
+	for len(l.unanswered) > 0 && l.unanswered[0].at.Before(since) {
+		l.unanswered = l.unanswered[1:]
+	}
+	if len(l.unanswered) == 0 {
+		return l.questions
+	}
+	n = l.unanswered[0].n
+	l.unanswered = l.unanswered[1:]
+	return n
 }
 
 // poke puts a token into a channel that holds one.

@@ -13,17 +13,39 @@ type ask struct {
 	left    int                          // lines that have not answered
 	header  *etcdserverpb.ResponseHeader // the answer so far: the lowest revision
 	void    bool                         // a watch has gone from one line to another meanwhile: ask again
+	instead bool                         // of another one
+	again   bool                         // the client has asked again meanwhile
 }
 
-// ask puts the question to the lines that serve the session's watches, in place of one that is not answered yet.
-// REQUIRES: hub.mu is held.
+// askedOf is an ask of a line, which a question was sent for. A mark is made when the member takes a question, so one for an earlier
+// question may tell less than what the client knew when it asked.
+type askedOf struct {
+	*ask
+	question int64
+	passed   bool // an answer has come that may be to an earlier one: if it was not, none comes to this
+}
+
+// ask puts the question to the lines that serve the session's watches, in place of one that is not answered yet: members do not answer
+// each of them. But one that stands in place of another is kept, so that who asks over and over is answered: what is asked meanwhile is
+// asked after it. REQUIRES: hub.mu is held.
 func (s *session) ask() {
-	if s.asking != nil { // a member does not answer each of them
-		for _, l := range s.lines() {
-			l.asks = slices.DeleteFunc(l.asks, func(a *ask) bool { return a == s.asking })
+	old := s.asking
+	for _, l := range s.lines() {
+		here := func(a askedOf) bool { return a.ask == old }
+		if old == nil || !slices.ContainsFunc(l.asks, here) {
+			continue
+		}
+		if old.instead {
+			l.question()
+		} else {
+			l.asks = slices.DeleteFunc(l.asks, here)
 		}
 	}
-	a := &ask{session: s}
+	if old != nil && old.instead {
+		old.again = true
+		return
+	}
+	a := &ask{session: s, instead: old != nil}
 	s.asking, s.askLater = a, false
 	var lines []*line
 	for _, w := range s.watches {
@@ -40,8 +62,8 @@ func (s *session) ask() {
 	}
 	a.left = len(lines)
 	for _, l := range lines {
-		l.asks = append(l.asks, a)
 		l.question()
+		l.asks = append(l.asks, askedOf{ask: a, question: l.questions})
 	}
 }
 
@@ -95,12 +117,24 @@ func (s *session) lines() []*line {
 	return out
 }
 
-// answer is called when upstream has told everything up to the revision of r to all watchers of the line, which answers every
-// question that was put to it. REQUIRES: hub.mu is held.
+// answer is called when upstream has told everything up to the revision of r to all watchers of the line. It answers what was asked
+// before the question that it is to. REQUIRES: hub.mu is held.
 func (l *line) answer(r *etcdserverpb.WatchResponse) {
-	asks := l.asks
-	l.asks = nil
-	for _, a := range asks {
+	to := l.answered()
+	var answered []*ask
+	l.asks = slices.DeleteFunc(l.asks, func(a askedOf) bool {
+		if a.question <= to {
+			answered = append(answered, a.ask)
+		}
+		return a.question <= to
+	})
+	for i := range l.asks {
+		l.asks[i].passed = true
+	}
+	if len(l.asks) > 0 {
+		poke(l.wake) // to ask again, should nothing more come
+	}
+	for _, a := range answered {
 		if a.header == nil || r.GetHeader().GetRevision() < a.header.GetRevision() {
 			a.header = r.Header
 		}
@@ -122,6 +156,9 @@ func (a *ask) settle() {
 		s.ask()
 	default:
 		s.queue.push(&etcdserverpb.WatchResponse{Header: a.header, WatchId: unnumbered})
+		if a.again {
+			s.ask()
+		}
 	}
 }
 

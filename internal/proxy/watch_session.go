@@ -132,6 +132,7 @@ func (s *session) create(r *etcdserverpb.WatchCreateRequest) {
 	if id != 0 { // others get theirs when upstream has made them
 		w.numbered, s.watches[id] = true, w
 	}
+	s.voidAsks() // what other lines answer says nothing of it
 	s.private(w, r.StartRevision)
 }
 

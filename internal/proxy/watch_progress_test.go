@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"slices"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// TestAQuestionIsAnsweredByAMarkThatWasAskedForAfterIt: an earlier one may be from before a write that the client knows of.
+func TestAQuestionIsAnsweredByAMarkThatWasAskedForAfterIt(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		ask  int     // the number of the session that asks, from 1; 0 is a mark that arrives
+		mark int64   // its revision
+		told []int64 // what the session that was named last is told then
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"two clients ask one after the other", []step{{ask: 1}, {ask: 2}, {mark: 5}, {mark: 9, told: []int64{9}}}},
+		{"a client asks twice", []step{{ask: 1}, {ask: 1}, {mark: 5}, {mark: 9, told: []int64{9}}, {mark: 9}}},
+		{"the first question is never answered", []step{{ask: 2}, {ask: 1}, {mark: 9}, {mark: 9, told: []int64{9}}}},
+		{"a client asks over and over", []step{{ask: 1}, {ask: 1}, {ask: 1}, {mark: 5}, {ask: 1}, {mark: 6, told: []int64{6}},
+			{mark: 7}, {ask: 1}, {mark: 7}, {mark: 8}, {mark: 9, told: []int64{9}}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			lab := newWatchLab(t)
+			sessions := []*session{lab.session(), lab.session()}
+			l := lab.shared(5, sessions...).channel.line
+			var asks *session
+			for i, step := range c.steps {
+				if step.ask > 0 {
+					asks = sessions[step.ask-1]
+					lab.locked(asks.ask)
+				} else {
+					lab.hear(l, &etcdserverpb.WatchResponse{WatchId: unnumbered}, step.mark)
+				}
+				if got := progress(asks); !slices.Equal(got, step.told) {
+					t.Fatalf("after step %d it is told %d, want %d", i, got, step.told)
+				}
+			}
+		})
+	}
+}
+
+// TestAQuestionIsAskedAnewWhenAnEarlierOneMayHaveNoAnswer: a member answers none while a watcher reads history.
+func TestAQuestionIsAskedAnewWhenAnEarlierOneMayHaveNoAnswer(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	s, other := lab.session(), lab.session()
+	lab.shared(5, other, lab.session())
+	lab.locked(func() { s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("alone")}) })
+	lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 5)
+	insists := func(want bool) {
+		t.Helper()
+		lab.locked(func() {
+			if got := s.line.insists(); got != want {
+				t.Errorf("it asks again: %t, want %t", got, want)
+			}
+		})
+	}
+	lab.locked(s.ask)
+	lab.locked(s.ask)
+	insists(false) // as a member, which may not answer
+	lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 8)
+	insists(true)
+	lab.locked(s.line.question)
+	lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
+	insists(false)
+	if got := progress(s); !slices.Equal(got, []int64{9}) {
+		t.Errorf("the client is told %d", got)
+	}
+}
