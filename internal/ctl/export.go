@@ -72,7 +72,8 @@ func (s *session) export(ctx context.Context, f *exportFlags, prefix string) err
 	if err != nil {
 		return err
 	}
-	e := &exporter{s: s, client: c, leases: f.leases, header: exportHeader{Format: exportFormat, Prefix: []byte(prefix), Revision: f.revision}}
+	header := exportHeader{Format: exportFormat, Prefix: []byte(prefix), Revision: f.revision, Leases: f.leases}
+	e := &exporter{s: s, client: c, leases: f.leases, header: header}
 	if f.output == "-" {
 		e.out = bufio.NewWriterSize(s.Stdout, 64<<10)
 		return e.run(ctx)
@@ -252,6 +253,13 @@ func (e *exporter) resume(file *os.File) error {
 	if e.header.Revision != 0 && e.header.Revision != h.Revision {
 		return fmt.Errorf("it is of revision %d", h.Revision)
 	}
+	const with, without = "it was begun with --leases", "it was begun without --leases"
+	switch {
+	case h.Leases && !e.leases:
+		return errors.New(with)
+	case e.leases && !h.Leases:
+		return errors.New(without)
+	}
 	whole := r.offset
 	for {
 		l, err := r.next()
@@ -263,6 +271,9 @@ func (e *exporter) resume(file *os.File) error {
 		}
 		if l.End { // whole, but not renamed: the end is written again
 			break
+		}
+		if l.Lease != "" && !e.leases { // by an earlier release, whose headers do not say so
+			return errors.New(with)
 		}
 		if l.isKey() {
 			if e.last, err = l.key(); err != nil {

@@ -23,6 +23,7 @@ type exportHeader struct {
 	Cluster  string `json:"cluster,omitempty"` // hexadecimal
 	Revision int64  `json:"revision"`
 	Prefix   []byte `json:"prefix,omitempty"` // base64
+	Leases   bool   `json:"leases,omitempty"` // are told
 }
 
 // exportLease is a lease that the keys after it hang on.

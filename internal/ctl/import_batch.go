@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -248,13 +249,29 @@ func (m *importMark) set(offset int64) error {
 	if err != nil {
 		return fmt.Errorf("encoding how far the import is: %w", err)
 	}
-	if err := os.WriteFile(m.name+".new", append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("writing how far the import is: %w", err)
-	}
-	if err := os.Rename(m.name+".new", m.name); err != nil {
+	if err := replaceFile(m.name, append(b, '\n')); err != nil {
 		return fmt.Errorf("writing how far the import is: %w", err)
 	}
 	return nil
+}
+
+// replaceFile puts b in place of a file, which is there as it was or as it shall be after a crash at any instant.
+func replaceFile(name string, b []byte) (err error) {
+	file, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(b)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(name))
 }
 
 // remove ends the mark: everything is written.

@@ -232,15 +232,21 @@ func TestAnExportGoesOnFromWhereverItWasCut(t *testing.T) {
 			t.Fatalf("cut at %d: got\n%s\n%v", cut, got, err)
 		}
 	}
+	// The header of an earlier release does not tell of leases.
+	leases := strings.Replace(want, "}\n", `,"leases":true}`+"\n", 1)
+	earlier := strings.Replace(want, `"version":1}`, `"version":1,"lease":"0000000000000007"}`, 1)
 	for what, c := range map[string]struct {
 		part string
 		args []string
 	}{
-		"it holds the prefix":                    {want, []string{"export", "/other/"}},
-		"it is of revision":                      {want, []string{"export", "/f/", "--rev=2"}},
-		"is not the beginning of an export":      {"hello\n", []string{"export", "/f/"}},
-		"line 2: invalid character":              {want[:strings.Index(want, "\n")+1] + "hello\n", []string{"export", "/f/"}},
-		"revision 1 is no longer stored: it was": {strings.Replace(want, `"revision":5`, `"revision":1`, 1), []string{"export", "/f/"}},
+		"it was begun without --leases":                 {want, []string{"export", "/f/", "--leases"}},
+		"it was begun with --leases":                    {leases, []string{"export", "/f/"}},
+		"export.jsonl.part: it was begun with --leases": {earlier, []string{"export", "/f/"}},
+		"it holds the prefix":                           {want, []string{"export", "/other/"}},
+		"it is of revision":                             {want, []string{"export", "/f/", "--rev=2"}},
+		"is not the beginning of an export":             {"hello\n", []string{"export", "/f/"}},
+		"line 2: invalid character":                     {want[:strings.Index(want, "\n")+1] + "hello\n", []string{"export", "/f/"}},
+		"revision 1 is no longer stored: it was":        {strings.Replace(want, `"revision":5`, `"revision":1`, 1), []string{"export", "/f/"}},
 	} {
 		if strings.Contains(what, "no longer") {
 			m.must(t, "compaction", "5")
