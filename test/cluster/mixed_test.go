@@ -248,12 +248,12 @@ func snapshotBetween(t *testing.T, from, to, sent string) {
 	c.checkNoAlarm()
 }
 
-// fill does a bit of everything at a member.
+// fill does a bit of everything at a member, with values that lie apart from their keys, too.
 func (c *cluster) fill(at *member) {
 	c.Helper()
 	g := c.grant(at, 1000)
 	for i := range 60 {
-		c.put(at, fmt.Sprintf("fill/%d", i%20), strings.Repeat("v", i*50), clientv3.WithLease(g.ID*clientv3.LeaseID(i%2)))
+		c.put(at, fmt.Sprintf("fill/%d", i%20), strings.Repeat("v", i*100), clientv3.WithLease(g.ID*clientv3.LeaseID(i%2)))
 	}
 	c.again("a deletion", func() error {
 		_, err := c.client(at).Delete(c.within(), "fill/3")
