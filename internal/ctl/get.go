@@ -118,12 +118,6 @@ func (s *session) get(ctx context.Context, f *getFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	if f.countOnly && s.settings.format != "fields" {
-		return badArguments("--count-only is only for `--write-out=fields`")
-	}
-	if f.valueOnly && s.settings.format != "simple" {
-		return badArguments("print-value-only is only for `--write-out=simple`")
-	}
 	c, err := s.connect()
 	if err != nil {
 		return err
@@ -143,6 +137,13 @@ func (s *session) get(ctx context.Context, f *getFlags, args []string) error {
 	answer, err := get(ctx, key, options...)
 	if err != nil {
 		return err
+	}
+	// Looked at only now, as by etcdctl: what was wrong with the request comes first.
+	if f.countOnly && s.settings.format != "fields" {
+		return badArguments("--count-only is only for `--write-out=fields`")
+	}
+	if f.valueOnly && s.settings.format != "simple" {
+		return badArguments("print-value-only is only for `--write-out=simple`")
 	}
 	return s.print(getReply((*pb.RangeResponse)(answer), f.valueOnly))
 }

@@ -51,6 +51,7 @@ func (s *session) tree() *cobra.Command {
 	add("tool", s.checkCommand(), s.mirrorCommand(), s.completionCommand(root), s.versionCommand(), s.optionsCommand(root))
 	root.SetHelpCommand(s.helpCommand(root))
 	root.SetHelpCommandGroupID("tool")
+	root.InitDefaultHelpFlag() // or --help takes the next argument for its own
 	return root
 }
 

@@ -72,6 +72,28 @@ func TestUnderOurOwnName(t *testing.T) {
 	}
 }
 
+// TestWhatIsWrongIsFoundInEtcdctlsOrder, before anything is sent.
+func TestWhatIsWrongIsFoundInEtcdctlsOrder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args           []string
+		status         int
+		stdout, stderr string // a beginning, and a part
+	}{
+		{[]string{"--help", "-w", "fields"}, 0, "The client of an Ashlar or etcd cluster.\n", ""},
+		{[]string{"--help", "--command-timeout", "x"}, 1, "", `Error: invalid argument "x" for "--command-timeout" flag`},
+		{[]string{"get", "k", "--print-value-only", "-w", "bogus"}, 4, "", "Error: unsupported output format\n"},
+		{[]string{"get", "k", "--count-only", "-w", "bogus"}, 4, "", "Error: unsupported output format\n"},
+		{[]string{"get", "k", "--count-only", "--endpoints", "127.0.0.1:0", "--command-timeout", "1ms"}, 1, "", "Error: context deadline exceeded\n"},
+		{[]string{"watch", "a", "b", "c", "-w", "bogus"}, 4, "", "Error: unsupported output format\n"},
+	} {
+		status, stdout, stderr := runCommand("etcdctl", nil, c.args...)
+		if status != c.status || !strings.HasPrefix(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) { // beside what is logged
+			t.Errorf("%q: %d, %q, %q", c.args, status, stdout, stderr)
+		}
+	}
+}
+
 func TestVariables(t *testing.T) {
 	t.Parallel()
 	// A format that is not known fails after the variables were read, and before anything is sent.

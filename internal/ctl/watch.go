@@ -28,7 +28,7 @@ func (f *watchFlags) define(set *pflag.FlagSet) {
 	set.BoolVar(&f.progress, "progress-notify", false, "print, now and then, up to which revision all is told")
 }
 
-// watchArguments are the arguments of one watch: KEY [END] [-- COMMAND...].
+// watchArguments are the arguments of one watch: KEY [END] [-- COMMAND...]. With more than two keys the first is watched, as by etcdctl.
 type watchArguments struct {
 	keys    []string
 	command []string
@@ -53,7 +53,7 @@ func (s *session) watchArguments(args []string, dash int) (watchArguments, error
 			a.keys = append(a.keys, end)
 		}
 	}
-	if len(a.keys) == 0 || len(a.keys) > 2 {
+	if len(a.keys) == 0 {
 		return a, errors.New("bad number of arguments")
 	}
 	return a, nil
