@@ -159,6 +159,39 @@ func TestAFileIsReadAsByTheCommandLine(t *testing.T) {
 	}
 }
 
+// What a file opens, a program can shut.
+func TestWhatAFileSaysCanBeTakenBack(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "config.yml")
+	text := "listen-metrics-urls: http://127.0.0.1:9\nlisten-client-http-urls: http://127.0.0.1:8\ncors: '*'\nhost-whitelist: '*'\n" +
+		"client-transport-security:\n  allowed-cn: x\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := ConfigFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ListenMetricsUrls, cfg.ListenClientHttpUrls, cfg.ClientTLSInfo.AllowedCNs = nil, nil, nil
+	for _, flag := range []string{"cors", "host-whitelist"} {
+		if err := cfg.Set(flag, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := cfg.validated()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"listen-metrics-urls", "listen-client-http-urls", "cors", "host-whitelist"} {
+		if got := c.Text(flag); got != "" {
+			t.Errorf("--%s is still %q", flag, got)
+		}
+	}
+	if len(c.ClientTLS.AllowedCN) > 0 {
+		t.Errorf("names are still %q", c.ClientTLS.AllowedCN)
+	}
+}
+
 func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*Config){

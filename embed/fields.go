@@ -61,6 +61,7 @@ func (cfg *Config) settings() (config.Config, error) {
 		is []url.URL
 	}{
 		{&c.ListenPeerURLs, cfg.ListenPeerUrls}, {&c.ListenClientURLs, cfg.ListenClientUrls},
+		{&c.ListenClientHTTPURLs, cfg.ListenClientHttpUrls}, {&c.ListenMetricsURLs, cfg.ListenMetricsUrls},
 		{&c.AdvertisePeerURLs, cfg.AdvertisePeerUrls}, {&c.AdvertiseClientURLs, cfg.AdvertiseClientUrls},
 	} {
 		if len(list.is) == 0 {
@@ -106,7 +107,7 @@ func take(field any, text string) (err error) {
 		*p = words(text)
 	case *map[string]struct{}:
 		*p = map[string]struct{}{}
-		for _, w := range words(text) {
+		for _, w := range strings.Split(text, ",") { // an empty text lets in nobody, an empty map everybody
 			(*p)[w] = struct{}{}
 		}
 	case *[]url.URL:

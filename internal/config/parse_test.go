@@ -181,6 +181,23 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 	}
 }
 
+func TestAnEmptyTextInTheFileLeavesTheDefault(t *testing.T) {
+	t.Parallel()
+	keys := []string{"cors", "host-whitelist", "listen-client-urls", "listen-metrics-urls", "initial-cluster-state", "log-outputs"}
+	file := filepath.Join(t.TempDir(), "etcd.yml")
+	write(t, file, strings.Join(keys, ": ''\n")+": ''\n")
+	c, err := Parse("etcd", []string{"--config-file=" + file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	def := Default("etcd")
+	for _, name := range keys {
+		if got, want := c.Text(name), def.Text(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestBadFilesAreRefusedByKey(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct{ text, want string }{

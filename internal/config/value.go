@@ -195,6 +195,9 @@ func words(p *[]string) value {
 		file: func(raw json.RawMessage) ([]string, error) {
 			var one string
 			if json.Unmarshal(raw, &one) == nil {
+				if one == "" { // as in etcd: an empty text in the file leaves the default
+					return *p, nil
+				}
 				return split(one)
 			}
 			list, err := fromJSON[[]string]("a list of texts")(raw)
@@ -227,16 +230,14 @@ func orAnything(s setting[string]) value {
 	return s
 }
 
-// origins is a list of URLs, or * for any.
+// origins is a list of URLs, or * for any; an empty text is for none, and in the file leaves the default, as in etcd.
 func origins(p *[]string) value {
 	return setting[[]string]{p: p, format: func(l []string) string { return strings.Join(l, ",") }, parse: func(s string) ([]string, error) {
 		if s == "*" || s == "" {
-			return []string{"*"}, nil
+			return []string{s}, nil
 		}
-		if _, err := ParseURLs(s); err != nil {
-			return nil, err
-		}
-		return strings.Split(s, ","), nil
+		us, err := ParseURLs(s)
+		return us.Strings(), err
 	}}
 }
 
