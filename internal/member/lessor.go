@@ -248,6 +248,13 @@ func (l *lessor) setLocked(id int64, now, left time.Duration) {
 	l.scheduleLocked(id, now, left)
 }
 
+// raised is a lease with the time to live that it has here. Who asks for one at a member of etcd is promised what that one raises it to, and
+// what its log has may be less: each member raises it by itself, to one and a half of its election timeouts.
+func (m *Member) raised(x lease.Lease) lease.Lease {
+	x.TTL = max(x.TTL, m.LeaseMinTTL())
+	return x
+}
+
 // seconds is a number of seconds as a duration. lease.MaxTTL of them fit, and leave some years.
 func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
@@ -274,7 +281,7 @@ func (l *lessor) noticed(c lease.Changed) {
 		return
 	}
 	for _, x := range c.Granted {
-		l.setLocked(x.ID, now, seconds(x.TTL))
+		l.setLocked(x.ID, now, seconds(l.m.raised(x).TTL))
 	}
 }
 

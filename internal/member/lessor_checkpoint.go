@@ -31,7 +31,7 @@ func (l *lessor) remaining(x lease.Lease) time.Duration {
 	if x.Remaining > 0 && l.m.cfg.LeaseCheckpoint && (fresh || l.m.cfg.LeaseCheckpointPersist) {
 		return seconds(x.Remaining)
 	}
-	return seconds(x.TTL)
+	return seconds(l.m.raised(x).TTL)
 }
 
 // scheduleLocked sets when a lease that has some time left is next checkpointed.

@@ -82,6 +82,7 @@ func (r *Renewal) decide() (wait <-chan struct{}) {
 		return e.done // the end of it is in the log, if that succeeds
 	default:
 		l.m.measures.LeasesRenewed.Inc()
+		x = l.m.raised(x)
 		l.setLocked(r.id, l.now(), seconds(x.TTL))
 		// A checkpoint that is not applied yet would take the renewal back at the next primary.
 		_, proposed := l.checkpointing[r.id]

@@ -187,6 +187,7 @@ func (l *lessor) status(term uint64, id int64) (LeaseStatus, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x, found := l.m.leases().Get(id)
+	x = l.m.raised(x)
 	at, known := l.deadlines.Get(id)
 	if e, ok := l.ending[id]; ok {
 		at, known = e.at, true

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/lease"
@@ -32,6 +33,32 @@ func TestAChosenIDIsPositiveAndTimesAreRaised(t *testing.T) {
 	ids, err := m.Leases(t.Context())
 	if err != nil || len(ids) != 10 {
 		t.Errorf("%v, %v", ids, err)
+	}
+}
+
+// TestALeaseLastsAsLongAsAMemberOfEtcdHasPromised: that proposes what it was asked for, and tells what it raises it to.
+func TestALeaseLastsAsLongAsAMemberOfEtcdHasPromised(t *testing.T) {
+	t.Parallel()
+	cfg := configOf(t, vfs.NewMem(), alone)
+	cfg.TickInterval, cfg.ElectionTicks = 50*time.Millisecond, 100 // 5 s
+	m := start(t, cfg)
+	defer stop(t, m)
+	raw, err := proto.Marshal(&etcdserverpb.LeaseGrantRequest{ID: 7, TTL: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Propose(t.Context(), apply.CommandLeaseGrant, raw); err != nil {
+		t.Fatal(err)
+	}
+	// Granted, renewed, and what is told of it: all 8 seconds.
+	if s, err := m.LeaseTimeToLive(t.Context(), 7, false); err != nil || s.Granted != 8 || s.Remaining < 4 {
+		t.Errorf("%d of %d seconds are left, %v", s.Remaining, s.Granted, err)
+	}
+	if ttl, err := m.LeaseRenew(t.Context(), 7); ttl != 8 || err != nil {
+		t.Errorf("renewed for %d, %v", ttl, err)
+	}
+	if s, err := m.LeaseTimeToLive(t.Context(), 7, false); err != nil || s.Remaining < 4 {
+		t.Errorf("%d seconds are left after a renewal, %v", s.Remaining, err)
 	}
 }
 
