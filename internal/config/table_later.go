@@ -115,7 +115,7 @@ var featureFlags = []Flag{
 var fileOnly = []Flag{
 	inGroup(Hidden, ofClients("", "allowed-cn", words, func(t *TLS) *[]string { return &t.AllowedCN }, "Common names of clients.")),
 	inGroup(Hidden, ofClients("", "skip-client-san-verification", boolean, func(t *TLS) *bool { return &t.SkipClientSAN },
-		"As for members; the names in a client's certificate are never verified.")),
+		"Do not verify the names in a client's certificate at the addresses for metrics, where alone that is done.")),
 	inGroup(Hidden, ofDiscovery("", discoveryClient+"max-request-bytes", "0", integer, func(d *Discovery) *int { return &d.MaxRequestBytes }, "")),
 	inGroup(Hidden, ofDiscovery("", discoveryClient+"max-recv-bytes", "0", integer, func(d *Discovery) *int { return &d.MaxRecvBytes }, "")),
 	inGroup(Hidden, ofDiscovery("", discoveryClient+"secure.server-name", "", text, func(d *Discovery) *string { return &d.ServerName }, "")),

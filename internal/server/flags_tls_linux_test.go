@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +218,7 @@ var tlsProofs = map[string]proof{
 	"client-transport-security.allowed-cn": inFile("allowed-cn: [alice]", func(t *testing.T, k *keyring, address string) {
 		admits(t, address, k.shows(t, &k.alice), k.shows(t, &k.named))
 	}),
-	// Of clients the names are verified never, as in etcd: the setting is there for files of both sides to look alike.
+	// Of clients the names are not verified, as in etcd, but at the addresses for metrics.
 	"client-transport-security.skip-client-san-verification": inFile("skip-client-san-verification: false",
 		func(t *testing.T, k *keyring, address string) {
 			admits(t, address, k.shows(t, &k.named), k.shows(t, nil))
@@ -285,4 +286,15 @@ func inFile(setting string, then func(t *testing.T, k *keyring, address string))
 			", client-cert-auth: true, "+setting+"}\n")
 		then(t, k, ofClients.serveConfig(t, parsed(t, "--config-file="+file)))
 	}
+}
+
+func TestAddressesInCertificatesCountAtTheAddressesForMetrics(t *testing.T) {
+	t.Parallel()
+	k := newKeyring(t)
+	observers := side{"", append(slices.Clone(ofClients.base), "--listen-metrics-urls=https://127.0.0.1:0"),
+		func(e *encryption, clients, _ []net.Listener) net.Listener { return e.wrap(clients[0], e.metrics[0]) }}
+	admits(t, observers.serve(t, ofClients.demanding(k)...), k.shows(t, &k.alice), k.shows(t, &k.named))
+	cfg := parsed(t, append(append([]string{"--data-dir=" + t.TempDir()}, observers.base...), ofClients.demanding(k)...)...)
+	cfg.ClientTLS.SkipClientSAN = true
+	admits(t, observers.serveConfig(t, cfg), k.shows(t, &k.named), k.shows(t, &k.stranger))
 }

@@ -23,7 +23,7 @@ type encryption struct {
 
 // encrypt opens the certificates that the addresses need.
 func encrypt(cfg *config.Config, log *slog.Logger) (*encryption, error) {
-	clients, members, err := sources(cfg, log)
+	clients, observers, members, err := sources(cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func encrypt(cfg *config.Config, log *slog.Logger) (*encryption, error) {
 	if e.http, err = configs(cfg.ListenClientHTTPURLs, clients, "h2", "http/1.1"); err != nil {
 		return nil, err
 	}
-	if e.metrics, err = configs(cfg.ListenMetricsURLs, clients, "h2", "http/1.1"); err != nil {
+	if e.metrics, err = configs(cfg.ListenMetricsURLs, observers, "h2", "http/1.1"); err != nil {
 		return nil, err
 	}
 	e.peers, err = configs(cfg.ListenPeerURLs, members, "http/1.1")
@@ -83,17 +83,22 @@ func anyTLS(urls config.URLs) bool {
 	return false
 }
 
-// sources opens the certificates of both sides. Settings of a side of which nothing has TLS are not looked at, as in etcd. With
+// sources opens the certificates of both sides. observers are clients that ask for metrics alone: the addresses in their certificates are
+// looked at, as in etcd. Settings of a side of which nothing has TLS are not looked at, as in etcd. With
 // them, it makes the certificates that are to be made at start.
-func sources(cfg *config.Config, log *slog.Logger) (clients, members *tlsconf.Source, err error) {
+func sources(cfg *config.Config, log *slog.Logger) (clients, observers, members *tlsconf.Source, err error) {
 	ofClients := slices.Concat(cfg.ListenClientURLs, cfg.ListenClientHTTPURLs, cfg.ListenMetricsURLs)
 	if anyTLS(ofClients) {
 		o := options(cfg, &cfg.ClientTLS, "client", log)
 		if err := selfSigned(cfg, &cfg.ClientTLS, &o, ofClients); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if clients, err = tlsconf.Open(o); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
+		}
+		o.CheckSAN = !cfg.ClientTLS.SkipClientSAN
+		if observers, err = tlsconf.Open(o); err != nil {
+			return nil, nil, nil, err
 		}
 	}
 	o := options(cfg, &cfg.PeerTLS, "peer", log)
@@ -103,12 +108,12 @@ func sources(cfg *config.Config, log *slog.Logger) (clients, members *tlsconf.So
 	}
 	if anyTLS(cfg.ListenPeerURLs) {
 		if err := selfSigned(cfg, &cfg.PeerTLS, &o, cfg.ListenPeerURLs); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	// A member without TLS of its own may still dial others that have it.
 	members, err = tlsconf.Open(o)
-	return clients, members, err
+	return clients, observers, members, err
 }
 
 func options(cfg *config.Config, t *config.TLS, side string, log *slog.Logger) tlsconf.Options {
