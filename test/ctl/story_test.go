@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "rewrite the stories in testdata")
@@ -97,6 +99,9 @@ func (s *teller) tell(story string) string {
 	return s.out.String()
 }
 
+// commandMax is more than any command of a story takes.
+const commandMax = 5 * time.Minute
+
 func (s *teller) run(command, input string) {
 	var environ, args []string
 	for _, w := range splitWords(s.t, strings.NewReplacer("{lease}", s.lease, "{dir}", s.dir).Replace(command)) {
@@ -106,7 +111,12 @@ func (s *teller) run(command, input string) {
 			args = append(args, w)
 		}
 	}
-	got := s.member.runAs(s.t.Context(), s.program, environ, strings.NewReader(input), args...)
+	ctx, cancel := context.WithTimeout(s.t.Context(), commandMax)
+	defer cancel()
+	got := s.member.runAs(ctx, s.program, environ, strings.NewReader(input), args...)
+	if ctx.Err() != nil {
+		s.t.Errorf("%s: it does not end", command)
+	}
 	if m := granted.FindStringSubmatch(got.stdout); m != nil {
 		s.lease = m[1]
 	}
