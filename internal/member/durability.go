@@ -36,7 +36,6 @@ type durability struct {
 
 func (d *durability) init(m *Member, durable uint64) {
 	d.m, d.durable, d.logMax = m, durable, receiverLog
-	d.flushed = make(chan struct{}, 1)
 	d.lastTime = m.cfg.Clock.Now()
 }
 

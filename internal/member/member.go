@@ -168,6 +168,7 @@ func Open(cfg Config) (*Member, error) {
 	}
 	m.lessor.init(m)
 	m.departure.init()
+	m.durable.flushed = make(chan struct{}, 1) // a state of an earlier format is flushed while it is opened
 	if err := m.logins.init(m); err != nil {
 		return nil, err
 	}
