@@ -43,33 +43,13 @@ func TestARestFollowsFromTheWork(t *testing.T) {
 	}
 }
 
-// movingClock moves by d with each look at it, so that everything takes time.
-type movingClock struct {
-	*clock.Manual
-	d     time.Duration
-	rests []time.Duration
-}
-
-func (c *movingClock) Now() time.Time {
-	c.Advance(c.d)
-	return c.Manual.Now()
-}
-
-// NewTimer returns one that fires at once.
-func (c *movingClock) NewTimer(d time.Duration) clock.Timer {
-	c.rests = append(c.rests, d)
-	timer := c.Manual.NewTimer(d)
-	c.Advance(d)
-	return timer
-}
-
 const (
 	pacedPuts  = 400
 	pacedBytes = 2000
 )
 
 // sendPaced reads a state of some slices, while requests come or not, and returns how much of it there was.
-func sendPaced(t *testing.T, c *movingClock, asked func() uint64) int64 {
+func sendPaced(t *testing.T, c *clock.Moving, asked func() uint64) int64 {
 	t.Helper()
 	m := open(t, configOf(t, vfs.NewCrashableMem(), alone))
 	defer stop(t, m)
@@ -99,15 +79,15 @@ func sendPaced(t *testing.T, c *movingClock, asked func() uint64) int64 {
 
 func TestAStateOnItsWayRestsAfterEachSliceWhileRequestsCome(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * pacing.QuietFor}
+	c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: 2 * pacing.QuietFor}
 	var requests uint64
 	n := sendPaced(t, c, func() uint64 { requests++; return requests })
-	if got, want := len(c.rests), int(n/(sendSlice+4096)); got < want {
+	if got, want := len(c.Rests), int(n/(sendSlice+4096)); got < want {
 		t.Errorf("%d rests for %d bytes, want %d at least", got, n, want)
 	}
 	// Each put is three records at most, and a slice has a record more than its size at most.
 	most := 3*pacedPuts*sendRecordMax + 2*sendSlice*sendByteMax
-	for _, d := range c.rests {
+	for _, d := range c.Rests {
 		if d <= 0 || d > most {
 			t.Errorf("a rest of %s, want %s at most", d, most)
 		}
@@ -116,17 +96,17 @@ func TestAStateOnItsWayRestsAfterEachSliceWhileRequestsCome(t *testing.T) {
 
 func TestAStateOnItsWayRestsForAWhileAfterTheLastRequest(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: time.Nanosecond}
-	if sendPaced(t, c, nil); len(c.rests) == 0 {
+	c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: time.Nanosecond}
+	if sendPaced(t, c, nil); len(c.Rests) == 0 {
 		t.Error("it does not rest, although there was a request just now")
 	}
 }
 
 func TestAStateOnItsWayDoesNotRestWhileNobodyAsks(t *testing.T) {
 	t.Parallel()
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: 2 * pacing.QuietFor}
-	if sendPaced(t, c, nil); len(c.rests) > 0 {
-		t.Errorf("it rests %s", c.rests)
+	c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: 2 * pacing.QuietFor}
+	if sendPaced(t, c, nil); len(c.Rests) > 0 {
+		t.Errorf("it rests %s", c.Rests)
 	}
 }
 

@@ -26,13 +26,13 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 		"not while the clock stands still": {0, 2, func() uint64 { return 7 }, nil},
 	}
 	for name, x := range cases {
-		c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: x.look}
+		c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: x.look}
 		p := &Stints{clock: c, busy: (&Demand{asked: x.asked, requests: 7, last: c.Manual.Now()}).Busy, processors: x.processors, begun: c.Manual.Now()}
 		for range 6 {
 			p.Pause()
 		}
-		if !slices.Equal(c.rests, x.want) {
-			t.Errorf("%s: it rests %s, want %s", name, c.rests, x.want)
+		if !slices.Equal(c.Rests, x.want) {
+			t.Errorf("%s: it rests %s, want %s", name, c.Rests, x.want)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func TestWaitingForAReaderIsNoWork(t *testing.T) {
 	t.Parallel()
 	const look = 100 * time.Microsecond
 	var requests uint64
-	c := &movingClock{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), d: look}
+	c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: look}
 	asked := func() uint64 { requests++; return requests }
 	p := &Stints{clock: c, busy: (&Demand{asked: asked, last: c.Manual.Now()}).Busy, processors: 2, begun: c.Manual.Now()}
 	for range 6 {
@@ -49,27 +49,7 @@ func TestWaitingForAReaderIsNoWork(t *testing.T) {
 		p.Resume()
 		p.Pause()
 	}
-	if want := []time.Duration{3 * StintMax, 3*StintMax - look}; !slices.Equal(c.rests, want) {
-		t.Errorf("it rests %s, want %s", c.rests, want)
+	if want := []time.Duration{3 * StintMax, 3*StintMax - look}; !slices.Equal(c.Rests, want) {
+		t.Errorf("it rests %s, want %s", c.Rests, want)
 	}
-}
-
-// movingClock moves by d at each look at it.
-type movingClock struct {
-	*clock.Manual
-	d     time.Duration
-	rests []time.Duration
-}
-
-func (c *movingClock) Now() time.Time {
-	c.Advance(c.d)
-	return c.Manual.Now()
-}
-
-// NewTimer returns one that fires at once.
-func (c *movingClock) NewTimer(d time.Duration) clock.Timer {
-	c.rests = append(c.rests, d)
-	timer := c.Manual.NewTimer(d)
-	c.Advance(d)
-	return timer
 }
