@@ -96,9 +96,11 @@ func sources(cfg *config.Config, log *slog.Logger) (clients, observers, members 
 		if clients, err = tlsconf.Open(o); err != nil {
 			return nil, nil, nil, err
 		}
-		o.CheckSAN = !cfg.ClientTLS.SkipClientSAN
-		if observers, err = tlsconf.Open(o); err != nil {
-			return nil, nil, nil, err
+		if anyTLS(cfg.ListenMetricsURLs) {
+			o.CheckSAN = !cfg.ClientTLS.SkipClientSAN
+			if observers, err = tlsconf.Open(o); err != nil {
+				return nil, nil, nil, err
+			}
 		}
 	}
 	o := options(cfg, &cfg.PeerTLS, "peer", log)
