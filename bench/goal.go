@@ -54,29 +54,37 @@ func byShape(s Shape, one, three, tls float64) float64 {
 	return three
 }
 
+// value is what the goal is about, as the median of a line; 0 where it was not measured.
+func (g *Goal) value(l *Line, r *Ratio) float64 {
+	if !g.Alone {
+		return r.Metrics[g.Metric].Median
+	}
+	if ours := l.server(oursName); ours != nil {
+		return ours.Medians[g.Metric]
+	}
+	return 0
+}
+
 // reached says whether the median of a line is within a goal; false too where it was not measured.
 func (g *Goal) reached(l *Line, r *Ratio) bool {
-	var value float64
-	if g.Alone {
-		if ours := l.server(oursName); ours != nil {
-			value = ours.Medians[g.Metric]
-		}
-	} else {
-		value = r.Metrics[g.Metric].Median
-	}
+	value := g.value(l, r)
 	if metricOf(g.Metric).more {
 		return value >= g.Limit
 	}
 	return value > 0 && value <= g.Limit
 }
 
+// sign says on which side of the limit the goal lies.
+func (g *Goal) sign() string {
+	if metricOf(g.Metric).more {
+		return "≥"
+	}
+	return "≤"
+}
+
 // text says what the goal is and whether it was reached.
 func (g *Goal) text(l *Line, r *Ratio) string {
-	sign := "≤"
-	if metricOf(g.Metric).more {
-		sign = "≥"
-	}
-	words := metricOf(g.Metric).title + " " + sign + " " + formatRatio(g.Limit)
+	words := metricOf(g.Metric).title + " " + g.sign() + " " + formatRatio(g.Limit)
 	if g.reached(l, r) {
 		return "goal " + words + " reached"
 	}

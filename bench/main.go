@@ -53,7 +53,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	ours := f.String("ashlar", "", "the program of Ashlar (default: built from this repository)")
 	etcd := f.String("etcd", "", "the program of etcd (default: 3.7, built from its Go module)")
 	etcd34 := f.String("etcd34", "", "the program of etcd 3.4, which takes part only if it is given")
-	out := f.String("out", "results", "the directory for report.json, table.md and a plot for each etcd")
+	out := f.String("out", "results", "the directory for report.json, table.md, brief.md and a plot for each etcd")
 	data := f.String("data", "", "a directory on the disk to measure, in which servers keep their files during the run (default: the system's temporary one)")
 	port := f.Int("base-port", firstPort, "take ports from here on")
 	if err := f.Parse(args); err != nil {
@@ -187,6 +187,7 @@ func (r *Report) save(dir string) error {
 	files := map[string]func(w io.Writer) error{
 		"report.json": r.writeJSON,
 		"table.md":    func(w io.Writer) error { _, err := io.WriteString(w, r.table()); return err },
+		"brief.md":    func(w io.Writer) error { _, err := io.WriteString(w, r.brief()); return err },
 	}
 	for _, p := range r.Programs {
 		if p.Name != oursName {

@@ -68,6 +68,14 @@ func (m *metric) ahead(ratio float64) bool {
 	return ratio <= 1
 }
 
+// place is that in words.
+func (m *metric) place(ratio float64) string {
+	if m.ahead(ratio) {
+		return "ahead"
+	}
+	return "behind"
+}
+
 // formatSeconds prints a time with three digits and its unit.
 func formatSeconds(v float64) string {
 	for _, u := range []struct {

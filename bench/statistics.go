@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -30,6 +31,11 @@ type Spread struct {
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
 	Rounds int     `json:"rounds"`
+}
+
+// String is the median with the lowest, the highest and the number of the rounds.
+func (s Spread) String() string {
+	return fmt.Sprintf("%s (%s–%s of %d)", formatRatio(s.Median), formatRatio(s.Min), formatRatio(s.Max), s.Rounds)
 }
 
 // spreadOf divides what two servers have measured, round by round, and says false when no round has both or one of them is 0.

@@ -69,14 +69,8 @@ func (s *Served) remark() string {
 // verdict is the ratio of the line's metric with its spread, what is behind, and what has become of the line's goals.
 func (l *Line) verdict(r *Ratio) string {
 	parts := []string{l.place(r)}
-	var also []string
-	for _, b := range r.Behind {
-		if b != l.Primary {
-			also = append(also, metricOf(b).title)
-		}
-	}
-	if len(also) > 0 {
-		parts = append(parts, "behind in "+strings.Join(also, ", "))
+	if also := l.alsoBehind(r); also != "" {
+		parts = append(parts, "behind in "+also)
 	}
 	if r.Against == goalName {
 		for _, g := range l.Goals {
@@ -86,6 +80,17 @@ func (l *Line) verdict(r *Ratio) string {
 	return strings.Join(parts, "; ")
 }
 
+// alsoBehind names the metrics that are behind, beside that of the line.
+func (l *Line) alsoBehind(r *Ratio) string {
+	var out []string
+	for _, b := range r.Behind {
+		if b != l.Primary {
+			out = append(out, metricOf(b).title)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // place says whether the line is ahead, by its metric.
 func (l *Line) place(r *Ratio) string {
 	m := metricOf(l.Primary)
@@ -93,11 +98,7 @@ func (l *Line) place(r *Ratio) string {
 	if !ok {
 		return m.title + " was not measured"
 	}
-	word := "behind"
-	if m.ahead(s.Median) {
-		word = "ahead"
-	}
-	return fmt.Sprintf("%s %s (%s–%s of %d), %s", m.title, formatRatio(s.Median), formatRatio(s.Min), formatRatio(s.Max), s.Rounds, word)
+	return fmt.Sprintf("%s %s, %s", m.title, s, m.place(s.Median))
 }
 
 // row is one row of the table; cell gives the text of a metric.

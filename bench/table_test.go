@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -48,6 +49,34 @@ func TestTableShowsEveryLine(t *testing.T) {
 		}
 		if i := strings.LastIndex(l[:len(l)-1], "|"); utf8.RuneCountInString(l[:i]) != utf8.RuneCountInString(lines[1][:strings.LastIndex(lines[1][:len(lines[1])-1], "|")]) {
 			t.Errorf("a row is not aligned: %s", l)
+		}
+	}
+}
+
+func TestBriefHasARowForEveryLine(t *testing.T) {
+	t.Parallel()
+	rest := Scenario{Name: "puts beside a snapshot", Shape: one, Primary: P99}
+	r := sample()
+	r.Lines = append(r.Lines, newLine(&rest, r.Programs, map[string][]Turn{
+		oursName: {{Metrics: map[Metric]float64{P99: 0.005, Stretch: 2}}}, goalName: {{Metrics: map[Metric]float64{P99: 0.01, Stretch: 9}}}}))
+	got := strings.Split(strings.TrimSpace(r.brief()), "\n")[2:]
+	want := [][]string{
+		{"put / <b> · 3 members, mTLS", "CPU/op", "2.00 ms", "4.00 ms", "0.50× (0.25×–0.75× of 3)", "ahead", "", "ops/s"},
+		{"get · 1 member", "ops/s", "500", "1,000", "0.50× (0.50×–0.50× of 1)", "behind", "", ""},
+		{"get · 1 member", "ops/s", "1.00", "", "", "not compared", "etcd37 FAILED: no answer", ""},
+		{"get · 1 member", "ops/s", "", "", "", "not compared", "not run", ""},
+		{"puts beside a snapshot · 1 member", "p99", "5.00 ms", "10.0 ms", "0.50× (0.50×–0.50× of 1)", "ahead", "stretch 2.00×, ≤ 1.50× MISSED", ""},
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d rows, not %d:\n%s", len(got), len(want), r.brief())
+	}
+	for i := range want {
+		cells := strings.Split(strings.Trim(got[i], "|"), "|")
+		for k := range cells {
+			cells[k] = strings.TrimSpace(cells[k])
+		}
+		if !slices.Equal(cells, want[i]) {
+			t.Errorf("row %d is %q, not %q", i, cells, want[i])
 		}
 	}
 }
