@@ -26,22 +26,11 @@ type Gradual interface {
 
 var errPieces = errors.New("the pieces of a message are longer than it was to be")
 
-// gradualKey is the key under which SendsGradually looks.
-type gradualKey struct{}
-
 // SendsGradually tells whether the handler of the unary call that ctx belongs to may return a Gradual: this transport serves the call, and does
 // not compress its answer.
 func SendsGradually(ctx context.Context) bool {
-	s, ok := ctx.Value(gradualKey{}).(*stream)
+	s, ok := ctx.Value(ownKey{}).(*stream)
 	return ok && s.head.method.unary != nil && s.head.packer == nil
-}
-
-// Value implements context.Context.
-func (s *stream) Value(key any) any {
-	if key == (gradualKey{}) {
-		return s
-	}
-	return s.call.Value(key)
 }
 
 // serveGradual sends what a handler answers as it is made, and its status.
@@ -78,10 +67,7 @@ func (s *stream) sendPiece(piece mem.BufferSlice) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !s.gone && !s.over && s.quota <= 0 {
-		c.kick()
-		c.mu.Unlock()
-		<-s.mayQueue
-		c.mu.Lock()
+		s.awaitQuota()
 	}
 	n := piece.Len()
 	switch {

@@ -8,12 +8,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/h2"
 )
@@ -252,5 +254,47 @@ func TestWhichCallsMayBeAnsweredGradually(t *testing.T) {
 				t.Errorf("%s of %s: %v", c.what, k.name, got)
 			}
 		}
+	}
+}
+
+// TestAClientThatTakesNothing: whoever makes an answer for it waits as long as was said, and the client is told.
+func TestAClientThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	const patience = 10 * time.Millisecond
+	ends := make(chan error, 1)
+	for name, c := range map[string]struct {
+		method string
+		o      options
+	}{
+		"a gradual answer": {"Unary", options{unaryInterceptor: func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			h2.BoundWaits(ctx, patience)
+			p := inPieces(pattern(4<<20), 64<<10)
+			p.done = ends
+			return p, nil
+		}}},
+		"a stream": {"Server", options{stream: func(s grpc.ServerStream) (err error) {
+			h2.BoundWaits(s.Context(), patience)
+			for err == nil {
+				err = s.SendMsg(&message{data: pattern(64 << 10)})
+			}
+			ends <- err
+			return err
+		}}},
+	} {
+		t.Run(name, func(t *testing.T) { // one after the other: they share ends
+			l := start(t, kind{"h2", ours}, c.o)
+			w := l.wire(t) // its windows are 64 KiB, and it gives no more
+			id := w.call(c.method)
+			w.message(id, nil, true)
+			if err := receive(t, "the end of it", ends); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("the handler is told %v", err)
+			}
+			w.ended(id)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if r := w.reply(id); r.reset != "ENHANCE_YOUR_CALM" || r.data.Len() != 65535 {
+				t.Errorf("%d bytes, and then %q", r.data.Len(), r.reset)
+			}
+		})
 	}
 }

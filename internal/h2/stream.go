@@ -22,6 +22,7 @@ type stream struct {
 
 	// Guarded by c.mu.
 	gone    bool // nothing more is sent or taken
+	cut     bool // since the client took nothing for the handler's patience
 	serving bool // its handler is at work
 	over    bool // the status is known; it is sent once the queue is empty
 	ended   bool // the client sends no more
@@ -43,16 +44,30 @@ type stream struct {
 	mayTake  chan struct{} // inbox or its end has changed
 	mayQueue chan struct{} // quota has changed; also of a call whose answer is gradual
 
+	patience time.Duration // the handler's own, see BoundWaits
+
 	in    assembly // the reader's own
 	first message  // of a unary call
 	fault error    // why there are no more messages
 	small [smallBytes]byte
 }
 
+// ownKey is the key of a call's context under which its stream is, for this package.
+type ownKey struct{}
+
+// Value implements context.Context.
+func (s *stream) Value(key any) any {
+	if key == (ownKey{}) {
+		return s
+	}
+	return s.call.Value(key)
+}
+
 var (
 	errHeadersSent = status.Error(codes.Internal, "transport: SendHeader called multiple times")
 	errListTooLong = status.Error(codes.Internal, "transport: trying to send header list size larger than the limit set by peer")
 	errClosing     = status.Error(codes.Unavailable, "transport is closing")
+	errPatience    = status.Error(codes.ResourceExhausted, "transport: the client takes nothing of the answer")
 	okStatus       = status.New(codes.OK, "")
 )
 
@@ -66,7 +81,10 @@ func contextError(err error) error {
 
 // goneError is why nothing can be sent any more. REQUIRES: c.mu is held.
 func (s *stream) goneError() error {
-	if s.c.closed {
+	switch {
+	case s.cut:
+		return errPatience
+	case s.c.closed:
 		return errClosing
 	}
 	return contextError(s.Err())

@@ -83,10 +83,7 @@ func (ss *serverStream) SendMsg(v any) error {
 		err = errListTooLong
 	}
 	for err == nil && s.quota <= 0 {
-		c.kick()
-		c.mu.Unlock()
-		<-s.mayQueue
-		c.mu.Lock()
+		s.awaitQuota()
 		if s.gone || s.over {
 			err = s.goneError()
 		}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -19,6 +20,8 @@ const (
 	// gradualMax is how many answers are made so at a time. Each keeps a view open for as long as its client takes, and so
 	// older files and memtables of the database: those beyond it are made whole, within the budget.
 	gradualMax = 8
+	// readerPatience is how long an answer that keeps a view open waits for a client that takes nothing of it.
+	readerPatience = 5 * time.Minute
 	// gradualLook is after how many keys that are measured it is looked whether somebody still waits.
 	gradualLook = 1 << 10
 )

@@ -176,6 +176,33 @@ func TestNothingIsLeftOfARestThatIsNotMade(t *testing.T) {
 	}
 }
 
+// TestAReaderThatTakesNothingHoldsNoView: a client that reads nothing keeps the state of a past time for as long as it is waited for.
+func TestAReaderThatTakesNothingHoldsNoView(t *testing.T) {
+	t.Parallel()
+	s, kv, _ := gradualLab(t, Options{})
+	kv.readerPatience = 10 * time.Millisecond
+	measures, calls := NewMeasures(false), new(Calls)
+	measures.calls[etcdserverpb.KV_RangeStream_FullMethodName] = calls
+	client := etcdserverpb.NewKVClient(serveServices(t, s, Options{Measures: measures}, func(services *Services) { services.KV = kv },
+		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10)))
+	stream, err := client.RangeStream(t.Context(), &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); calls.Handled[codes.ResourceExhausted].Value() == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("it is still waited for")
+		}
+		runtime.Gosched()
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the stream ended with %v", err)
+	}
+}
+
 // TestARestIsNotSentOnceTheStateIsWrong: the state is found to be wrong after the answer has begun.
 func TestARestIsNotSentOnceTheStateIsWrong(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -61,8 +62,9 @@ type KV struct {
 	budget         *budget
 	gate           *Gate
 	measures       *Measures
-	gradualFrom    int          // gradualFrom, but in tests
-	gradually      atomic.Int32 // answers that have a rest
+	gradualFrom    int           // gradualFrom, but in tests
+	readerPatience time.Duration // readerPatience, but in tests
+	gradually      atomic.Int32  // answers that have a rest
 }
 
 // NewKV returns the service on a member.
@@ -82,7 +84,7 @@ func NewKV(m KVMember, o KVOptions) *KV {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}
 	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax,
-		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate, measures: o.Measures, gradualFrom: gradualFrom}
+		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate, measures: o.Measures, gradualFrom: gradualFrom, readerPatience: readerPatience}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.

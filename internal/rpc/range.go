@@ -123,6 +123,9 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.rest != nil {
+		h2.BoundWaits(ctx, s.readerPatience)
+	}
 	measure.PhasesOf(ctx).Enter(measure.Answering)
 	s.measures.cost(q.Key, len(req.raw)+r.Len())
 	return r, nil
@@ -196,7 +199,8 @@ func handleRangeStream(srv any, stream grpc.ServerStream) error {
 }
 
 // rangeStream answers a RangeRequest in messages of bounded size. Header, more and count are in the last one. A client
-// that reads slowly holds the view, and so the database's older files, but no more than a message in memory.
+// that reads slowly holds the view, and so the database's older files, but no more than a message in memory; one that reads nothing, for
+// readerPatience.
 func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 	ctx := stream.Context()
 	q := &req.get
@@ -209,6 +213,7 @@ func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 		return err
 	}
 	defer func() { err = closing(v, err) }()
+	h2.BoundWaits(ctx, s.readerPatience)
 
 	o := q.Options()
 	o.Target = mvcc.SortByKey // without an order the target has no say

@@ -134,7 +134,7 @@ func serve(t testing.TB, s *solo, o Options, kv KVOptions) *grpc.ClientConn {
 }
 
 // serveServices runs a server on s with what change makes of its services.
-func serveServices(t testing.TB, s *solo, o Options, change func(*Services)) *grpc.ClientConn {
+func serveServices(t testing.TB, s *solo, o Options, change func(*Services), dial ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	if o.MaxRequestBytes == 0 {
 		o.MaxRequestBytes = soloMax
@@ -156,9 +156,9 @@ func serveServices(t testing.TB, s *solo, o Options, change func(*Services)) *gr
 	lis := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(lis) }()
-	conn, err := grpc.NewClient("passthrough:///solo", grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient("passthrough:///solo", append(dial, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))...)
 	if err != nil {
 		t.Fatal(err)
 	}
