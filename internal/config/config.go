@@ -251,9 +251,7 @@ func (c *Config) IdentityFile() string {
 func Default(program string) Config {
 	c := Config{Program: program}
 	for _, f := range table {
-		if err := f.bind(&c).Set(f.Default); err != nil {
-			panic("config: default of " + f.label() + ": " + err.Error())
-		}
+		f.reset(f.bind(&c))
 	}
 	return c
 }

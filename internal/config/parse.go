@@ -69,9 +69,7 @@ func newParser(program string) *parser {
 	p.set.Usage = func() {}
 	for _, f := range table {
 		v := f.bind(&p.cfg)
-		if err := v.Set(f.Default); err != nil {
-			panic("config: default of " + f.label() + ": " + err.Error())
-		}
+		f.reset(v)
 		p.values[f.label()] = v
 		if f.Name != "" {
 			p.set.Var(v, f.Name, f.Usage)

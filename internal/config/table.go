@@ -84,6 +84,16 @@ func (f Flag) label() string {
 	return "--" + f.Name
 }
 
+// reset gives a new value of f its default. An empty one is what it holds already: given as text it could mean a list that holds nothing.
+func (f Flag) reset(v value) {
+	if f.Default == "" {
+		return
+	}
+	if err := v.Set(f.Default); err != nil {
+		panic("config: default of " + f.label() + ": " + err.Error())
+	}
+}
+
 // isDefault tells whether v holds the default of f, however it was spelled.
 func (f Flag) isDefault(v value) bool {
 	d := f.bind(new(Config))

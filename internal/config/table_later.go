@@ -9,7 +9,7 @@ var securityFlags = []Flag{
 		"Certificate that etcd uses as a client of its own; it is only checked."),
 	ofClients("client-key-file", "client-key-file", text, func(t *TLS) *string { return &t.ClientKey }, "Key of that certificate."),
 	ofClients("client-crl-file", "", text, func(t *TLS) *string { return &t.CRL }, "Revoked client certificates."),
-	ofClients("client-cert-allowed-hostname", "allowed-hostname", words, func(t *TLS) *[]string { return &t.AllowedHostname },
+	ofClients("client-cert-allowed-hostname", "allowed-hostname", names, func(t *TLS) *[]string { return &t.AllowedHostname },
 		"Names that a client certificate may hold."),
 	ofClients("trusted-ca-file", "trusted-ca-file", text, func(t *TLS) *string { return &t.CA },
 		"CA certificates that clients are verified with."),
@@ -24,9 +24,9 @@ var securityFlags = []Flag{
 	ofPeers("peer-client-key-file", "client-key-file", text, func(t *TLS) *string { return &t.ClientKey }, "Key of that certificate."),
 	ofPeers("peer-trusted-ca-file", "trusted-ca-file", text, func(t *TLS) *string { return &t.CA },
 		"CA certificates that members are verified with."),
-	ofPeers("peer-cert-allowed-cn", "allowed-cn", words, func(t *TLS) *[]string { return &t.AllowedCN },
+	ofPeers("peer-cert-allowed-cn", "allowed-cn", names, func(t *TLS) *[]string { return &t.AllowedCN },
 		"Common names that a member's certificate may hold."),
-	ofPeers("peer-cert-allowed-hostname", "allowed-hostname", words, func(t *TLS) *[]string { return &t.AllowedHostname },
+	ofPeers("peer-cert-allowed-hostname", "allowed-hostname", names, func(t *TLS) *[]string { return &t.AllowedHostname },
 		"Host names that a member's certificate may hold."),
 	ofPeers("peer-auto-tls", "auto-tls", boolean, func(t *TLS) *bool { return &t.Auto },
 		"Talk to members with a certificate made at start."),
@@ -113,7 +113,7 @@ var featureFlags = []Flag{
 
 // fileOnly are settings of the file that have no flag.
 var fileOnly = []Flag{
-	inGroup(Hidden, ofClients("", "allowed-cn", words, func(t *TLS) *[]string { return &t.AllowedCN }, "Common names of clients.")),
+	inGroup(Hidden, ofClients("", "allowed-cn", names, func(t *TLS) *[]string { return &t.AllowedCN }, "Common names of clients.")),
 	inGroup(Hidden, ofClients("", "skip-client-san-verification", boolean, func(t *TLS) *bool { return &t.SkipClientSAN },
 		"Do not verify the names in a client's certificate at the addresses for metrics, where alone that is done.")),
 	inGroup(Hidden, ofDiscovery("", discoveryClient+"max-request-bytes", "0", integer, func(d *Discovery) *int { return &d.MaxRequestBytes }, "")),

@@ -26,7 +26,7 @@ type TLS struct {
 	CRL string
 	// ClientCertAuth demands certificates of those who connect.
 	ClientCertAuth bool
-	// AllowedCN and AllowedHostname are names of which a certificate must hold one; at most one of them is given.
+	// AllowedCN and AllowedHostname are names of which a certificate must hold one; at most one of them is given. An empty name is nobody's.
 	AllowedCN, AllowedHostname []string
 	// Auto makes a certificate at start, where none is given.
 	Auto bool
@@ -64,10 +64,7 @@ func inGroup(g Group, f Flag) Flag {
 
 // parseTLS fills in the versions and cipher suites and refuses what cannot be served.
 func (c *Config) parseTLS() (err error) {
-	for _, list := range []*[]string{&c.cipherSuites, &c.ClientTLS.AllowedCN, &c.ClientTLS.AllowedHostname,
-		&c.PeerTLS.AllowedCN, &c.PeerTLS.AllowedHostname} {
-		*list = slices.DeleteFunc(slices.Clone(*list), func(s string) bool { return s == "" })
-	}
+	c.cipherSuites = slices.DeleteFunc(slices.Clone(c.cipherSuites), func(s string) bool { return s == "" })
 	spoken, err := ParseTLS(c.tlsMinVersion, c.tlsMaxVersion, c.cipherSuites)
 	if err != nil {
 		return err

@@ -58,6 +58,38 @@ func TestTLSSettingsAreTheSameFromFlagsAndFile(t *testing.T) {
 	}
 }
 
+func TestNamesThatWereGivenAndHoldNoneAreNobodys(t *testing.T) {
+	t.Parallel()
+	nobody, anybody := []string{""}, []string(nil)
+	cases := map[string]struct {
+		args, file string
+		want       []string
+	}{
+		"a flag that is not given":      {want: anybody},
+		"an empty flag":                 {args: "--peer-cert-allowed-cn=", want: nobody},
+		"a flag of empty names":         {args: "--peer-cert-allowed-cn=,,", want: nobody},
+		"an empty name beside others":   {args: "--peer-cert-allowed-cn=a,,b,", want: []string{"a", "b"}},
+		"a key that is not given":       {file: "  auto-tls: false", want: anybody},
+		"a key without a value":         {file: "  allowed-cn:", want: anybody},
+		"an empty list":                 {file: "  allowed-cn: []", want: anybody},
+		"an empty text":                 {file: "  allowed-cn: ''", want: nobody},
+		"a list of an empty name":       {file: "  allowed-cn: ['']", want: nobody},
+		"a list of two, one of them ''": {file: "  allowed-cn: ['', a]", want: []string{"a"}},
+	}
+	for name, c := range cases {
+		args := strings.Fields(c.args)
+		if c.file != "" {
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			write(t, path, "peer-transport-security:\n"+c.file+"\n")
+			args = []string{"--config-file", path}
+		}
+		got, err := Parse("ashlar", args, nil)
+		if err != nil || !slices.Equal(got.PeerTLS.AllowedCN, c.want) {
+			t.Errorf("%s: got %q, %v; want %q", name, got.PeerTLS.AllowedCN, err, c.want)
+		}
+	}
+}
+
 func TestTLSSettingsAreRefusedInEtcdsWords(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ args, want string }{

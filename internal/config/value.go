@@ -208,6 +208,32 @@ func words(p *[]string) value {
 		}}
 }
 
+// names is a list of names of which a certificate must hold one. Given without a name it lets in nobody, as in etcd; a list of the file that
+// holds nothing at all is none.
+func names(p *[]string) value {
+	v := words(p).(setting[[]string])
+	split := v.parse
+	v.parse = func(s string) ([]string, error) {
+		list, err := split(s)
+		if list = slices.DeleteFunc(list, func(name string) bool { return name == "" }); len(list) == 0 {
+			list = []string{""}
+		}
+		return list, err
+	}
+	v.file = func(raw json.RawMessage) ([]string, error) {
+		var one string
+		if json.Unmarshal(raw, &one) == nil {
+			return v.parse(one)
+		}
+		list, err := fromJSON[[]string]("a list of texts")(raw)
+		if err != nil || len(list) == 0 {
+			return nil, err
+		}
+		return v.parse(strings.Join(list, ","))
+	}
+	return v
+}
+
 // choice is a text that must be one of a few; describe makes the error for another one.
 func choice(p *string, describe func(string) error, allowed ...string) setting[string] {
 	return setting[string]{p: p, format: func(s string) string { return s }, parse: func(s string) (string, error) {

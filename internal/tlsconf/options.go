@@ -24,7 +24,7 @@ type Options struct {
 	// ClientCertAuth demands a certificate of clients.
 	ClientCertAuth bool
 	// AllowedCN and AllowedHostname are names of which the other's certificate must hold one, where it shows a certificate.
-	// At most one of the two lists may be given.
+	// At most one of the two lists may be given. An empty name is that of no certificate, so that a list of it alone lets in nobody.
 	AllowedCN, AllowedHostname []string
 	// CheckSAN refuses clients whose certificate names addresses or hosts, none of which is that of the connection.
 	CheckSAN bool

@@ -18,6 +18,7 @@ func TestWhoMayConnect(t *testing.T) {
 	l := newLab(t)
 	alice := l.ca.Issue(t, "alice", authority.Names{CN: "alice"})
 	bob := l.ca.Issue(t, "bob", authority.Loopback("bob"))
+	nameless := l.ca.Issue(t, "nameless", authority.Names{Hosts: []string{"m1.example"}})
 	host := l.ca.Issue(t, "host", authority.Names{CN: "host", Hosts: []string{"m1.example"}})
 	elsewhere := l.ca.Issue(t, "elsewhere", authority.Names{CN: "elsewhere", IPs: []string{"10.1.2.3"}})
 	revoked := l.ca.Issue(t, "revoked", authority.Loopback("alice"))
@@ -41,6 +42,9 @@ func TestWhoMayConnect(t *testing.T) {
 		{"one that is not on the list", func(o *Options) { o.CRL = crl }, &alice, true},
 		{"a common name that is allowed", func(o *Options) { o.AllowedCN = []string{"carol", "alice"} }, &alice, true},
 		{"a common name that is not", func(o *Options) { o.AllowedCN = []string{"carol", "alice"} }, &bob, false},
+		{"no common name, where an empty one is allowed", func(o *Options) { o.AllowedCN = []string{""} }, &nameless, false},
+		{"a common name, where an empty one is allowed", func(o *Options) { o.AllowedCN = []string{""} }, &alice, false},
+		{"a host, where an empty one is allowed", func(o *Options) { o.AllowedHostname = []string{""} }, &host, false},
 		{"a host that is allowed", func(o *Options) { o.AllowedHostname = []string{"m1.example"} }, &host, true},
 		{"a host that is not", func(o *Options) { o.AllowedHostname = []string{"m1.example"} }, &bob, false},
 		{"a common name that looks like a host that is allowed", func(o *Options) { o.AllowedHostname = []string{"alice"} }, &alice, false},

@@ -42,7 +42,7 @@ func (s *Source) verify(cs tls.ConnectionState) error {
 func (o *Options) allows(c *x509.Certificate) bool {
 	switch {
 	case len(o.AllowedCN) > 0:
-		return slices.Contains(o.AllowedCN, c.Subject.CommonName)
+		return c.Subject.CommonName != "" && slices.Contains(o.AllowedCN, c.Subject.CommonName)
 	case len(o.AllowedHostname) > 0:
 		return slices.ContainsFunc(o.AllowedHostname, func(name string) bool { return c.VerifyHostname(name) == nil })
 	default:
