@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -36,24 +37,46 @@ func readRevoked(name string) (revoked, error) {
 // parseRevoked reads one list in DER, as etcd does, or any number in PEM.
 func parseRevoked(text []byte) (revoked, error) {
 	out := revoked{}
-	found := false
-	for rest := text; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	found, err := blocks(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range found {
 		if block.Type != "X509 CRL" {
 			return nil, fmt.Errorf("it holds %s, want X509 CRL", block.Type)
 		}
 		if err := out.add(block.Bytes); err != nil {
 			return nil, err
 		}
-		found = true
 	}
-	if found {
+	if len(found) > 0 {
 		return out, nil
 	}
 	return out, out.add(text)
+}
+
+// errBrokenBlock is returned for a file that is not whole.
+var errBrokenBlock = errors.New("a block of PEM is cut off or cannot be read")
+
+// blocks returns the blocks of a PEM file, none if it is no such file. Package pem passes over those that it cannot read: then a file that is
+// half-written, or damaged, would revoke or trust less than it says.
+func blocks(text []byte) (out []*pem.Block, err error) {
+	const begin = "\n-----BEGIN"
+	begun := bytes.Count(text, []byte(begin))
+	if bytes.HasPrefix(text, []byte(begin[1:])) {
+		begun++
+	}
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		out = append(out, block)
+	}
+	if len(out) < begun {
+		return nil, errBrokenBlock
+	}
+	return out, nil
 }
 
 func (r revoked) add(der []byte) error {
@@ -73,11 +96,11 @@ func (r revoked) add(der []byte) error {
 
 // parseCertificates reads the certificates of a PEM file; there must be one.
 func parseCertificates(text []byte) (certs []*x509.Certificate, err error) {
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
-		}
+	found, err := blocks(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range found {
 		if block.Type != "CERTIFICATE" {
 			continue // some bundles hold keys and parameters, too
 		}

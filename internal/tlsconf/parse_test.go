@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/ashlar-kv/ashlar/internal/authority"
@@ -30,6 +31,47 @@ func TestAListOfRevocationsIsReadInBothForms(t *testing.T) {
 	}
 	if _, err := parseRevoked(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE"})); err == nil {
 		t.Error("a certificate was taken for a list")
+	}
+}
+
+// A file that is being written, or was cut off, must not be taken for one that revokes or trusts less.
+func TestPartOfAFileIsRefused(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	der := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	list := func(a *authority.Authority, name string) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der(a.Revoke(t, name, a.Issue(t, name+"-x", authority.Names{})))})
+	}
+	parse := map[string]func([]byte) error{
+		"a list of revocations": func(b []byte) error { _, err := parseRevoked(b); return err },
+		"authorities":           func(b []byte) error { _, err := parseCertificates(b); return err },
+	}
+	for name, blocks := range map[string][2][]byte{
+		"a list of revocations": {list(l.ca, "a"), list(l.another, "b")},
+		"authorities":           {der(l.ca.File), der(l.another.File)},
+	} {
+		first, second := string(blocks[0]), string(blocks[1])
+		broken := strings.Replace(second, "\n", "\n!", 1)
+		for text, want := range map[string]bool{
+			first + second: true,
+			"# the first\n" + first + "the second:\n" + second: true,
+			first + second[:len(second)/2]:                     false,
+			first + second[:len("-----BEGIN X")]:               false,
+			first + second[:len(second)-2]:                     false,
+			broken + first:                                     false,
+			first + broken + first:                             false,
+		} {
+			if err := parse[name]([]byte(text)); (err == nil) != want {
+				t.Errorf("%s: got %v of\n%s", name, err, text)
+			}
+		}
 	}
 }
 
