@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -27,8 +28,8 @@ type appender struct {
 
 	underWay atomic.Int64 // messages with entries that are queued or being written
 
-	saved raftlog.HardState // what the log holds; changed by the append loop alone, with mu
-	began atomic.Int64      // when the write in hand began, in Unix nanoseconds; 0 when there is none
+	saved raftlog.HardState         // what the log holds; changed by the append loop alone, with mu
+	began atomic.Pointer[time.Time] // when the write in hand began; nil when there is none
 }
 
 func (a *appender) init(n *Node) {
@@ -158,8 +159,8 @@ func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, due bo
 		save = &known
 	}
 	began := a.n.cfg.Clock.Now()
-	a.began.Store(began.UnixNano())
-	defer a.began.Store(0)
+	a.began.Store(&began)
+	defer a.began.Store(nil)
 	if err := a.n.cfg.Log.Append(save, entries, sync); err != nil {
 		return err
 	}

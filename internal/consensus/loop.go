@@ -358,7 +358,8 @@ func (n *Node) publish(rd raft.Ready) {
 	n.cfg.Logger.Info("leader changed", "from", hex(old), "to", hex(rd.SoftState.Lead), "term", n.term.Load())
 	n.leaderless.changed(n, rd.SoftState.Lead)
 	if rd.SoftState.Lead != raft.None {
-		n.leadSince.Store(n.cfg.Clock.Now().UnixNano())
+		now := n.cfg.Clock.Now()
+		n.leadSince.Store(&now)
 	}
 	if old != raft.None {
 		n.reads.failInflight(ErrLeaderChanged)

@@ -143,7 +143,7 @@ type Node struct {
 	notices    notices
 
 	lead      atomic.Uint64
-	leadSince atomic.Int64 // when lead last became another member, in Unix nanoseconds
+	leadSince atomic.Pointer[time.Time] // when lead last became another member; nil when it never did
 	term      atomic.Uint64
 	state     atomic.Uint64
 	committed atomic.Uint64
@@ -369,7 +369,12 @@ func (n *Node) Term() uint64 { return n.term.Load() }
 func (n *Node) Leader() uint64 { return n.lead.Load() }
 
 // LeaderSince returns when this member last noticed a new leader, the Unix epoch when there was none yet.
-func (n *Node) LeaderSince() time.Time { return time.Unix(0, n.leadSince.Load()) }
+func (n *Node) LeaderSince() time.Time {
+	if since := n.leadSince.Load(); since != nil {
+		return *since
+	}
+	return time.Unix(0, 0)
+}
 
 // IsLeader says whether this member is the leader, as far as it knows.
 func (n *Node) IsLeader() bool { return n.lead.Load() == n.cfg.ID }
@@ -385,11 +390,10 @@ func (n *Node) Leads() (term uint64, ok bool) {
 // state may be deposed any moment, and what it decides may come late: it should decide nothing by the clock.
 func (n *Node) SyncStalled() bool {
 	since := n.append.began.Load()
-	if since == 0 {
+	if since == nil {
 		return false
 	}
-	limit := time.Duration(n.cfg.ElectionTicks) * n.cfg.TickInterval
-	return n.cfg.Clock.Now().UnixNano()-since > int64(limit)
+	return n.cfg.Clock.Now().Sub(*since) > time.Duration(n.cfg.ElectionTicks)*n.cfg.TickInterval
 }
 
 // LeaderChanged returns a channel that is closed at the next change of leader.

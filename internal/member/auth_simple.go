@@ -29,6 +29,7 @@ const simpleTokensMax = 1 << 20
 // own affair, and when the log ends it.
 type simpleTokens struct {
 	clock clock.Clock
+	begun time.Time // from when on time is counted, by a clock that nobody sets
 	ttl   time.Duration
 	max   int
 	// applied is the newest index applied here, and catchUp returns once all that is committed is.
@@ -43,7 +44,7 @@ type simpleTokens struct {
 // simpleToken is a token that is kept.
 type simpleToken struct {
 	user string
-	used atomic.Int64 // when it was last used, in nanoseconds
+	used atomic.Int64 // when it was last used, as simpleTokens.now says
 }
 
 func newSimpleTokens(m *Member) *simpleTokens {
@@ -52,7 +53,7 @@ func newSimpleTokens(m *Member) *simpleTokens {
 		ttl = DefaultAuthTokenTTL
 	}
 	return &simpleTokens{
-		clock: m.cfg.Clock, ttl: ttl, max: simpleTokensMax,
+		clock: m.cfg.Clock, begun: m.cfg.Clock.Now(), ttl: ttl, max: simpleTokensMax,
 		applied: func() uint64 { index, _ := m.Store().Applied(); return index },
 		catchUp: m.ReadBarrier,
 		byText:  make(map[string]*simpleToken), byUser: make(map[string]map[string]struct{}),
@@ -84,9 +85,12 @@ func tokenIndex(token string) (index uint64, ok bool) {
 	return index, err == nil
 }
 
+// now is the time in nanoseconds.
+func (s *simpleTokens) now() int64 { return int64(s.clock.Now().Sub(s.begun)) }
+
 // use returns who has a token, and begins its time to live anew.
 func (s *simpleTokens) use(token string) (user string, ok bool) {
-	now := s.clock.Now().UnixNano()
+	now := s.now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	t, ok := s.byText[token]
@@ -104,7 +108,7 @@ func (s *simpleTokens) sign(_ string, _ uint64, kept string) (string, error) { r
 
 // happened is given what the log did.
 func (s *simpleTokens) happened(events []auth.Event) {
-	now := s.clock.Now().UnixNano()
+	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range events {
@@ -149,7 +153,7 @@ func (s *simpleTokens) makeRoomLocked(now int64) {
 
 // sweep ends the tokens whose time has passed.
 func (s *simpleTokens) sweep() {
-	now := s.clock.Now().UnixNano()
+	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sweepLocked(now, int64(s.ttl))

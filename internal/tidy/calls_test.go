@@ -50,6 +50,28 @@ func TestNoBannedCalls(t *testing.T) {
 // isTestRoom lets packages that exist for tests do what tests may do.
 func isTestRoom(s source, b ban) bool { return !b.tests && isFree(s.room) }
 
+// nanosecondsAllowed are files that ask for the nanoseconds since 1970 all the same, and why.
+var nanosecondsAllowed = map[string]string{
+	"internal/rpc/watchpace.go": "a pause is bounded whatever the clock does",
+}
+
+// TestNoTimeIsMeasuredByTheCalendar: whoever sets the clock of a machine must not make a disk stand still, or a certificate stay. What
+// time.Time.Sub returns does not follow the calendar.
+func TestNoTimeIsMeasuredByTheCalendar(t *testing.T) {
+	t.Parallel()
+	everyFile(t, func(s source) {
+		if s.test || isFree(s.room) || !strings.HasPrefix(s.path, "internal/") || nanosecondsAllowed[s.path] != "" {
+			return
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "UnixNano" {
+				t.Errorf("%s: UnixNano: keep a time.Time, and subtract", s.at(n))
+			}
+			return true
+		})
+	})
+}
+
 // panicsAllowed are files whose panics pass on what they were handed, and why.
 var panicsAllowed = map[string]string{
 	"internal/storage/options.go":   "the default of Fatal, for callers that have no better way to end",

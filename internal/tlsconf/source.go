@@ -20,7 +20,7 @@ const checkEvery = time.Second
 type Source struct {
 	o       Options
 	current atomic.Pointer[material]
-	checked atomic.Int64 // when the files were last looked at, in Unix nanoseconds
+	checked atomic.Pointer[time.Time] // when the files were last looked at
 
 	reading sync.Mutex    // held while the files are looked at
 	stamps  []os.FileInfo // the files of current; nil for one that was not there
@@ -38,7 +38,8 @@ func Open(o Options) (*Source, error) {
 		return nil, fmt.Errorf("%s TLS: %w", o.Side, err)
 	}
 	s.current.Store(m)
-	s.checked.Store(o.Clock.Now().UnixNano())
+	opened := o.Clock.Now()
+	s.checked.Store(&opened)
 	return s, nil
 }
 
@@ -136,10 +137,10 @@ func (s *Source) base() *tls.Config {
 
 // fresh returns the newest material, after a look at the files if the last one is long enough ago.
 func (s *Source) fresh() *material {
-	now := s.o.Clock.Now().UnixNano()
-	if now-s.checked.Load() >= int64(checkEvery) && s.reading.TryLock() {
+	now := s.o.Clock.Now()
+	if now.Sub(*s.checked.Load()) >= checkEvery && s.reading.TryLock() {
 		defer s.reading.Unlock()
-		s.checked.Store(now)
+		s.checked.Store(&now)
 		s.reload()
 	}
 	return s.current.Load()
