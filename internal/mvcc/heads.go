@@ -17,7 +17,8 @@ type head struct {
 // than headKeyMax are left out.
 const (
 	headKeyMax    = 512
-	headRecordMax = headKeyMax + 2 + 6*binary.MaxVarintLen64
+	headMax       = 6 * binary.MaxVarintLen64 // of an encoded head
+	headRecordMax = headKeyMax + 2 + headMax
 	headChunk     = 256 << 10
 	headChunks    = 96
 	headRing      = headChunk * headChunks
@@ -29,9 +30,10 @@ const (
 // heads remembers the newest versions of keys that were written lately, so that a put to one of them reads nothing. It
 // holds committed state only and belongs to the one who holds the Writer.
 //
-// Records (key and head) are written one after another into a ring of chunks; the oldest ones are written over. A
-// table of sets says where a key's newest record is. There are no pointers in either: what is remembered costs the
-// garbage collector nothing, and there is nothing to allocate once the ring is full.
+// Records (key and head) are written one after another into a ring of chunks; the oldest ones are written over. A record
+// that is not old is replaced where it is if the new one is as long, so that the ring grows with the keys of a small store
+// and not with the puts to them. A table of sets says where a key's newest record is. There are no pointers in either: what is
+// remembered costs the garbage collector nothing, and there is nothing to allocate once the ring is full.
 type heads struct {
 	chunks [headChunks][]byte // made when first written to
 	end    uint64             // where the next record may begin, counted through all rounds of the ring
@@ -97,7 +99,10 @@ func (h *heads) put(key []byte, x head) {
 	set, tag := h.set(key)
 	victim, oldest := 0, uint64(1<<headPlaceBits)
 	for i, slot := range set {
-		if _, ok := h.record(slot, tag, key); ok {
+		if rest, ok := h.record(slot, tag, key); ok {
+			if h.end-place(slot) <= headRing/2 && replaceHead(rest, x) {
+				return
+			}
 			victim = i
 			break
 		}
@@ -124,14 +129,18 @@ func (h *heads) append(key []byte, x head) uint64 {
 	at := h.end
 	start := at % headChunk
 	b := binary.LittleEndian.AppendUint16((*c)[start:start], uint16(len(key)))
-	b = append(b, key...)
+	b = appendHead(append(b, key...), x)
+	h.end += uint64(len(b))
+	return at
+}
+
+func appendHead(b []byte, x head) []byte {
 	for _, n := range [...]uint64{
 		uint64(x.at.Main), uint64(x.at.Sub), uint64(x.create), uint64(x.version), uint64(x.size), uint64(x.lease),
 	} {
 		b = binary.AppendUvarint(b, n)
 	}
-	h.end += uint64(len(b))
-	return at
+	return b
 }
 
 func decodeHead(b []byte) head {
@@ -143,6 +152,24 @@ func decodeHead(b []byte) head {
 	return head{
 		at: Revision{int64(n[0]), uint32(n[1])}, create: int64(n[2]), version: int64(n[3]), size: int(n[4]), lease: int64(n[5]),
 	}
+}
+
+// replaceHead writes x over the head at the beginning of b, if it is as long.
+func replaceHead(b []byte, x head) bool {
+	var buf [headMax]byte
+	own := appendHead(buf[:0], x)
+	// What ends a number is the only byte of it without the highest bit.
+	ends := 0
+	for _, c := range b[:len(own)] {
+		if c < 0x80 {
+			ends++
+		}
+	}
+	if ends != 6 || b[len(own)-1] >= 0x80 {
+		return false
+	}
+	copy(b, own)
+	return true
 }
 
 // grow makes the table larger when half of it is used, until it has its full size.

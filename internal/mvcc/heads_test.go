@@ -75,6 +75,83 @@ func TestTheNewestHeadOfAKeyCounts(t *testing.T) {
 	}
 }
 
+func TestTheRingGrowsWithTheKeysAndNotWithThePuts(t *testing.T) {
+	t.Parallel()
+	var h heads
+	const keys, rounds = 1000, 500
+	for i := range rounds {
+		for n := range keys {
+			key, x := headOfKey(n)
+			x.at.Main, x.version = int64(1+i*keys+n), int64(1+i)
+			h.put(key, x)
+		}
+	}
+	// Numbers grow by a byte a few times, and what is put out of a full set comes back. All puts one after another would take 12 MB.
+	if most := uint64(1 << 20); h.end > most {
+		t.Errorf("%d puts to %d keys take %d bytes, want at most %d", rounds*keys, keys, h.end, most)
+	}
+	found := 0
+	for n := range keys {
+		key, _ := headOfKey(n)
+		got, ok := h.get(key)
+		if ok && got.version != rounds {
+			t.Fatalf("%s is remembered as %+v, want version %d", key, got, rounds)
+		}
+		if ok {
+			found++
+		}
+	}
+	if found < keys*9/10 {
+		t.Errorf("%d of %d keys are remembered", found, keys)
+	}
+}
+
+func TestAHeadThatTheRingWillSoonWriteOverMoves(t *testing.T) {
+	t.Parallel()
+	var h heads
+	key, x := headOfKey(1)
+	h.put(key, x)
+	for n := 2; h.end < headRing/4*3; n++ {
+		h.put(headOfKey(n))
+	}
+	h.put(key, x)
+	for n := 2; h.end < headRing/4*5; n++ {
+		other, y := headOfKey(n)
+		h.put(append(other, "other"...), y)
+	}
+	if got, ok := h.get(key); !ok || got != x {
+		t.Errorf("a key put half a ring ago is remembered as %+v (%v), want %+v", got, ok, x)
+	}
+}
+
+func TestAHeadIsReplacedByOneOfItsLengthAlone(t *testing.T) {
+	t.Parallel()
+	short := head{at: Revision{Main: 5}, create: 1, version: 1, size: 9}
+	for name, c := range map[string]struct {
+		by   head
+		want bool
+	}{
+		"as long":                       {head{at: Revision{Main: 127, Sub: 3}, create: 2, version: 100, size: 1, lease: 4}, true},
+		"longer":                        {head{at: Revision{Main: 128}, create: 1, version: 1, size: 9}, false},
+		"longer and shorter at once":    {head{at: Revision{Main: 1 << 40}}, false},
+		"with a lease below 0":          {head{at: Revision{Main: 5}, lease: -1}, false},
+		"a deleted one, which is short": {head{}, true},
+	} {
+		// Behind the last record is nothing yet, or what the ring wrote there before.
+		for _, behind := range []byte{0, 1, 0xff} {
+			b := append(appendHead(nil, short), bytes.Repeat([]byte{behind}, headMax)...)
+			before := bytes.Clone(b)
+			got := replaceHead(b, c.by)
+			if got != c.want {
+				t.Errorf("%s: replaced: %v, want %v", name, got, c.want)
+			}
+			if got && decodeHead(b) != c.by || !got && !bytes.Equal(b, before) || !bytes.Equal(b[6:], before[6:]) {
+				t.Errorf("%s: then it is %x, before %x", name, b, before)
+			}
+		}
+	}
+}
+
 func TestLongKeysAreNotRemembered(t *testing.T) {
 	t.Parallel()
 	var h heads

@@ -107,7 +107,8 @@ func (q *query) compare() func(a, b item) int {
 	return func(a, b item) int { return sign * cmp.Compare(a.num, b.num) }
 }
 
-// heap hands out memory that is never reused, from pieces that grow to 64 KiB.
+// heap hands out memory that is never reused, from pieces that grow to 64 KiB. The first piece is what is asked for and no more: the one
+// change of a small group may be kept for long, and whatever else is in its piece with it.
 type heap struct {
 	free []byte
 	next int
@@ -115,8 +116,9 @@ type heap struct {
 
 func (h *heap) alloc(n int) []byte {
 	if n > len(h.free) {
-		h.next = min(max(2*h.next, 2<<10), 64<<10)
-		if n > h.next/4 {
+		first := h.next == 0
+		h.next = min(max(2*h.next, 1<<10), 64<<10)
+		if first || n > h.next/4 {
 			return make([]byte, n)
 		}
 		h.free = make([]byte, h.next)

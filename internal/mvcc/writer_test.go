@@ -55,6 +55,19 @@ func TestEntriesTakeRevisions(t *testing.T) {
 	}
 }
 
+func TestTheChangeOfASmallGroupKeepsNothingElseInMemory(t *testing.T) {
+	t.Parallel()
+	var h heap
+	for i, n := range []int{200, 300, 300, 20} {
+		if b := h.alloc(n); len(b) != n || cap(b) != n {
+			t.Fatalf("%d bytes are %d of %d", n, len(b), cap(b))
+		}
+		if alone := len(h.free) == 0; alone != (i == 0) {
+			t.Errorf("piece %d: %d bytes are left behind it", i, len(h.free))
+		}
+	}
+}
+
 func TestEventsOutliveTheGroup(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

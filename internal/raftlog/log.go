@@ -29,7 +29,7 @@ type Options struct {
 	Clock clock.Clock
 	// SealAfter is how long after the last synced append the log seals itself; 0 seals only at Close.
 	SealAfter time.Duration
-	// TailBytes bounds the memory for the newest entries; 0 is 8 MiB.
+	// TailBytes bounds the memory for the newest entries, of which it holds tailEntries at most; 0 is 8 MiB.
 	TailBytes int
 	// SegmentBytes is the size at which a segment is ended; 0 is 32 MiB.
 	SegmentBytes int64

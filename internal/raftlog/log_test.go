@@ -242,3 +242,18 @@ func TestTheTailIsBoundedAndKeepsTheNewest(t *testing.T) {
 	}
 	must(t, l.Close())
 }
+
+func TestTheTailHoldsNoMoreEntriesThanAnyoneAsksFor(t *testing.T) {
+	t.Parallel()
+	l := bootstrapped(t, vfs.NewMem(), 1, Options{})
+	last := uint64(1)
+	for _, n := range []uint64{1000, tailEntries, 1, 2 * tailEntries, 7} {
+		must(t, l.Append(nil, run(last+1, last+1+n, 1), false))
+		last += n
+		if len(l.tail.entries) > tailEntries || l.tail.get(last) == nil {
+			t.Fatalf("after %d more the tail has %d entries, and of the last one %v", n, len(l.tail.entries), l.tail.get(last))
+		}
+	}
+	wantLog(t, l, Mark{Generation: 1}, run(1, last+1, 1))
+	must(t, l.Close())
+}

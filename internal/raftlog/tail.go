@@ -6,13 +6,17 @@ import (
 )
 
 // tail holds the newest entries in memory: without gaps up to the last one of the log, or nothing. It is
-// bounded by bytes, but always keeps the last entry, so that raft's most frequent question is answered here.
+// bounded by bytes and by number, but always keeps the last entry, so that raft's most frequent question is answered here.
 // The lock of the Log guards it.
 type tail struct {
 	entries []*raftpb.Entry
 	bytes   int
 	max     int
 }
+
+// tailEntries is how many entries are held at most. Members that keep up with each other and with themselves ask for no older ones, and
+// each is five pieces of memory for the collector to look at.
+const tailEntries = 4096
 
 // entryOverhead is about what an entry takes in memory besides its data.
 const entryOverhead = 128
@@ -56,7 +60,7 @@ func (t *tail) append(entries []*raftpb.Entry) {
 		t.bytes += memoryBytes(e)
 	}
 	drop := 0
-	for t.bytes > t.max && drop < len(t.entries)-1 {
+	for (t.bytes > t.max || len(t.entries)-drop > tailEntries) && drop < len(t.entries)-1 {
 		t.bytes -= memoryBytes(t.entries[drop])
 		drop++
 	}

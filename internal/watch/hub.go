@@ -35,7 +35,7 @@ type Options struct {
 	// Compacted returns the store's compact revision.
 	Compacted func() int64
 	// RingBytes bounds the newest revisions kept in memory for those that are a little behind, and once more, but
-	// not below 1 MiB, the events that wait for the hub. While there are no streams a quarter is kept.
+	// not below 1 MiB, the events that wait for the hub. While there are no streams a sixteenth is kept.
 	RingBytes int
 	// QueueBytes bounds what waits in a stream for its client, beside one chunk of history.
 	QueueBytes int

@@ -40,11 +40,11 @@ func (r *ring) add(rev revision) {
 // grew takes account of more bytes in an event of the ring.
 func (r *ring) grew(bytes int) { r.bytes += bytes }
 
-// evict drops the oldest revisions until the bound holds; while nobody watches it is a quarter.
+// evict drops the oldest revisions until the bound holds; while nobody watches it is a sixteenth.
 func (r *ring) evict(watched bool) {
 	most := r.bytesMax
 	if !watched {
-		most /= 4
+		most /= 16
 	}
 	for r.bytes > most && r.head < len(r.revisions) {
 		for _, e := range r.revisions[r.head].events {
