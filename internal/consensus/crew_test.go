@@ -58,8 +58,8 @@ type crew struct {
 	asks    []*ask
 	names   int // of proposals
 
-	acknowledged, read, inside int // how often
-	trace                      []string
+	acknowledged, read, inside, installed int // how often
+	trace                                 []string
 }
 
 // hand is one node and the disk below it.
@@ -71,20 +71,28 @@ type hand struct {
 	log *raftlog.Log
 	sm  *crewState
 
+	flushed map[uint64]flushed // by generation
+
 	appending, applying bool       // those loops are at work
 	ending              bool       // it is to be stopped once nobody is at work in it
 	after               *vfs.MemFS // the disk as a power cut has left it; nil without one
 	ended               bool       // Stop has returned
 }
 
-// crewState is the state of a node, which outlasts it as far as it was flushed.
+// crewState is the state of a node. What is left of it is in hand.flushed.
 type crewState struct {
 	h     *hand
 	index uint64
 	conf  *raftpb.ConfState
 
-	flushed     uint64
-	flushedConf *raftpb.ConfState
+	generation uint64 // one for each state that was received
+	received   bool   // raft has taken a snapshot that is not installed yet
+}
+
+// flushed is what is left of a state.
+type flushed struct {
+	index uint64
+	conf  *raftpb.ConfState
 }
 
 type parcel struct {
@@ -144,8 +152,7 @@ func changeEntry(index, id uint64) *raftpb.Entry {
 
 // hire makes a member with an empty disk: a founder with the voters, or one that joins.
 func (c *crew) hire(id uint64, voters []uint64) {
-	h := &hand{c: c, id: id, fs: vfs.NewCrashableMem()}
-	h.sm = &crewState{h: h}
+	h := &hand{c: c, id: id, fs: vfs.NewCrashableMem(), flushed: map[uint64]flushed{1: {}}}
 	c.hands = append(c.hands, h)
 	h.openLog()
 	hs := raftlog.HardState{}
@@ -175,7 +182,7 @@ func (h *hand) fatal(err error) { h.c.fail("member %d ended itself: %v", h.id, e
 
 // MaybeError implements errorfs.Injector: much may happen while the log is written.
 func (h *hand) MaybeError(op errorfs.Op) error {
-	if h.appending && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+	if (h.appending || h.applying) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 		h.meanwhile()
 	}
 	return nil
@@ -198,12 +205,12 @@ func (c crewClock) Now() time.Time {
 // start makes the node of what the disk holds, as Start does but for the loops.
 func (h *hand) start() {
 	c := h.c
-	h.sm.index, h.sm.conf = h.sm.flushed, h.sm.flushedConf
-	if h.log.LastIndex() < h.sm.index {
-		c.fail("the log of member %d ends at %d, its state has applied %d", h.id, h.log.LastIndex(), h.sm.index)
+	generation := h.log.Mark().Generation
+	kept, ok := h.flushed[generation]
+	if !ok || h.log.LastIndex() < kept.index || h.log.Mark().Index > kept.index {
+		c.fail("the log of member %d has (%d, %d], its state %d %+v", h.id, h.log.Mark().Index, h.log.LastIndex(), generation, kept)
 	}
-	sm := *h.sm // a node that has ended has a state of its own
-	h.sm = &sm
+	h.sm = &crewState{h: h, generation: generation, index: kept.index, conf: kept.conf}
 	n, err := New(Config{
 		ID: h.id, Log: h.log, Machine: h.sm, Applied: h.sm.index, ConfState: h.sm.conf,
 		ElectionTicks: 10, HeartbeatTicks: 1, TickInterval: 100 * time.Millisecond, PreVote: true, ReadTimeoutTicks: 40,
@@ -314,14 +321,44 @@ func (s *crewState) FinishConfChange(e *raftpb.Entry, _ *raftpb.ConfChange, cs *
 	return nil
 }
 
-// Install implements StateMachine: no log is cut, so nobody sends a snapshot.
-func (s *crewState) Install(*raftpb.Snapshot, func(uint64) error) error { return errors.ErrUnsupported }
+// Install implements StateMachine. All states of an index are the same, so what was received is not looked at.
+func (s *crewState) Install(snap *raftpb.Snapshot, commit func(generation uint64) error) error {
+	h, meta := s.h, snap.GetMetadata()
+	if !s.received || meta.GetIndex() <= s.index {
+		h.c.fail("member %d installs a snapshot at entry %d after %d, that was taken: %v", h.id, meta.GetIndex(), s.index, s.received)
+	}
+	h.meanwhile()
+	if h.after != nil {
+		return nil // its power has failed
+	}
+	h.flushed[s.generation+1] = flushed{meta.GetIndex(), meta.GetConfState()}
+	if err := commit(s.generation + 1); err != nil {
+		return err
+	}
+	h.meanwhile()
+	s.generation, s.index, s.conf, s.received = s.generation+1, meta.GetIndex(), meta.GetConfState(), false
+	h.c.installed++
+	h.meanwhile()
+	return nil
+}
 
 // SnapshotDecided implements StateMachine.
-func (s *crewState) SnapshotDecided(uint64, bool) {}
+func (s *crewState) SnapshotDecided(_ uint64, taken bool) { s.received = taken || s.received }
 
 // SendSnapshot implements StateMachine.
-func (s *crewState) SendSnapshot(*raftpb.Message) {}
+func (s *crewState) SendSnapshot(m *raftpb.Message) {
+	h := s.h
+	h.meanwhile()
+	term, err := h.log.Term(s.index)
+	if err != nil {
+		h.c.fail("member %d: the term of entry %d: %v", h.id, s.index, err)
+	}
+	m = proto.Clone(m).(*raftpb.Message)
+	m.Snapshot.Metadata = &raftpb.SnapshotMetadata{Index: proto.Uint64(s.index), Term: proto.Uint64(term), ConfState: s.conf}
+	if h.after == nil {
+		h.c.post(parcel{h.id, m.GetTo(), m})
+	}
+}
 
 // meanwhile lets others do something while a node is at work.
 func (h *hand) meanwhile() {
@@ -369,6 +406,8 @@ func (c *crew) step() {
 		clear(c.cut)
 	case x < 935:
 		c.pick().flush()
+	case x < 945:
+		c.pick().cut()
 	}
 	c.look()
 }
@@ -440,11 +479,15 @@ func (c *crew) deliver() {
 	}
 	p := c.queue[i]
 	c.queue = slices.Delete(c.queue, i, i+1)
-	to := c.find(p.to)
-	if to == nil || to.n == nil || c.cut[[2]uint64{p.from, p.to}] || c.rng.Intn(50) == 0 {
+	to, isState := c.find(p.to), p.m.GetType() == raftpb.MsgSnap
+	lost := to == nil || to.n == nil || c.cut[[2]uint64{p.from, p.to}] || c.rng.Intn(50) == 0
+	if from := c.find(p.from); isState && from.n != nil { // its connection tells the sender
+		defer from.n.ReportSnapshot(p.to, !lost)
+	}
+	if lost {
 		return
 	}
-	if c.rng.Intn(50) == 0 {
+	if c.rng.Intn(50) == 0 && !isState {
 		c.post(parcel{p.from, p.to, proto.Clone(p.m).(*raftpb.Message)})
 	}
 	to.n.Step(p.m)
@@ -572,7 +615,22 @@ func (c *crew) isolate() {
 	}
 }
 
-func (h *hand) flush() { h.sm.flushed, h.sm.flushedConf = h.sm.index, h.sm.conf }
+// flush makes durable what is applied.
+func (h *hand) flush() {
+	if h.after == nil {
+		h.flushed[h.sm.generation] = flushed{h.sm.index, h.sm.conf}
+	}
+}
+
+// cut lets the log forget what is durable in the state and what raft does not look for: who is behind needs a snapshot then.
+func (h *hand) cut() {
+	if h.n == nil || h.ending || h.appending || h.applying {
+		return // who writes the log has its lock
+	}
+	if err := h.log.Cut(min(h.flushed[h.sm.generation].index, h.n.Settled())); err != nil {
+		h.c.fail("cut the log of member %d: %v", h.id, err)
+	}
+}
 
 // stop begins to end a node, in the midst of whatever it does: in order, or because its power fails.
 func (h *hand) stop(power bool) {
@@ -678,6 +736,8 @@ func (h *hand) nothingWaits() {
 		h.c.fail("member %d: %d writes wait, and nobody was told", h.id, len(n.append.queue))
 	case len(n.apply.queue) > 0 || n.apply.current != nil && n.apply.pending == nil:
 		h.c.fail("member %d: entries wait to be applied, and nobody was told", h.id)
+	case n.append.installing != nil:
+		h.c.fail("member %d: a snapshot is being installed for ever", h.id)
 	case n.append.underWay.Load() != 0:
 		h.c.fail("member %d: %d writes are under way for ever", h.id, n.append.underWay.Load())
 	}
@@ -757,8 +817,8 @@ func TestTurnsAreTakenByAnybodyAtAnyPoint(t *testing.T) {
 			if !c.loses {
 				c.settle()
 			}
-			t.Logf("%d entries, %d acknowledged, %d reads, %d times something happened meanwhile, members in the end %v",
-				c.newest, c.acknowledged, c.read, c.inside, c.config)
+			t.Logf("%d entries, %d acknowledged, %d reads, %d snapshots, %d times something happened meanwhile, members in the end %v",
+				c.newest, c.acknowledged, c.read, c.installed, c.inside, c.config)
 			for _, h := range c.hands {
 				h.stop(false)
 				h.n.Stop()
