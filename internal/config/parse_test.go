@@ -181,6 +181,18 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 	}
 }
 
+func TestALogWithoutALevelOrAFormatHasTheDefault(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "etcd.yml")
+	write(t, file, "log-level: ''\nlog-format: ''\n")
+	for _, args := range [][]string{{"--log-level=", "--log-format="}, {"--config-file=" + file}} {
+		c, err := Parse("etcd", args, nil)
+		if err != nil || c.LogLevel != "info" || c.LogFormat != "json" {
+			t.Errorf("%v: level %q, format %q, %v", args, c.LogLevel, c.LogFormat, err)
+		}
+	}
+}
+
 func TestAnEmptyTextInTheFileLeavesTheDefault(t *testing.T) {
 	t.Parallel()
 	keys := []string{"cors", "host-whitelist", "listen-client-urls", "listen-metrics-urls", "initial-cluster-state", "log-outputs"}

@@ -23,7 +23,7 @@ var loggingFlags = []Flag{
 		Usage: "Least level that is logged: debug, info, warn, error, panic or fatal.",
 		bind: func(c *Config) value {
 			unknown := func(s string) error { return fmt.Errorf("unrecognized level: %q", s) }
-			return choice(&c.LogLevel, unknown, "debug", "info", "warn", "error", "dpanic", "panic", "fatal",
+			return choice(&c.LogLevel, unknown, "", "debug", "info", "warn", "error", "dpanic", "panic", "fatal",
 				"DEBUG", "INFO", "WARN", "ERROR", "DPANIC", "PANIC", "FATAL")
 		}},
 	{Name: "log-format", Group: Logging, Key: "log-format", Default: "json",
@@ -47,7 +47,8 @@ var hiddenFlags = []Flag{
 		bind: func(c *Config) value { return boolean(&c.version) }},
 }
 
-// checkLogging checks the settings of the log and fills in LogRotation. The messages are etcd's.
+// checkLogging checks the settings of the log and fills in LogRotation and, as in etcd, a level and a format that are empty. The messages
+// are etcd's.
 func (c *Config) checkLogging() error {
 	switch c.logger {
 	case "", "zap":
@@ -55,6 +56,12 @@ func (c *Config) checkLogging() error {
 		return errors.New("--logger=capnslog is removed in v3.5")
 	default:
 		return fmt.Errorf("unknown logger option %q", c.logger)
+	}
+	if c.LogFormat == "" {
+		c.LogFormat = "json"
+	}
+	if c.LogLevel == "" {
+		c.LogLevel = "info"
 	}
 	if c.LogFormat != "json" && c.LogFormat != "console" {
 		return fmt.Errorf("unknown log format: %s, supported values json, console", c.LogFormat)

@@ -35,7 +35,7 @@ type KVMember interface {
 
 // KVOptions are the limits of the KV service; zero values stand for the defaults.
 type KVOptions struct {
-	// TxnOpsMax bounds the lists of a transaction (128).
+	// TxnOpsMax bounds the lists of a transaction (128); below 0 they hold nothing.
 	TxnOpsMax int
 	// ResponseBudget bounds the bytes that all large responses hold at a time (DefaultResponseBudget). At the
 	// bound they are built one after another; a request waits for it as long as its context lets it.
@@ -69,7 +69,7 @@ type KV struct {
 
 // NewKV returns the service on a member.
 func NewKV(m KVMember, o KVOptions) *KV {
-	if o.TxnOpsMax <= 0 {
+	if o.TxnOpsMax == 0 {
 		o.TxnOpsMax = 128
 	}
 	if o.DeleteKeysMax <= 0 {
@@ -83,7 +83,7 @@ func NewKV(m KVMember, o KVOptions) *KV {
 	if o.Conns != nil {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}
-	return &KV{member: m, txnOpsMax: o.TxnOpsMax, deleteKeysMax: o.DeleteKeysMax,
+	return &KV{member: m, txnOpsMax: max(o.TxnOpsMax, 0), deleteKeysMax: o.DeleteKeysMax,
 		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate, measures: o.Measures, gradualFrom: gradualFrom, readerPatience: readerPatience}
 }
 

@@ -50,7 +50,7 @@ var memberProofs = map[string]proof{
 		}
 		seesQuota(t, l, name)
 	},
-	"max-txn-ops": func(t *testing.T, l *flagLab, _ string) {
+	"max-txn-ops": func(t *testing.T, l *flagLab, name string) {
 		puts := func(n int) (ops []clientv3.Op) {
 			for i := range n {
 				ops = append(ops, clientv3.OpPut(fmt.Sprint("txn", i), ""))
@@ -61,6 +61,14 @@ var memberProofs = map[string]proof{
 		_, more := l.client.Txn(t.Context()).Then(puts(4)...).Commit()
 		if err != nil || !errors.Is(more, rpctypes.ErrTooManyOps) {
 			t.Errorf("three: %v, four: %v", err, more)
+		}
+		_, err = l.solo(t, Host{}, "--"+name+"=0").client.Txn(t.Context()).Then(puts(1)...).Commit()
+		if !errors.Is(err, rpctypes.ErrTooManyOps) {
+			t.Errorf("one, where none is allowed: %v", err)
+		}
+		_, err = l.solo(t, Host{}, "--"+name+"=18446744073709551615").client.Txn(t.Context()).Then(puts(129)...).Commit()
+		if err != nil {
+			t.Errorf("129, where any number is allowed: %v", err)
 		}
 	},
 	"max-request-bytes": func(t *testing.T, l *flagLab, _ string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -98,7 +99,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms, maintenance.Gate = m, gate
-	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: int(cfg.MaxTxnOps), Conns: s.conns, Gate: gate, Measures: o.calls,
+	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: txnOpsMax(cfg), Conns: s.conns, Gate: gate, Measures: o.calls,
 		ReserveCache: m.ReserveCache})
 	s.leases.ShareBudget(kv)
 	s.line = rpc.NewLine(kv, s.leases, m.Hub(), host.Clock)
@@ -115,6 +116,14 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 	host.register(s.grpc)
 	o.calls.Know(s.grpc.GetServiceInfo())
 	return s, nil
+}
+
+// txnOpsMax is the limit of operations for the KV service: 0 allows none, as in etcd.
+func txnOpsMax(cfg *config.Config) int {
+	if cfg.MaxTxnOps == 0 {
+		return -1
+	}
+	return int(min(cfg.MaxTxnOps, math.MaxInt32))
 }
 
 // grpcOptions are what cfg and the member alone say of the gRPC server.

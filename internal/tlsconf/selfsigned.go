@@ -38,7 +38,7 @@ func SelfSigned(dir string, hosts []string, years uint, now time.Time) (cert, ke
 		return "", "", err
 	}
 	cert, key = filepath.Join(dir, selfSignedCert), filepath.Join(dir, selfSignedKey)
-	if exists(cert) && exists(key) {
+	if holds(cert) && holds(key) {
 		return cert, key, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -55,14 +55,20 @@ func SelfSigned(dir string, hosts []string, years uint, now time.Time) (cert, ke
 	return cert, key, writeWhole(cert, certText)
 }
 
-func exists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
+// holds tells whether there is something in a file: a loss of power can leave one that etcd made, or an earlier build, without what it held.
+func holds(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Size() > 0
 }
 
-// writeWhole writes a file that is there as a whole or not at all.
+// writeWhole writes a file that is there as a whole or not at all, also after a loss of power.
 func writeWhole(name string, text []byte) error {
-	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(name+".new", name)

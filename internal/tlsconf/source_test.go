@@ -309,4 +309,13 @@ func TestACertificateIsMadeOnce(t *testing.T) {
 	if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the key may be read by others: %v, %v", info.Mode(), err)
 	}
+	for _, file := range []string{cert, key} {
+		if err := os.Truncate(file, 0); err != nil { // as a loss of power may
+			t.Fatal(err)
+		}
+		if _, _, err := SelfSigned(dir, nil, 1, l.clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+		l.open(t, o)
+	}
 }
