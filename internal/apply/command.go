@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -88,6 +89,10 @@ func Encode(h Header, c Command, raw []byte) []byte {
 	head := h.append(nil)
 	size := protowire.SizeTag(protowire.Number(c)) + protowire.SizeBytes(len(raw)) +
 		protowire.SizeTag(fieldHeader) + protowire.SizeBytes(len(head))
+	if len(raw) >= largeRaw && c <= fieldHeader {
+		before := protowire.AppendVarint(protowire.AppendTag(nil, protowire.Number(c), protowire.BytesType), uint64(len(raw)))
+		return bytes.Join([][]byte{before, raw, appendField(nil, fieldHeader, head)}, nil)
+	}
 	dst := make([]byte, 0, size)
 	// In the order of the field numbers, as etcd writes them.
 	if c > fieldHeader {
@@ -97,6 +102,9 @@ func Encode(h Header, c Command, raw []byte) []byte {
 	dst = appendField(dst, protowire.Number(c), raw)
 	return appendField(dst, fieldHeader, head)
 }
+
+// largeRaw is from which size on a request is joined to its header in memory that is not cleared before (bytes.Join).
+const largeRaw = 16 << 10
 
 func (h Header) append(dst []byte) []byte {
 	dst = appendNumber(dst, 1, int64(h.ID))

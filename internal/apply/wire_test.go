@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +50,25 @@ func TestEncodeWritesWhatEtcdWrites(t *testing.T) {
 		h, cmd, raw, err := Decode(got)
 		if err != nil || h.ID != c.id || cmd != c.cmd || !bytes.Equal(raw, c.raw) {
 			t.Errorf("%s comes back as %+v, %s, %x, %v", name, h, cmd, raw, err)
+		}
+	}
+}
+
+// TestALargeRequestIsEncodedAsAnyOther puts a request of each command next to a bound of what is joined.
+func TestALargeRequestIsEncodedAsAnyOther(t *testing.T) {
+	t.Parallel()
+	h := Header{ID: 7, Username: "u", AuthRevision: 9}
+	for _, cmd := range []Command{CommandPut, CommandTxn, CommandClusterVersionSet} {
+		for _, n := range []int{largeRaw - 1, largeRaw, largeRaw + 1} {
+			raw := bytes.Repeat([]byte{1}, n)
+			command, header := appendField(nil, protowire.Number(cmd), raw), appendField(nil, fieldHeader, h.append(nil))
+			want := slices.Concat(command, header)
+			if cmd > fieldHeader {
+				want = slices.Concat(header, command)
+			}
+			if got := Encode(h, cmd, raw); !bytes.Equal(got, want) || len(got) != cap(got) {
+				t.Errorf("%s of %d bytes: %d bytes in an array of %d, %v", cmd, n, len(got), cap(got), bytes.Equal(got, want))
+			}
 		}
 	}
 }

@@ -44,6 +44,39 @@ func TestWhatRaftHasNoRoomForWaitsItsTurn(t *testing.T) {
 	}
 }
 
+// TestAProposalIsForgottenOnceRaftHasIt: whoever waits for its result keeps no second copy of its data in memory.
+func TestAProposalIsForgottenOnceRaftHasIt(t *testing.T) {
+	t.Parallel()
+	f := newFixtureOf(t, vfs.NewMem(), 8<<10, 1)
+	f.run()
+	var ps []*Proposal
+	for i := range 12 {
+		ps = append(ps, &Proposal{Data: bytes.Repeat([]byte{byte('a' + i)}, 1000)})
+		if err := f.Propose(ps[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.turns()
+	held := f.held
+	if len(held) == 0 || len(held) == len(ps) {
+		t.Fatalf("%d of %d are held", len(held), len(ps))
+	}
+	for i, p := range ps {
+		if waits := i >= len(ps)-len(held); waits != (len(p.Data) > 0) {
+			t.Errorf("number %d, of which raft has %d, has %d bytes", i, len(ps)-len(held), len(p.Data))
+		}
+	}
+	f.run()
+	if len(f.sm.data) != len(ps) {
+		t.Fatalf("%d of %d were applied", len(f.sm.data), len(ps))
+	}
+	for i, d := range f.sm.data {
+		if d != string(bytes.Repeat([]byte{byte('a' + i)}, 1000)) || ps[i].Data != nil {
+			t.Errorf("number %d is applied as %.5s…, and has %d bytes", i, d, len(ps[i].Data))
+		}
+	}
+}
+
 // TestWhatIsHeldOutlastsItsLeader goes back to where proposals wait for a leader, except for what a follower passed on.
 func TestWhatIsHeldOutlastsItsLeader(t *testing.T) {
 	t.Parallel()

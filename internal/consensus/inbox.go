@@ -9,7 +9,8 @@ import (
 
 // Proposal is an entry that a member wants committed.
 type Proposal struct {
-	// Data is the entry's payload. The node owns it from Propose on.
+	// Data is the entry's payload. The node owns it from Propose on, and forgets it once raft has it, but for a change of the configuration,
+	// which it may have to propose again.
 	Data []byte
 	// ConfChange marks Data as an encoded raftpb.ConfChange.
 	ConfChange bool

@@ -68,12 +68,17 @@ func endsApply(m *raftpb.Message) bool {
 
 // settle notes what raft has learnt from a storage response to be applied.
 func (n *Node) settle(m *raftpb.Message) {
+	var index uint64
 	switch es := m.GetEntries(); {
 	case endsApply(m):
-		n.settled.Store(es[len(es)-1].GetIndex())
+		index = es[len(es)-1].GetIndex()
 	case m.GetType() == raftpb.MsgStorageAppendResp && !raft.IsEmptySnap(m.GetSnapshot()):
-		n.settled.Store(m.GetSnapshot().GetMetadata().GetIndex())
+		index = m.GetSnapshot().GetMetadata().GetIndex()
+	default:
+		return
 	}
+	n.settled.Store(index)
+	n.cfg.Log.Settled(index)
 }
 
 // idle says whether all that raft knows to be committed is applied. Only then may it see a snapshot: raft takes the
@@ -173,8 +178,13 @@ func (n *Node) propose(ps []*Proposal) {
 	batch := make([]*Proposal, 0, len(ps))
 	size := 0
 	flush := func() {
-		if n.proposeBatch(batch, entries) == noRoom {
+		switch n.proposeBatch(batch, entries) {
+		case noRoom:
 			n.held = append(n.held, batch...)
+		case taken:
+			for _, p := range batch {
+				p.Data = nil // raft has a copy, or a message for the leader has it; who waits for the result holds p
+			}
 		}
 		entries, batch, size = entries[len(entries):], batch[len(batch):], 0
 	}

@@ -191,6 +191,7 @@ func New(cfg Config) (*Node, error) {
 	n.reads.crowd = &n.crowd
 	n.applied.Store(cfg.Applied)
 	n.settled.Store(cfg.Applied)
+	cfg.Log.Settled(cfg.Applied)
 
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,

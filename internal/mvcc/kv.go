@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -145,12 +146,23 @@ func (f *fields) size() int {
 
 // append appends the encoding to dst. It is canonical: etcd's HashKV covers these bytes.
 func (f *fields) append(dst []byte) []byte {
+	dst = appendBytes(f.appendUpToValue(dst), tagValue, f.value)
+	return appendNumber(dst, tagLease, f.lease)
+}
+
+func (f *fields) appendUpToValue(dst []byte) []byte {
 	dst = appendBytes(dst, tagKey, f.key)
 	dst = appendNumber(dst, tagCreateRevision, f.create)
 	dst = appendNumber(dst, tagModRevision, f.mod)
-	dst = appendNumber(dst, tagVersion, f.version)
-	dst = appendBytes(dst, tagValue, f.value)
-	return appendNumber(dst, tagLease, f.lease)
+	return appendNumber(dst, tagVersion, f.version)
+}
+
+// encodeLarge is append into memory of its own, which bytes.Join does not clear before: a fifth of what a value of 64 KiB costs here.
+// REQUIRES: there is a value.
+func (f *fields) encodeLarge() []byte {
+	before := append(f.appendUpToValue(nil), tagValue)
+	before = binary.AppendUvarint(before, uint64(len(f.value)))
+	return bytes.Join([][]byte{before, f.value, appendNumber(nil, tagLease, f.lease)}, nil)
 }
 
 func (f *fields) appendWithoutValue(dst []byte, withLease bool) []byte {

@@ -32,6 +32,9 @@ func TestKeyValueIsEncodedAsProtobufDoes(t *testing.T) {
 			if !bytes.Equal(got, want) || f.size() != len(got) {
 				t.Fatalf("encoded %x (size says %d), want %x", got, f.size(), want)
 			}
+			if joined := f.encodeLarge(); len(f.value) > 0 && (!bytes.Equal(joined, want) || cap(joined) != len(want)) {
+				t.Fatalf("a large one is encoded %x in %d bytes, want %x", joined, cap(joined), want)
+			}
 			kv, err := ParseKV(got)
 			if err != nil || !bytes.Equal(kv.Key(), m.Key) || !bytes.Equal(kv.Value(), m.Value) ||
 				kv.CreateRevision() != m.CreateRevision || kv.ModRevision() != m.ModRevision ||

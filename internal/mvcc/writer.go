@@ -169,7 +169,12 @@ func (w *Writer) put(key, value []byte, lease int64, old head, t *touched) error
 	if live {
 		f.create, f.version = old.create, old.version+1
 	}
-	encoded := f.append(w.heap.alloc(f.size())[:0])
+	var encoded []byte
+	if len(value) >= largeMin {
+		encoded = f.encodeLarge()
+	} else {
+		encoded = f.append(w.heap.alloc(f.size())[:0])
+	}
 	return w.record(Event{
 		Kind: EventPut, Key: KV{encoded}.Key(), raw: encoded, Prev: old.at, prevSize: old.size, Lease: lease, PrevLease: old.lease,
 	}, t, live)

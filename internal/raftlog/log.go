@@ -43,6 +43,10 @@ const (
 	segmentBytes = 32 << 20
 )
 
+// unsettledBytes bounds the memory for the newest entries where some of them are to be applied yet. A leader holds that many bytes that are
+// not applied (consensus.uncommittedBytesMax).
+const unsettledBytes = 64 << 20
+
 // slowSync is how long a sync may take before it is told.
 const slowSync = time.Second
 
@@ -128,6 +132,14 @@ func (l *Log) now() state {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state
+}
+
+// Settled says that entries above index are to be applied: they stay in memory until another call says that they are, or there are too many
+// of them. Without any call nothing is to be applied. It may be called from any goroutine.
+func (l *Log) Settled(index uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tail.settle(index)
 }
 
 // Err returns nil as long as the log works, and after its first failure an error that wraps storage.ErrFailed.

@@ -225,6 +225,32 @@ func TestIndexesOutsideTheLogAreToldApart(t *testing.T) {
 	must(t, l.Close())
 }
 
+// TestEntriesToBeAppliedStayInMemory beyond the bound of the tail, up to one of their own.
+func TestEntriesToBeAppliedStayInMemory(t *testing.T) {
+	t.Parallel()
+	l := bootstrapped(t, vfs.NewMem(), 1, Options{TailBytes: 10_000})
+	l.tail.unsettledMax = 100_000
+	held := func(when string, atLeast, bytesMax int) {
+		t.Helper()
+		if n := len(l.tail.entries); n < atLeast || l.tail.bytes > bytesMax || l.tail.get(l.LastIndex()) == nil {
+			t.Errorf("%s: %d entries of %d bytes up to %d are in memory", when, n, l.tail.bytes, l.LastIndex())
+		}
+	}
+	l.Settled(1)
+	must(t, l.Append(nil, run(2, 302, 1), true))
+	held("all to be applied", 300, 100_000)
+	l.Settled(101)
+	held("the first third applied", 200, 80_000)
+	if l.tail.get(2) != nil {
+		t.Error("an entry that is applied is still in memory")
+	}
+	l.Settled(301)
+	held("all applied", 1, 10_000)
+	must(t, l.Append(nil, run(302, 1302, 1), true))
+	held("too many to be applied", 301, 100_000)
+	must(t, l.Close())
+}
+
 func TestTheTailIsBoundedAndKeepsTheNewest(t *testing.T) {
 	t.Parallel()
 	l := bootstrapped(t, vfs.NewMem(), 1, Options{TailBytes: 10_000})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 
@@ -52,7 +53,7 @@ func Open(dir string, o Options) (*Log, error) {
 	l := &Log{
 		dir: dir, fs: o.Storage.FS, logger: o.Storage.Logger, clock: o.Clock, lock: lock,
 		noSync: o.NoSync, readOnly: o.Storage.ReadOnly, segmentBytes: o.SegmentBytes, room: o.room,
-		failure: failure{call: o.Storage.Fatal}, tail: tail{max: o.TailBytes},
+		failure: failure{call: o.Storage.Fatal}, tail: tail{max: o.TailBytes, settled: math.MaxUint64, unsettledMax: max(o.TailBytes, unsettledBytes)},
 	}
 	if err := l.open(o.Storage); err != nil {
 		return nil, errors.Join(err, l.closeFiles())

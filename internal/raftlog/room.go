@@ -7,16 +7,22 @@ import "errors"
 type room struct {
 	step int64 // how far ahead
 	low  int64 // what is left when more is asked for
+	warm int64 // how much of the log, the newest, the system remembers
 	// extend makes the file of a segment, which ends with its last record, longer by zeros that take space on the disk. After an error
 	// there may be some all the same.
 	extend func(s *segment, more int64) error
 	// cut makes the file of a segment end with its last record.
 	cut func(s *segment) error
+	// forget tells the system that a part of a segment, which is on the disk, need not be in its memory. It is a hint.
+	forget func(s *segment, from, to int64)
 }
 
 const (
 	roomStep = 1 << 20
 	roomLow  = 16 << 10
+	roomWarm = 16 << 20
+	// pageBytes is a multiple of what the system's memory of a file is divided into.
+	pageBytes = 64 << 10
 )
 
 // errNoRoom is returned where files are not extended and cut.
@@ -39,6 +45,24 @@ func (l *Log) extend() {
 		return
 	}
 	s.ahead = to
+	l.cool()
+}
+
+// cool lets the system forget what of the log is on the disk, but for the newest. Nobody reads it but who is behind by more than the tail,
+// and a start; and its pages are good for what is written next. The system would take others for that, which are in no cache of a processor,
+// and on a virtual machine often not there at all until they are touched. REQUIRES: write is held.
+func (l *Log) cool() {
+	warm := l.room.warm
+	for i := len(l.segments) - 1; i >= 0; i-- {
+		s := l.segments[i]
+		if to := (s.synced - warm) / pageBytes * pageBytes; to > s.cold {
+			l.room.forget(s, s.cold, to)
+			s.cold = to
+		}
+		if warm = max(0, warm-s.synced); warm == 0 && s.cold > 0 && s.synced-s.cold < pageBytes {
+			return // those before it are cold
+		}
+	}
 }
 
 // giveBack cuts off what a segment has ahead; a crash may bring it back. REQUIRES: write is held.

@@ -6,17 +6,21 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // systemRoom is the room of files on a disk. A filesystem that knows no fallocate, or has no space, says so.
 func systemRoom() *room {
 	return &room{
-		step: roomStep, low: roomLow,
+		step: roomStep, low: roomLow, warm: roomWarm,
 		extend: func(s *segment, more int64) error {
 			return onFile(s, func(fd int) error { return syscall.Fallocate(fd, 0, s.end, more) })
 		},
 		cut: func(s *segment) error {
 			return onFile(s, func(fd int) error { return syscall.Ftruncate(fd, s.end) })
+		},
+		forget: func(s *segment, from, to int64) {
+			_ = onFile(s, func(fd int) error { return unix.Fadvise(fd, from, to-from, unix.FADV_DONTNEED) }) // then it remembers
 		},
 	}
 }

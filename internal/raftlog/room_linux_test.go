@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // TestRoomOnADisk: the newest segment takes space ahead while the log is open, and a start after a kill and a clean close cut it off.
@@ -55,4 +57,26 @@ func onDisk(t *testing.T, path string) (size, taken int64) {
 	info, err := os.Stat(path)
 	must(t, err)
 	return info.Size(), info.Sys().(*syscall.Stat_t).Blocks * 512
+}
+
+// TestWhatTheSystemForgetsIsOnTheDisk reads it again.
+func TestWhatTheSystemForgetsIsOnTheDisk(t *testing.T) {
+	t.Parallel()
+	r := systemRoom()
+	r.warm = 0
+	l, err := Open(filepath.Join(t.TempDir(), "log"), Options{TailBytes: 1, SegmentBytes: 1 << 20, room: r})
+	must(t, err)
+	must(t, l.Bootstrap(testIdentity, HardState{Term: 1, Commit: 1}, run(1, 2, 1), 1))
+	want := run(1, 2, 1)
+	for i := uint64(2); i < 60; i++ {
+		e := entry(i, 1)
+		e.Data = bytes.Repeat([]byte{byte(i)}, 64<<10)
+		want = append(want, e)
+		must(t, l.Append(nil, []*raftpb.Entry{e}, true))
+	}
+	if cold := l.segments[0].cold; cold < 1<<20 {
+		t.Errorf("%d bytes of the first segment are forgotten", cold)
+	}
+	wantLog(t, l, Mark{Generation: 1}, want)
+	must(t, l.Close())
 }

@@ -19,6 +19,7 @@ import (
 func memoryRoom(fs storage.FS) *room {
 	return &room{
 		step: 6000, low: 500,
+		forget: func(*segment, int64, int64) {},
 		extend: func(s *segment, more int64) error {
 			_, err := s.file.WriteAt(make([]byte, more), s.end)
 			return err
@@ -237,6 +238,36 @@ func TestALogThatDoesNotSyncHasNoRoom(t *testing.T) {
 	l := bootstrapped(t, fs, 3, o)
 	if size := int64(len(content(t, fs, segmentPath(1)))); size != l.current.end {
 		t.Errorf("%d bytes, the last record ends at %d", size, l.current.end)
+	}
+	must(t, l.Close())
+}
+
+// TestTheSystemForgetsTheLogButForItsNewest: each part that is on the disk once, none that is not, and all but about the newest part of the log.
+func TestTheSystemForgetsTheLogButForItsNewest(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	o := withRoom(fs)
+	o.SegmentBytes, o.TailBytes = 1<<20, 1
+	o.room.warm = 512 << 10
+	forgotten := map[uint64]int64{}
+	o.room.forget = func(s *segment, from, to int64) {
+		if from != forgotten[s.seq] || to <= from || to > s.synced {
+			t.Errorf("of segment %d, of which %d bytes are synced, [%d, %d) is forgotten after %d", s.seq, s.synced, from, to, forgotten[s.seq])
+		}
+		forgotten[s.seq] = to
+	}
+	l := bootstrapped(t, fs, 1, o)
+	for i := uint64(2); i < 402; i++ {
+		e := entry(i, 1)
+		e.Data = make([]byte, 10_000)
+		must(t, l.Append(nil, []*raftpb.Entry{e}, true))
+	}
+	left := int64(0)
+	for _, s := range l.segments {
+		left += s.end - forgotten[s.seq]
+	}
+	if low, high := o.room.warm-pageBytes, o.room.warm+int64(len(l.segments)+1)*pageBytes; len(l.segments) < 4 || left < low || left > high {
+		t.Errorf("%d bytes of %d segments are remembered, want %d to %d", left, len(l.segments), low, high)
 	}
 	must(t, l.Close())
 }

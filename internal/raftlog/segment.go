@@ -31,6 +31,7 @@ type segment struct {
 	ahead  int64  // the file is zeros from end up to here, if that is more
 	alone  bool   // it grows as it is written
 	synced int64  // records before it are durable
+	cold   int64  // what is before it the system was told to forget
 	sum    uint32 // first checksum of the last record, which the next one names
 }
 

@@ -6,12 +6,15 @@ import (
 )
 
 // tail holds the newest entries in memory: without gaps up to the last one of the log, or nothing. It is
-// bounded by bytes and by number, but always keeps the last entry, so that raft's most frequent question is answered here.
+// bounded by bytes and by number, but always keeps the last entry, so that raft's most frequent question is answered here, and, up to a bound
+// of their own, those that are to be applied yet (settled): raft asks for each of them once more.
 // The lock of the Log guards it.
 type tail struct {
-	entries []*raftpb.Entry
-	bytes   int
-	max     int
+	entries      []*raftpb.Entry
+	bytes        int
+	max          int
+	settled      uint64 // entries above it are to be applied
+	unsettledMax int
 }
 
 // tailEntries is how many entries are held at most. Members that keep up with each other and with themselves ask for no older ones, and
@@ -59,8 +62,20 @@ func (t *tail) append(entries []*raftpb.Entry) {
 	for _, e := range entries {
 		t.bytes += memoryBytes(e)
 	}
+	t.bound()
+}
+
+// settle says that the entries up to index are applied.
+func (t *tail) settle(index uint64) {
+	t.settled = index
+	t.bound()
+}
+
+// bound drops what is too much.
+func (t *tail) bound() {
 	drop := 0
-	for (t.bytes > t.max || len(t.entries)-drop > tailEntries) && drop < len(t.entries)-1 {
+	for (t.bytes > t.max || len(t.entries)-drop > tailEntries) && drop < len(t.entries)-1 &&
+		(t.bytes > t.unsettledMax || t.entries[drop].GetIndex() <= t.settled) {
 		t.bytes -= memoryBytes(t.entries[drop])
 		drop++
 	}
