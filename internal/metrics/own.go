@@ -75,6 +75,8 @@ var ownRows = []row{
 	gauge("ashlar_log_segments", "Files of the log.", func(v *view) float64 { return float64(v.log.Segments) }),
 	ofState("gauge", "ashlar_storage_cache_bytes", "What the block cache of a database holds.",
 		func(m storage.Metrics) float64 { return float64(m.CacheBytes) }),
+	ofState("gauge", "ashlar_storage_cache_max_bytes", "What the block cache of a database may hold at present, memtables included.",
+		func(m storage.Metrics) float64 { return float64(m.CacheMaxBytes) }),
 	ofState("counter", "ashlar_storage_cache_hits_total", "Blocks found in the cache.",
 		func(m storage.Metrics) float64 { return float64(m.CacheHits) }),
 	ofState("counter", "ashlar_storage_cache_misses_total", "Blocks not found in the cache.",

@@ -12,6 +12,7 @@ type View struct {
 	snap    snapshot
 	rev     int64
 	compact int64
+	walked  func() // ends what WalksFar has begun, nil before
 }
 
 // View opens a view that reads at rev, or at the current revision when rev is 0 or less. Returns ErrFutureRevision or
@@ -48,10 +49,21 @@ func (s *Store) View(rev int64) (*View, error) {
 
 // Close releases what the view holds. Nothing that it gave out may be used afterwards.
 func (v *View) Close() error {
+	if v.walked != nil {
+		v.walked()
+	}
 	if err := v.snap.giveBack(); err != nil {
 		return fmt.Errorf("closing a view: %w", err)
 	}
 	return nil
+}
+
+// WalksFar says that ranges of the view give out very much, perhaps twice: until Close, and a while longer, the database has more memory for
+// what they read.
+func (v *View) WalksFar() {
+	if v.walked == nil {
+		v.walked = v.snap.store.db.WidenCache()
+	}
 }
 
 // Revision returns the revision that the view reads at.

@@ -90,6 +90,7 @@ func (l *rest) begin(kv mvcc.KV) bool {
 	}
 	l.o.Key, l.o.End = append([]byte(nil), kv.Key()...), append([]byte(nil), l.o.End...) // requests are used again
 	l.o.SkipCount = true
+	l.view.WalksFar()
 	if l.o.Limit > 0 {
 		l.o.Limit -= l.walked
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"runtime"
 	"strings"
@@ -218,4 +219,43 @@ func TestARestIsNotSentOnceTheStateIsWrong(t *testing.T) {
 		t.Errorf("got %v; asked %d times", err, asked.Load())
 	}
 	kv.idle(t)
+}
+
+func TestLargeRangesHaveMoreOfTheCache(t *testing.T) {
+	t.Parallel()
+	for name, large := range map[string]func(etcdserverpb.KVClient, *etcdserverpb.RangeRequest) error{
+		"a gradual answer": func(c etcdserverpb.KVClient, q *etcdserverpb.RangeRequest) error {
+			_, err := c.Range(t.Context(), q)
+			return err
+		},
+		"a stream": func(c etcdserverpb.KVClient, q *etcdserverpb.RangeRequest) error {
+			stream, err := c.RangeStream(t.Context(), q)
+			for err == nil {
+				_, err = stream.Recv()
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, kv, client := gradualLab(t, Options{})
+			most := func() int64 {
+				m, _ := s.StateStats()
+				return m.CacheMaxBytes
+			}
+			before := most()
+			q := &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("k01")}
+			if err := large(client, q); err != nil || most() != before {
+				t.Errorf("after a small one the cache may hold %d bytes, %d before: %v", most(), before, err)
+			}
+			q.RangeEnd = []byte("l")
+			if err := large(client, q); err != nil || most() <= before {
+				t.Errorf("after a large one the cache may hold %d bytes, %d before: %v", most(), before, err)
+			}
+			kv.idle(t)
+		})
+	}
 }

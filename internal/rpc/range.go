@@ -220,8 +220,12 @@ func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 	limit := streamChunkMin
 	r := newResponse(s.budget)
 	defer func() { r.drop() }() // of what an error left
+	sent := 0
 	res, err := v.Range(o, func(kv mvcc.KV) error {
 		if r.Len() > 0 && r.Len()+len(kv.Raw()) > limit {
+			if sent += r.Len(); sent >= s.gradualFrom {
+				v.WalksFar()
+			}
 			r.wrap(rangeStreamResponse, nil)
 			if err := stream.SendMsg(r); err != nil {
 				return err

@@ -68,7 +68,7 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 		dir: dir, ro: o.ReadOnly, lock: lock, failure: f,
 		stall: &stallWatch{clock: o.Clock, max: o.StallMax, failure: f},
 		stop:  make(chan struct{}),
-		clock: o.Clock, measures: o.Measures, cache: newBlockCache(o.CacheBytes),
+		clock: o.Clock, measures: o.Measures, cache: newBlockCache(o.CacheBytes, o.Clock),
 	}
 	var flushed chan struct{}
 	if o.OnFlush != nil {

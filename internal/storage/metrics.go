@@ -42,6 +42,9 @@ type Metrics struct {
 	// CacheBytes is what the block cache holds, CacheHits and CacheMisses how often it did or did not have a
 	// block.
 	CacheBytes int64
+	// CacheMaxBytes is what the block cache may hold at present, memtables included: less than usual while ReserveCache has taken some of
+	// it, more while it is wide (WidenCache).
+	CacheMaxBytes int64
 	// CacheReserved is what ReserveCache has taken of the cache.
 	CacheReserved          int64
 	CacheHits, CacheMisses int64
@@ -74,6 +77,7 @@ func (db *DB) Metrics() Metrics {
 		Levels:             levels,
 		DebtBytes:          m.Compact.EstimatedDebt,
 		CacheBytes:         m.BlockCache.Size,
+		CacheMaxBytes:      db.cache.most(),
 		CacheReserved:      db.cache.reserved(),
 		CacheHits:          m.BlockCache.Hits,
 		CacheMisses:        m.BlockCache.Misses,

@@ -3,6 +3,7 @@ package storage
 import (
 	"sync"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -16,16 +17,21 @@ const (
 // blockCache is the block cache of a database, with what is reserved of it.
 type blockCache struct {
 	cache *pebble.Cache
+	bytes int64 // while it is not wide
 	step  int64
 
 	mu     sync.Mutex
 	wanted int64    // by all callers
 	taken  []func() // give back one step each
 	closed bool
+	wide
 }
 
-func newBlockCache(bytes int64) *blockCache {
-	return &blockCache{cache: pebble.NewCache(bytes), step: max(1, bytes/reserveSteps)}
+func newBlockCache(bytes int64, c clock.Clock) *blockCache {
+	b := &blockCache{cache: pebble.NewCache(wideFactor * bytes), bytes: bytes, step: max(1, bytes/reserveSteps), wide: wide{clock: c}}
+	for b.narrower() {
+	}
+	return b
 }
 
 // want changes what all callers want by n bytes, and reserves as much of it as may be. Nothing is left to do after close.
@@ -57,6 +63,7 @@ func (c *blockCache) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.giveBack(0)
+	c.spread()
 	c.closed = true
 	c.cache.Unref()
 }
