@@ -137,7 +137,7 @@ func (p *parser) environment(vars map[string]string, given map[string]bool) erro
 		}
 		given[row.Name] = true
 		p.note(slog.LevelInfo, "recognized and used environment variable", slog.String("variable-name", name),
-			slog.String("variable-value", text))
+			slog.String("variable-value", row.told(text)))
 		p.settle(row, "variable "+name)
 	}
 	for _, name := range sortedKeys(vars) {

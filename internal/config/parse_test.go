@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,6 +179,17 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 				t.Errorf("usage error: got %v, want status %d", got, c.status)
 			}
 		})
+	}
+}
+
+func TestNoNoticeHoldsAPassword(t *testing.T) {
+	t.Parallel()
+	c, err := Parse("etcd", nil, []string{"ETCD_DISCOVERY_PASSWORD=hush", "ETCD_DISCOVERY_USER=u", "ETCD_DISCOVERY_TOKEN=t", "ETCD_DISCOVERY_ENDPOINTS=e"})
+	if err != nil || c.Discovery.Password != "hush" {
+		t.Fatalf("password %q, %v", c.Discovery.Password, err)
+	}
+	if said := fmt.Sprint(c.Notices); strings.Contains(said, "hush") || !strings.Contains(said, "ETCD_DISCOVERY_PASSWORD") {
+		t.Errorf("it is said: %s", said)
 	}
 }
 

@@ -64,6 +64,9 @@ type Flag struct {
 	// empty it is logged or printed.
 	Note string
 
+	// Secret settings are not told to readers of the log.
+	Secret bool
+
 	bind func(*Config) value
 	// idle says what of the value given has no effect and why, where some values have one; "" for nothing. nil otherwise.
 	idle func(*Config) string
@@ -92,6 +95,14 @@ func (f Flag) reset(v value) {
 	if err := v.Set(f.Default); err != nil {
 		panic("config: default of " + f.label() + ": " + err.Error())
 	}
+}
+
+// told is a value of f as the log may have it.
+func (f Flag) told(text string) string {
+	if f.Secret {
+		return "********"
+	}
+	return text
 }
 
 // isDefault tells whether v holds the default of f, however it was spelled.

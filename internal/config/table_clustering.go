@@ -79,8 +79,8 @@ var discoveryFlags = []Flag{
 		"CA certificates that the discovery service is verified with."),
 	ofDiscovery("discovery-user", discoveryClient+"auth.username", "", text, func(d *Discovery) *string { return &d.User },
 		"User at the discovery service."),
-	ofDiscovery("discovery-password", discoveryClient+"auth.password", "", text, func(d *Discovery) *string { return &d.Password },
-		"Password of that user."),
+	secret(ofDiscovery("discovery-password", discoveryClient+"auth.password", "", text, func(d *Discovery) *string { return &d.Password },
+		"Password of that user.")),
 	{Name: "discovery-fallback", Group: Clustering, Default: fallbackExit,
 		Usage: "What happens when discovery fails; only 'exit'.",
 		bind:  func(c *Config) value { return choice(&c.discoveryFallback, invalidValue, fallbackExit, fallbackProxy) }},
@@ -88,6 +88,12 @@ var discoveryFlags = []Flag{
 		"DNS domain whose SRV records name the members."),
 	ofDiscovery("discovery-srv-name", "discovery-srv-name", "", text, func(d *Discovery) *string { return &d.SRVName },
 		"Suffix of the SRV service name."),
+}
+
+// secret is a setting that is not told to readers of the log.
+func secret(f Flag) Flag {
+	f.Secret = true
+	return f
 }
 
 func ofDiscovery[T any](name, key, def string, make func(*T) value, field func(*Discovery) *T, usage string) Flag {
