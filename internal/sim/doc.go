@@ -32,6 +32,9 @@
 //     gets a snapshot, over crashes at any write. What it answers before is not checked. The others are right all the time;
 //  10. what is in the log of the last member that is left is the truth from then on, over all restarts.
 //
+// The world takes the turns of all loops itself, one after another. What may happen in the midst of one, and that a request takes its turn
+// itself, has a simulator of its own in package consensus, without states (crew_test.go).
+//
 // In worlds without growth, members that come in addition to the first never start: they only count.
 //
 // A failing run prints its seed and the command that runs it again. Pebble's
