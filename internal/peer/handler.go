@@ -10,10 +10,11 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
-// receiveTimeout is how long a sender of a snapshot may be silent.
+// receiveTimeout is how long a sender may be silent in the midst of what it sends.
 const receiveTimeout = 30 * time.Second
 
 // Handler serves what other members ask of this one. REQUIRES: Start has returned.
@@ -38,6 +39,11 @@ func (t *Transport) Handler() http.Handler {
 	mux.HandleFunc("/downgrade/enabled", a.downgrade)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(headerAshlar, version.Ashlar)
+		if req.Body != http.NoBody {
+			body := &timedBody{ReadCloser: req.Body, clock: t.cfg.Clock, rc: http.NewResponseController(w)}
+			_ = body.put(receiveTimeout) // the HTTP server reads what nobody else does; where there are no limits there is none
+			req.Body = body
+		}
 		mux.ServeHTTP(w, req)
 	})
 }
@@ -159,7 +165,7 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	measures := t.received(req)
-	body := &timedReader{t: t, r: countingReader{req.Body, &measures.Received}, rc: http.NewResponseController(w)}
+	body := &sizedReader{r: countingReader{req.Body, &measures.Received}}
 	m, err := (&frames{r: body}).message()
 	if err != nil {
 		http.Error(w, "failed to decode raft message ("+err.Error()+")", http.StatusBadRequest)
@@ -199,20 +205,41 @@ func (t *Transport) serveProbing(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"OK":true,"Now":"`+now+`"}`+"\n") // whoever is gone needs no answer
 }
 
-// timedReader bounds how long each read of a body may take.
-type timedReader struct {
-	t  *Transport
-	r  io.Reader
-	rc *http.ResponseController
-	n  int64
+// sizedReader counts the bytes of a snapshot.
+type sizedReader struct {
+	r io.Reader
+	n int64
 }
 
-func (r *timedReader) Read(p []byte) (int, error) {
-	err := r.rc.SetReadDeadline(r.t.cfg.Clock.Now().Add(receiveTimeout))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
+func (r *sizedReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	r.n += int64(n)
+	return n, err
+}
+
+// timedBody bounds how long each read of a body may take. Once it has ended there is no limit: the HTTP server goes on reading, and would
+// take it for the end of the sender, while the request is at work.
+type timedBody struct {
+	io.ReadCloser
+	clock clock.Clock
+	rc    *http.ResponseController
+}
+
+// put puts the limit of reads off.
+func (b *timedBody) put(off time.Duration) error {
+	if err := b.rc.SetReadDeadline(b.clock.Now().Add(off)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	if err := b.put(receiveTimeout); err != nil {
+		return 0, err
+	}
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.rc.SetReadDeadline(time.Time{}) // the worst is that the limit stays
+	}
 	return n, err
 }

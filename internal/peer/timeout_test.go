@@ -1,10 +1,13 @@
 package peer
 
 import (
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"time"
 
@@ -36,6 +39,43 @@ func TestASilentStreamIsOpenedAgain(t *testing.T) {
 	tr.AddRemote(2, []string{silent.URL})
 	for seen := map[string]int{}; len(seen) < 2 || min(seen["/raft/stream/msgapp/1"], seen["/raft/stream/message/1"]) < 2; {
 		seen[receive(t, opened, "a stream")]++
+	}
+}
+
+// TestWhoeverIsSilentInTheMidstOfARequestIsCutOff, whether anybody reads the rest of it or not.
+func TestWhoeverIsSilentInTheMidstOfARequestIsCutOff(t *testing.T) {
+	t.Parallel()
+	tr := New(Config{
+		HTTP: &http.Transport{}, Clock: clock.NewManual(time.Now().Add(10*time.Millisecond - receiveTimeout)), // for which the limit comes soon
+		Logger: slog.New(slog.DiscardHandler), Removed: func() {},
+	})
+	tr.Start(Identity{Member: 1, Cluster: testCluster}, &site{}, (&site{}).answers())
+	server := httptest.NewServer(tr.Handler())
+	t.Cleanup(func() {
+		tr.Close()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	for _, line := range []string{
+		"POST /raft", "POST /raft/snapshot", "POST /leases", "POST /leases/internal", "GET /members/hashkv", "GET /raft/probing", "GET /version",
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, line+" HTTP/1.1\r\nHost: m\r\nContent-Length: 100\r\n\r\nabc"); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("it keeps the connection")
+			}
+		})
 	}
 }
 
