@@ -71,7 +71,7 @@ func (c *checker) put(p *Put) error {
 	if !p.IgnoreValue && !p.IgnoreLease {
 		return nil
 	}
-	_, ok, err := c.from.Get(p.Key)
+	_, ok, err := c.from.Head(p.Key)
 	if err != nil {
 		return err
 	}

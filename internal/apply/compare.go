@@ -56,14 +56,18 @@ func holds(from mvcc.Reader, cs []Compare) (bool, error) {
 // the numbers are 0, and a condition on the value fails whatever it says.
 func (c *Compare) holds(from mvcc.Reader) (bool, error) {
 	if len(c.RangeEnd) == 0 {
-		kv, ok, err := from.Get(c.Key)
+		get := from.Head
+		if c.Target == CompareValue {
+			get = from.Get
+		}
+		kv, ok, err := get(c.Key)
 		if err != nil {
 			return false, err
 		}
 		return c.matches(kv, ok), nil
 	}
 	found := false
-	o := mvcc.RangeOptions{Key: c.Key, End: c.RangeEnd, SkipCount: true}
+	o := mvcc.RangeOptions{Key: c.Key, End: c.RangeEnd, SkipCount: true, NoLarge: c.Target != CompareValue}
 	_, err := from.Range(o, func(kv mvcc.KV) error {
 		found = true
 		if !c.matches(kv, true) {

@@ -31,7 +31,11 @@ func (g *group) put(raw []byte, want bool) ([]byte, error) {
 func write(w *mvcc.Writer, p *Put, want bool, counts *Counts) (body []byte, err error) {
 	value, lease := p.Value, p.Lease
 	if p.IgnoreValue || p.IgnoreLease {
-		old, _, err := w.Get(p.Key)
+		get := w.Head
+		if p.IgnoreValue {
+			get = w.Get
+		}
+		old, _, err := get(p.Key)
 		if err != nil {
 			return nil, err
 		}

@@ -211,6 +211,9 @@ func (p *hashPass) add(user []byte, rev Revision) error {
 		f := fields{key: user}
 		p.buf = f.append(append(p.buf, 't'))
 	}
+	if err := r.standsAt(user, rev.Main, rev.Sub); err != nil {
+		return err
+	}
 	kv, err := p.view.snap.whole(r, false)
 	if err != nil {
 		return err

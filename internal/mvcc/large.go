@@ -47,10 +47,33 @@ func (r record) size() int {
 	return len(r.stored)
 }
 
+// standsAt refuses the stub of a version that belongs under another key of data: what it names would fit to it, and be answered as this one.
+func (r record) standsAt(user []byte, main int64, sub uint32) error {
+	if !r.isStub() {
+		return nil
+	}
+	s, err := parseStub(r.stored)
+	if err == nil && (!bytes.Equal(s.key, user) || s.mod != main || s.sub != sub) {
+		err = fmt.Errorf("the version is that of %q at %d/%d", s.key, s.mod, s.sub)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: data of %q at %d/%d: %w; %s", storage.ErrCorrupt, user, main, sub, err, storage.Remedy)
+	}
+	return nil
+}
+
 // appendWithoutValue is KV.AppendWithoutValue.
 func (r record) appendWithoutValue(dst []byte, withLease bool) []byte {
 	f, _ := r.fields()
 	return f.appendWithoutValue(dst, withLease)
+}
+
+// lean returns the version without reading anything: a large value is not in it.
+func (r record) lean() KV {
+	if r.isStub() {
+		return KV{r.appendWithoutValue(nil, true)}
+	}
+	return KV{r.stored}
 }
 
 // stub is what data holds of a version whose value is large: everything but the value.
@@ -166,14 +189,14 @@ func (v *values) read(it *storage.Iterator, r record) (KV, error) {
 		if err := it.Error(); err != nil {
 			return KV{}, fmt.Errorf("reading a large value: %w", err)
 		}
-		return KV{}, fmt.Errorf("%w: the large value of revision %d/%d is missing", storage.ErrCorrupt, s.mod, s.sub)
+		return KV{}, fmt.Errorf("%w: the large value of revision %d/%d is missing; %s", storage.ErrCorrupt, s.mod, s.sub, storage.Remedy)
 	}
 	raw, err := it.ValueAndErr()
 	if err != nil {
 		return KV{}, fmt.Errorf("reading a large value: %w", err)
 	}
 	if !s.of(raw) {
-		return KV{}, fmt.Errorf("%w: the large value of revision %d/%d is that of another version", storage.ErrCorrupt, s.mod, s.sub)
+		return KV{}, fmt.Errorf("%w: the large value of revision %d/%d is that of another version; %s", storage.ErrCorrupt, s.mod, s.sub, storage.Remedy)
 	}
 	return KV{raw}, nil
 }
@@ -202,11 +225,9 @@ func (l *Loader) Load(it *storage.Iterator) (kv KV, large bool, err error) {
 	if !r.live() {
 		return KV{}, false, nil
 	}
-	if r.isStub() {
-		user, main, sub, _ := storage.DecodeDataKey(it.Key())
-		if s, err := parseStub(stored); err == nil && (!bytes.Equal(s.key, user) || s.mod != main || s.sub != sub) {
-			return KV{}, true, fmt.Errorf("%w: the version %x is that of %q at %d/%d", storage.ErrCorrupt, it.Key(), s.key, s.mod, s.sub)
-		}
+	user, main, sub, _ := storage.DecodeDataKey(it.Key())
+	if err := r.standsAt(user, main, sub); err != nil {
+		return KV{}, true, err
 	}
 	kv, err = l.values.whole(r, it)
 	return kv, r.isStub(), err

@@ -149,6 +149,17 @@ var reads = map[string]struct {
 		return errors.Join(err, emitted(kv, found, emit))
 	})},
 	"a writer's range": {false, written(func(w *Writer, emit func(KV) error) error { return ranged(w, all, emit) })},
+	"a view's head": {true, func(_ *Store, v *View, emit func(KV) error) error {
+		kv, found, err := v.Head([]byte("b"))
+		return errors.Join(err, emitted(kv, found, emit))
+	}},
+	"a writer's head": {true, written(func(w *Writer, emit func(KV) error) error {
+		kv, found, err := w.Head([]byte("b"))
+		return errors.Join(err, emitted(kv, found, emit))
+	})},
+	"a range without large values": {true, func(_ *Store, v *View, emit func(KV) error) error {
+		return ranged(v, with(func(o *RangeOptions) { o.NoLarge = true }), emit)
+	}},
 	"keys alone": {true, func(_ *Store, v *View, emit func(KV) error) error {
 		return ranged(v, with(func(o *RangeOptions) { o.KeysOnly = true }), emit)
 	}},
@@ -508,4 +519,79 @@ func FuzzParseStub(f *testing.F) {
 			t.Fatalf("%x is a stub of itself", b)
 		}
 	})
+}
+
+// TestAStubUnderAnotherKeyIsRefused: it names a record that is there and is the version that it says, but it is not what was asked for.
+func TestAStubUnderAnotherKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(stub *stub){
+		"of another key":          func(s *stub) { s.key = []byte("a") },
+		"of an older revision":    func(s *stub) { s.mod = 3 },
+		"of another sub-revision": func(s *stub) { s.sub = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, done := openStore(t, vfs.NewMem(), smallRuns)
+			defer done()
+			put(t, s, "a", large("a"), "b", large("b"), "b", large("c"))
+			change(t, s, func(b *storage.Batch) error {
+				other, err := parseStub(stored(t, s, "b", Revision{Main: 4}).stored)
+				damage(&other)
+				whole := other.fields
+				whole.value = []byte(large("c"))
+				named := storage.AppendRevKey(nil, storage.SpaceLarge, other.mod, other.sub)
+				return errors.Join(err, b.Set(storage.AppendDataKey(nil, []byte("b"), 4, 0), other.append(nil), nil), b.Set(named, whole.append(nil), nil))
+			})
+			for name, read := range reads {
+				if name == "a version" || name == "at an older revision" || name == "history" || name == "a count" {
+					continue // they come to another version first, or look at none
+				}
+				v, err := s.View(0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = read.run(s, v, func(kv KV) error { return nil })
+				if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), `data of "b" at`) || !strings.Contains(err.Error(), storage.Remedy) {
+					t.Errorf("%s: %v, want an error that names the record and says what to do", name, err)
+				}
+				if err := v.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func TestVersionsAreRefusedUnderOtherRevisions(t *testing.T) {
+	t.Parallel()
+	s, done := openStore(t, vfs.NewMem(), smallRuns)
+	defer done()
+	put(t, s, "b", large("b"), "b", large("c"), "b", large("d"))
+	change(t, s, func(b *storage.Batch) error {
+		_, err := s.db.Get(storage.AppendDataKey(nil, []byte("b"), 4, 0), func(v []byte) error {
+			return b.Set(storage.AppendDataKey(nil, []byte("b"), 3, 0), v, nil)
+		})
+		return err
+	})
+	for name, reverse := range map[string]bool{"a version": false, "versions in turn": true} {
+		v, err := s.View(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reverse {
+			r := v.Versions()
+			if _, found, err := r.At([]byte("b"), Revision{Main: 4}); err != nil || !found {
+				t.Errorf("the version that is right: %v, %v", found, err)
+			}
+			_, _, err = r.At([]byte("b"), Revision{Main: 3})
+		} else {
+			_, _, err = v.At([]byte("b"), Revision{Main: 3})
+		}
+		if !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -46,6 +46,8 @@ type RangeOptions struct {
 	MinCreate, MaxCreate int64
 	// SkipCount says that RangeResult.Count is not needed: it may then be anything.
 	SkipCount bool
+	// NoLarge says that no values are wanted, as with Reader.Head. Nothing is copied for it, and leases are given out.
+	NoLarge bool
 	// Measure, when not nil, is asked before a key-value is given out, with the length of its encoding; what it does not want is
 	// neither given out nor read. Its error ends the range and is returned as it is. It is not asked with KeysOnly.
 	Measure func(size int) (wanted bool, err error)
@@ -75,6 +77,8 @@ type Reader interface {
 	// Get returns the newest live version of key at the Reader's revision. The KV is valid until the
 	// Reader is used again.
 	Get(key []byte) (KV, bool, error)
+	// Head is Get for who wants no value: the KV is without a large one, which is not read.
+	Head(key []byte) (KV, bool, error)
 }
 
 var (

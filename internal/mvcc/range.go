@@ -119,6 +119,9 @@ func (q *query) give(r record, moving bool) error {
 			return err
 		}
 	}
+	if q.o.NoLarge {
+		return q.emit(r.lean())
+	}
 	kv, err := q.src.whole(r, moving)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func (c *scan) failure() error { return c.err }
 func (c *scan) next() bool {
 	it := c.snap.it
 	for ok, skipped := c.step(), 0; ok; {
-		user, main, _, good := storage.DecodeDataKey(it.Key())
+		user, main, sub, good := storage.DecodeDataKey(it.Key())
 		if !good {
 			c.err = fmt.Errorf("%w: data key %x", storage.ErrCorrupt, it.Key())
 			return false
@@ -66,7 +66,8 @@ func (c *scan) next() bool {
 			continue
 		}
 		c.user, c.version = user, record{v}
-		return true
+		c.err = c.version.standsAt(user, main, sub)
+		return c.err == nil
 	}
 	if err := it.Error(); err != nil {
 		c.err = fmt.Errorf("reading keys: %w", err)
@@ -162,7 +163,7 @@ func (c *reverseScan) next() bool {
 func (c *reverseScan) oneKey() (live bool) {
 	it := c.snap.it
 	for steps := 0; c.valid; steps++ {
-		user, main, _, good := storage.DecodeDataKey(it.Key())
+		user, main, sub, good := storage.DecodeDataKey(it.Key())
 		if !good {
 			c.err = fmt.Errorf("%w: data key %x", storage.ErrCorrupt, it.Key())
 			return false
@@ -179,24 +180,26 @@ func (c *reverseScan) oneKey() (live bool) {
 		case steps == stepsBeforeSeek:
 			c.snap.keyBuf = storage.AppendDataKey(c.snap.keyBuf[:0], c.user, c.rev, maxSub)
 			it.SeekGE(c.snap.keyBuf)
-			live = c.take()
+			_, main, sub, _ = storage.DecodeDataKey(it.Key())
+			live = c.take(main, sub)
 			c.seekBefore()
 			return live
 		}
-		live = c.take()
+		live = c.take(main, sub)
 		c.valid = it.Prev()
 	}
 	return live
 }
 
-// take copies the value under the iterator.
-func (c *reverseScan) take() (live bool) {
+// take copies the value under the iterator, which is that of the key at a revision.
+func (c *reverseScan) take(main int64, sub uint32) (live bool) {
 	v, err := c.snap.it.ValueAndErr()
 	if err != nil {
 		c.err = fmt.Errorf("reading a value: %w", err)
 		return false
 	}
 	c.value = append(c.value[:0], v...)
+	c.err = c.record().standsAt(c.user, main, sub)
 	return len(v) > 0
 }
 

@@ -108,6 +108,9 @@ func (s *snapshot) get(key []byte, rev int64) (r record, at Revision, live bool,
 	if !ok {
 		return record{}, Revision{}, false, fmt.Errorf("%w: data key %x", storage.ErrCorrupt, s.it.Key())
 	}
+	if err := r.standsAt(key, main, sub); err != nil {
+		return record{}, Revision{}, false, err
+	}
 	return r, Revision{main, sub}, r.live(), nil
 }
 
@@ -131,6 +134,9 @@ func (s *snapshot) getFrom(key []byte, rev Revision) (r record, at Revision, liv
 			break
 		}
 		_, main, sub, _ := storage.DecodeDataKey(s.it.Key())
+		if err = r.standsAt(key, main, sub); err != nil {
+			break
+		}
 		at, live = Revision{main, sub}, r.live()
 	}
 	return r, at, live, err

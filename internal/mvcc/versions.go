@@ -69,9 +69,12 @@ func (r *VersionReader) step() error {
 	if err != nil {
 		return fmt.Errorf("reading a version: %w", err)
 	}
-	_, main, sub, ok := storage.DecodeDataKey(it.Key())
+	user, main, sub, ok := storage.DecodeDataKey(it.Key())
 	if !ok {
 		return fmt.Errorf("%w: data key %x", storage.ErrCorrupt, it.Key())
+	}
+	if err := (record{raw}).standsAt(user, main, sub); err != nil {
+		return err
 	}
 	r.at, r.rec = Revision{main, sub}, record{raw}
 	return nil

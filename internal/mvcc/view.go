@@ -101,6 +101,15 @@ func (v *View) Get(key []byte) (KV, bool, error) {
 	return kv, err == nil, err
 }
 
+// Head implements Reader.
+func (v *View) Head(key []byte) (KV, bool, error) {
+	r, _, live, err := v.snap.get(key, v.rev)
+	if err != nil || !live {
+		return KV{}, false, err
+	}
+	return r.lean(), true, nil
+}
+
 // At returns the version of key that the change at rev wrote, if compaction has left it. The KV is valid until the
 // view is used again.
 func (v *View) At(key []byte, rev Revision) (KV, bool, error) {

@@ -304,6 +304,15 @@ func (w *Writer) Get(key []byte) (KV, bool, error) {
 	return kv, err == nil, err
 }
 
+// Head implements Reader; it sees the group's writes.
+func (w *Writer) Head(key []byte) (KV, bool, error) {
+	r, _, _, err := w.head(key)
+	if err != nil || !r.live() {
+		return KV{}, false, err
+	}
+	return r.lean(), true, nil
+}
+
 // Range implements Reader; it sees the group's writes, those of the present entry too.
 func (w *Writer) Range(o RangeOptions, emit func(kv KV) error) (RangeResult, error) {
 	current := w.Revision()
