@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 )
 
 // compactSlice is how many history records one slice of compaction looks at. The batches of slices and of apply
@@ -111,7 +112,7 @@ func (c *compactor) run() {
 		}
 		began := c.m.cfg.Clock.Now()
 		pending := c.m.gen.Load().store.CompactPending()
-		demand := c.m.demand()
+		demand, rests := c.m.demand(), pacing.Rests{}
 		for more := true; more; {
 			start := c.m.cfg.Clock.Now()
 			var err error
@@ -125,7 +126,7 @@ func (c *compactor) run() {
 			if pending {
 				c.m.measures.CompactionSlices.Took(took)
 			}
-			if more && !c.rest(took, demand.Busy(start.Add(took))) {
+			if more && !c.rest(rests.Next(restAfter(took, demand.Busy(start.Add(took)))), &rests) {
 				return
 			}
 		}
@@ -137,15 +138,17 @@ func (c *compactor) run() {
 	}
 }
 
-// rest waits after a slice; false says that the member stops.
-func (c *compactor) rest(slice time.Duration, busy bool) bool {
-	if slice <= 0 { // a clock that stands still
+// rest waits for d, if that is any time, and tells how long it took; false says that the member stops.
+func (c *compactor) rest(d time.Duration, rests *pacing.Rests) bool {
+	if d <= 0 { // a clock that stands still, too
 		return c.ctx.Err() == nil
 	}
-	timer := c.m.cfg.Clock.NewTimer(restAfter(slice, busy))
+	begun := c.m.cfg.Clock.Now()
+	timer := c.m.cfg.Clock.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C():
+		rests.Took(d, c.m.cfg.Clock.Now().Sub(begun))
 		return true
 	case <-c.ctx.Done():
 		return false

@@ -38,10 +38,25 @@ const (
 	StintMax = 300 * time.Microsecond
 	// RestMax bounds a rest: where a stint took long it was others who had the processors, and the work is to have its turn, too.
 	RestMax = 3 * time.Millisecond
-	// share is how many times as long as a stint the rest after it is, on one processor, and less on more. A rest that lasts too long, as those
-	// of a busy machine do, makes the next one shorter.
+	// share is how many times as long as a stint the rest after it is, on one processor, and less on more.
 	share = 6
 )
+
+// Rests are as long as they are to be on average: one that lasts too long, as on a busy machine, makes the next ones shorter, by RestMax at most.
+// They belong to one goroutine.
+type Rests struct {
+	over time.Duration // by how much the last one was too long
+}
+
+// Next returns how long a rest that is to take d has to be; 0 for none at all.
+func (r *Rests) Next(d time.Duration) time.Duration {
+	d -= r.over
+	r.over = max(0, -d)
+	return max(0, d)
+}
+
+// Took says that a rest of the length that Next has returned took that long.
+func (r *Rests) Took(length, took time.Duration) { r.over = min(took-length, RestMax) }
 
 // Stints let work in the background, which would take all of a processor, have a part of it while clients ask for something. They belong to
 // one goroutine.
@@ -53,7 +68,7 @@ type Stints struct {
 	processors int
 	begun      time.Time     // the stint
 	worked     time.Duration // how long it was at the last pause
-	over       time.Duration // by how much the last rest was too long
+	rests      Rests
 }
 
 // NewStints begins the first stint. There are rests while busy says so (Demand.Busy), and none goes on once stop is closed.
@@ -73,16 +88,16 @@ func (p *Stints) PauseFor(part float64) {
 		return
 	}
 	d := min(share*p.worked/time.Duration(p.processors), RestMax)
-	d = time.Duration(part*float64(d)) - p.over
+	d = p.rests.Next(time.Duration(part * float64(d)))
 	p.worked = 0
-	if !p.busy(now) || d <= 0 {
+	if !p.busy(now) || d == 0 {
 		runtime.Gosched()
-		p.begun, p.over = now, max(0, -d)
+		p.begun = now
 		return
 	}
 	Rest(p.clock, p.stop, d)
 	p.begun = p.clock.Now()
-	p.over = min(p.begun.Sub(now)-d, RestMax)
+	p.rests.Took(d, p.begun.Sub(now))
 }
 
 // Resume begins to work again after something else that was no work, such as to wait for who takes what was made: that is no part of a stint.

@@ -37,6 +37,27 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 	}
 }
 
+func TestARestThatLastsTooLongShortensTheNextOnes(t *testing.T) {
+	t.Parallel()
+	var r Rests
+	for i, x := range []struct{ wanted, next, took time.Duration }{
+		{2 * time.Millisecond, 2 * time.Millisecond, 3 * time.Millisecond},
+		{2 * time.Millisecond, time.Millisecond, 4 * time.Millisecond},
+		{2 * time.Millisecond, 0, 0}, // of the 3 ms too many 1 is left
+		{2 * time.Millisecond, time.Millisecond, time.Hour},
+		{2 * time.Millisecond, 0, 0},
+		{2 * time.Millisecond, time.Millisecond, time.Millisecond},
+		{2 * time.Millisecond, 2 * time.Millisecond, 2 * time.Millisecond},
+	} {
+		if got := r.Next(x.wanted); got != x.next {
+			t.Fatalf("rest %d is %v, want %v", i, got, x.next)
+		}
+		if x.next > 0 {
+			r.Took(x.next, x.took)
+		}
+	}
+}
+
 func TestWaitingForAReaderIsNoWork(t *testing.T) {
 	t.Parallel()
 	const look = 100 * time.Microsecond
