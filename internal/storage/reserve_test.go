@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"fmt"
-	"strings"
 	"sync"
 	"testing"
 
@@ -11,50 +9,20 @@ import (
 
 func TestReservingMakesTheCacheSmaller(t *testing.T) {
 	t.Parallel()
-	const cache = 16 << 20
-	db := openTestState(t, vfs.NewMem(), Options{CacheBytes: cache, MemTableBytes: 512 << 10})
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	for i := range 20 {
-		for j := range 16 {
-			set(t, db, AppendPlainKey(nil, SpaceMeta, fmt.Appendf(nil, "%03d/%03d", i, j)), strings.Repeat("v", 64<<10))
-		}
-	}
-	if err := db.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	read := func() int64 {
-		t.Helper()
-		it, err := db.NewIter(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for it.First(); it.Valid(); it.Next() {
-			if _, err := it.ValueAndErr(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := it.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return db.Metrics().CacheBytes
-	}
-	const rest = cache - cache*reserveStepsMax/reserveSteps
-	if got := read(); got <= rest {
+	db, _, cache := cacheLab(t, 20<<20)
+	rest := cache - cache*reserveStepsMax/reserveSteps
+	if got := walk(t, db); got <= rest {
 		t.Fatalf("the cache holds %d bytes; the rest of this test wants more than %d", got, rest)
 	}
 	release := db.ReserveCache(cache) // more than may be
 	if got := db.Metrics().CacheBytes; got > rest {
 		t.Errorf("with a reservation the cache holds %d bytes, want %d at most", got, rest)
 	}
-	if got := read(); got > rest {
+	if got := walk(t, db); got > rest {
 		t.Errorf("after another scan the cache holds %d bytes, want %d at most", got, rest)
 	}
 	release()
-	if got := read(); got <= rest {
+	if got := walk(t, db); got <= rest {
 		t.Errorf("when it was released the cache has filled to only %d bytes", got)
 	}
 }

@@ -14,8 +14,8 @@ import (
 // longBack is after how long a cache that nobody walks through is as it was.
 const longBack = wideFor + reserveSteps*narrowEvery
 
-// wideLab is a state with values of so many bytes in all, in tables, and a cache of 16 MiB.
-func wideLab(t *testing.T, bytes int) (*DB, *clock.Manual, int64) {
+// cacheLab is a state with values of so many bytes in all, in tables, and a cache of 16 MiB.
+func cacheLab(t *testing.T, bytes int) (*DB, *clock.Manual, int64) {
 	t.Helper()
 	const cache, value = 16 << 20, 64 << 10
 	c := clock.NewManual(time.Unix(0, 0))
@@ -54,7 +54,7 @@ func walk(t *testing.T, db *DB) int64 {
 
 func TestAWideCacheHoldsWhatIsWalkedOverAgain(t *testing.T) {
 	t.Parallel()
-	db, c, cache := wideLab(t, 20<<20)
+	db, c, cache := cacheLab(t, 20<<20)
 	if got := walk(t, db); got > cache {
 		t.Fatalf("the cache holds %d bytes before the first walk, want %d at most", got, cache)
 	}
@@ -84,7 +84,7 @@ func TestAWideCacheHoldsWhatIsWalkedOverAgain(t *testing.T) {
 
 func TestWalksShareAWideCache(t *testing.T) {
 	t.Parallel()
-	db, c, cache := wideLab(t, 1<<20)
+	db, c, cache := cacheLab(t, 1<<20)
 	want := func(bytes int64, when string) {
 		t.Helper()
 		if got := db.Metrics().CacheMaxBytes; got != bytes {
@@ -135,7 +135,7 @@ func TestWalksShareAWideCache(t *testing.T) {
 
 func TestACacheStaysAsItIsForWhatNeverFits(t *testing.T) {
 	t.Parallel()
-	db, _, cache := wideLab(t, 40<<20)
+	db, _, cache := cacheLab(t, 40<<20)
 	end := db.WidenCache()
 	defer end()
 	if got := db.Metrics().CacheMaxBytes; got != cache {
