@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -93,6 +96,22 @@ func TestTheCompactorRestsMoreThanItWorksWhileClientsAsk(t *testing.T) {
 		if got := restAfter(x.slice, x.busy); got != x.want {
 			t.Errorf("after %v, asked %v: %v, want %v", x.slice, x.busy, got, x.want)
 		}
+	}
+}
+
+// TestTheCompactorMakesUpForRestsThatWereTooLong: its clock moves by a millisecond at each look, and so lets every rest last longer.
+func TestTheCompactorMakesUpForRestsThatWereTooLong(t *testing.T) {
+	t.Parallel()
+	moving := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: time.Millisecond}
+	var rests pacing.Rests
+	c := &compactor{m: &Member{cfg: Config{Clock: moving}}, ctx: t.Context()}
+	for range 3 {
+		if !c.rest(rests.Next(5*time.Millisecond), &rests) {
+			t.Fatal("it stops")
+		}
+	}
+	if want := []time.Duration{5 * time.Millisecond, 4 * time.Millisecond, 4 * time.Millisecond}; !slices.Equal(moving.Rests, want) {
+		t.Errorf("it rests %v, want %v", moving.Rests, want)
 	}
 }
 
