@@ -31,7 +31,8 @@
 //   - A streaming call keeps what its handler has not taken, at most 256 KiB and one message; its client has no window for more.
 //   - Messages that find 64 KiB to be written, or no window, queue in their streams, which send a frame of at most 16 KiB each in turn: a small
 //     message waits for at most that much of each other stream. A streaming call with 64 KiB queued waits.
-//   - A unary call whose answer is made while it is sent (gradual.go) waits with 512 KiB queued.
+//   - A unary call whose answer is made while it is sent (gradual.go) waits with 512 KiB queued. How long a call waits is bounded where its handler
+//     says so (patience.go).
 //   - Headers are bounded by 1 MiB decoded (what is more is answered by RST_STREAM FRAME_SIZE_ERROR) or encoded and by 256 CONTINUATION frames
 //     (GOAWAY ENHANCE_YOUR_CALM).
 //   - A client that does not read: once 512 KiB of what answers its frames wait (acknowledgements, resets, statuses), or
