@@ -206,9 +206,13 @@ func (e *Export) Version() string { return e.version }
 // Left returns how many bytes are still to be read.
 func (e *Export) Left() int64 { return e.left }
 
-// Rest is to be called when the work on what was read is done: it lets others run and, while clients ask for anything, rests as making the
-// file does. The time from there to the next Read is not counted as work.
-func (e *Export) Rest() { e.pace.Pause() }
+// sendRests is how many times as long the rests of whoever sends a file are as those of whoever makes one: what was read has to be written to the
+// connection, too, and received, often on the same processors, and neither is counted as work.
+const sendRests = 2
+
+// Rest is to be called when the work on what was read is done: it lets others run and, while clients ask for anything, rests. The time from
+// there to the next Read is not counted as work.
+func (e *Export) Rest() { e.pace.PauseFor(sendRests) }
 
 // Read implements io.Reader. It returns ErrExportLost when it comes too late.
 func (e *Export) Read(p []byte) (int, error) {

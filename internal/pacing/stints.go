@@ -79,7 +79,7 @@ func NewStints(c clock.Clock, stop <-chan struct{}, busy func(now time.Time) boo
 // Pause is to be called several times in each stint: it rests after a stint, and lets other goroutines run in between.
 func (p *Stints) Pause() { p.PauseFor(1) }
 
-// PauseFor is Pause with rests of that part of their length, of which 0 is none.
+// PauseFor is Pause with rests of so many times their length, of which 0 is none.
 func (p *Stints) PauseFor(part float64) {
 	now := p.clock.Now()
 	p.worked = now.Sub(p.begun)

@@ -31,6 +31,8 @@ func (c codec) encode(v any) (mem.BufferSlice, error) {
 		return r.take(), nil
 	case *watchResponse:
 		return r.take(), nil
+	case *blob:
+		return r.take(), nil
 	default:
 		return c.rest.Marshal(v)
 	}

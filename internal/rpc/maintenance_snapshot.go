@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/ashlar-kv/ashlar/internal/member"
@@ -106,20 +107,56 @@ func send(e *member.Export, offset int64, stream etcdserverpb.Maintenance_Snapsh
 		return fmt.Errorf("read the exported state: %w", err)
 	}
 	for e.Left() > 0 {
-		// A message may be under way when Send has returned: each has a buffer of its own.
-		blob := make([]byte, min(snapshotBlobBytes, e.Left()))
-		if _, err := io.ReadFull(e, blob); err != nil {
-			return fmt.Errorf("read the exported state: %w", err)
-		}
-		if _, err := sum.Write(blob); err != nil {
+		b, err := nextBlob(e, sum)
+		if err != nil {
 			return err
 		}
-		err := stream.Send(&etcdserverpb.SnapshotResponse{
-			Blob: blob, RemainingBytes: uint64(e.Left()), Version: e.Version(),
-		})
-		if err != nil {
+		if err := stream.SendMsg(b); err != nil {
+			b.drop()
 			return err
 		}
 	}
 	return stream.Send(&etcdserverpb.SnapshotResponse{Blob: sum.Sum(nil), Version: e.Version()})
 }
+
+// The fields of SnapshotResponse.
+const (
+	snapshotRemaining = 2
+	snapshotBlob      = 3
+	snapshotVersion   = 4
+)
+
+// blob is an encoded SnapshotResponse, to be handed to the codec once: what was read of the file is the message, in memory that is used again.
+type blob struct{ chunks mem.BufferSlice }
+
+// nextBlob reads the next piece of an export, which has one, adds it to its checksum, and encodes it.
+func nextBlob(e *member.Export, sum io.Writer) (*blob, error) {
+	n := int(min(snapshotBlobBytes, e.Left()))
+	piece := chunkPool.Get(n)
+	b := &blob{mem.BufferSlice{nil, mem.NewBuffer(piece, chunkPool), nil}}
+	_, err := io.ReadFull(e, *piece)
+	if err != nil {
+		err = fmt.Errorf("read the exported state: %w", err)
+	} else {
+		_, err = sum.Write(*piece)
+	}
+	head := appendNumber(make([]byte, 0, 2*headMax), snapshotRemaining, uint64(e.Left()))
+	b.chunks[0] = mem.SliceBuffer(appendBytesHead(head, snapshotBlob, n))
+	tail := appendBytesHead(make([]byte, 0, headMax+len(e.Version())), snapshotVersion, len(e.Version()))
+	b.chunks[2] = mem.SliceBuffer(append(tail, e.Version()...))
+	if err != nil {
+		b.drop()
+		return nil, err
+	}
+	return b, nil
+}
+
+// take gives the message away, for good.
+func (b *blob) take() mem.BufferSlice {
+	chunks := b.chunks
+	b.chunks = nil
+	return chunks
+}
+
+// drop is to be called when the message may not have been taken.
+func (b *blob) drop() { b.take().Free() }

@@ -125,6 +125,44 @@ func TestSnapshotIsAFileInBlobsAndItsChecksum(t *testing.T) {
 	}
 }
 
+func TestBlobsAreEncodedSnapshotResponses(t *testing.T) {
+	t.Parallel()
+	m := runMember(t)
+	putValue(t, m, "a", make([]byte, 300_000))
+	e, err := m.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCodec(&Measures{})
+	sum := sha256.New()
+	for e.Left() > 0 {
+		left := e.Left()
+		b, err := nextBlob(e, sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := c.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got etcdserverpb.SnapshotResponse
+		if err := proto.Unmarshal(data.Materialize(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.RemainingBytes != uint64(e.Left()) || int64(len(got.Blob)) != left-e.Left() || got.Version != e.Version() {
+			t.Errorf("%d bytes of version %q, %d remain; want %d of %q, %d", len(got.Blob), got.Version, got.RemainingBytes, left-e.Left(), e.Version(), e.Left())
+		}
+		if want, err := proto.Marshal(&got); err != nil || string(want) != string(data.Materialize()) {
+			t.Errorf("a message of %d bytes is not as protobuf encodes it, %v", data.Len(), err)
+		}
+		data.Free()
+		b.drop() // has nothing any more
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestHashes(t *testing.T) {
 	t.Parallel()
 	m := runMember(t)
