@@ -24,6 +24,7 @@ func (n *Node) Turn() bool {
 	if in.ticks > 0 {
 		n.append.tick()
 		n.crowd.tick()
+		n.matches.tick(n)
 	}
 	for _, f := range in.calls {
 		f(n.rn)

@@ -100,6 +100,9 @@ const (
 	sizePerMsgMax = 512 << 10
 	// inflightMsgsMax bounds append messages on their way to one follower.
 	inflightMsgsMax = 512
+	// inflightBytesMax bounds their bytes, which are read from the log in one go for a follower that is far behind. It is well below what
+	// waits for a connection (peer.outboxBytesMax): what does not fit there is lost, and read again.
+	inflightBytesMax = 32 << 20
 	// committedBytesMax bounds entries handed to apply and not yet applied.
 	committedBytesMax = 16 << 20
 	// uncommittedBytesMax bounds what a leader holds that is not applied; what comes above it is held back, and then stays in the queue.
@@ -141,6 +144,7 @@ type Node struct {
 	heartbeats heartbeats
 	stalled    stalled
 	notices    notices
+	matches    matches
 
 	lead      atomic.Uint64
 	leadSince atomic.Pointer[time.Time] // when lead last became another member; nil when it never did
@@ -204,6 +208,7 @@ func New(cfg Config) (*Node, error) {
 		MaxCommittedSizePerReady:  committedBytesMax,
 		MaxUncommittedEntriesSize: cfg.uncommittedBytes,
 		MaxInflightMsgs:           inflightMsgsMax,
+		MaxInflightBytes:          inflightBytesMax,
 		CheckQuorum:               true,
 		PreVote:                   cfg.PreVote,
 		Logger:                    raftLogger{cfg.Logger},

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// outboxMax and outboxBytesMax bound what waits for one stream. raft bounds appends under way by their number, not
-	// by their bytes.
+	// outboxMax and outboxBytesMax bound what waits for one stream. The leader bounds appends under way below that
+	// (consensus.inflightBytesMax); members of etcd do it by their number alone.
 	outboxMax      = 4096
 	outboxBytesMax = 64 << 20
 	// postsMax and postBytesMax bound what waits to be posted.
