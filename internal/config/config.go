@@ -223,6 +223,13 @@ type Notice struct {
 // quotaDefault is etcd's backend quota when none is given.
 const quotaDefault = 2 << 30
 
+// catchupDefault is etcd's.
+const catchupDefault = 5000
+
+// KeepsLogForAbsent tells whether the log keeps more than SnapshotCatchupEntries while another member is away: who asks for another number than
+// the default gets exactly that many.
+func (c *Config) KeepsLogForAbsent() bool { return c.SnapshotCatchupEntries == catchupDefault }
+
 // Joins tells whether the member joins a cluster that is there already, at its first start.
 func (c *Config) Joins() bool { return c.InitialClusterState == stateExisting }
 

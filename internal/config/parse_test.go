@@ -193,6 +193,21 @@ func TestNoNoticeHoldsAPassword(t *testing.T) {
 	}
 }
 
+func TestWhoAsksForSoManyEntriesGetsThemAlone(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"": true, "5000": true, "4999": false, "10000": false, "0": false} {
+		c := Default("etcd")
+		if value != "" {
+			if err := c.Set("snapshot-catchup-entries", value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := c.KeepsLogForAbsent(); got != want {
+			t.Errorf("with %q entries the log is kept for members that are away: %v", value, got)
+		}
+	}
+}
+
 func TestALogWithoutALevelOrAFormatHasTheDefault(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "etcd.yml")

@@ -1,5 +1,7 @@
 package config
 
+import "strconv"
+
 var securityFlags = []Flag{
 	ofClients("cert-file", "cert-file", text, func(t *TLS) *string { return &t.Cert }, "Certificate for clients."),
 	ofClients("key-file", "key-file", text, func(t *TLS) *string { return &t.Key }, "Key of the certificate for clients."),
@@ -99,8 +101,8 @@ var featureFlags = []Flag{
 	{Name: "downgrade-check-time", Group: Features, Key: "downgrade-check-time", Default: "5s",
 		Usage:  "Time between two checks of etcd whether a downgrade is over.",
 		Status: Accepted, Note: noEnd, bind: spare(duration)},
-	{Name: "snapshot-catchup-entries", Group: Features, Key: "snapshot-catchup-entries", Default: "5000",
-		Usage: "Entries kept below the cut of the log for slow followers.",
+	{Name: "snapshot-catchup-entries", Group: Features, Key: "snapshot-catchup-entries", Default: strconv.Itoa(catchupDefault),
+		Usage: "Entries kept below the cut of the log for slow followers. With the default, more while a member is away.",
 		bind:  func(c *Config) value { return unsigned(&c.SnapshotCatchupEntries) }},
 	{Name: "force-new-cluster", Group: Unsafe, Key: "force-new-cluster", Default: "false",
 		Usage: "Make a cluster of this member alone from its data, when the majority is lost for good.",

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -28,8 +29,10 @@ type durability struct {
 	// receivers need what follows their snapshots, as long as the log has fewer bytes than logMax says for a state.
 	receivers receivers
 	logMax    func(stateBytes uint64) uint64
+	// absent need what they do not have, as long as that has fewer bytes than absentLog says.
+	absent absent
 
-	spared   bool      // receivers kept the last cut from cutting all
+	spared   bool      // others kept the last cut from cutting all
 	durable  uint64    // newest durable applied index known
 	lastTime time.Time // when durable was last brought up to applied
 }
@@ -64,10 +67,11 @@ func (d *durability) run() {
 	d.m.fatal(err)
 }
 
-// tick flushes the state when that is due, and cuts what receivers do not need any more: on a quiet cluster no flush comes soon. It also
-// looks after a state that was received for nothing.
+// tick flushes the state when that is due, and cuts what others do not need any more: on a quiet cluster no flush comes soon. It also
+// looks who is there, and after a state that was received for nothing.
 func (d *durability) tick(now time.Time) error {
 	d.m.discardRefused()
+	d.look()
 	if err := d.flushIfDue(now); err != nil || !d.spared {
 		return err
 	}
@@ -91,7 +95,7 @@ func (d *durability) flushIfDue(now time.Time) error {
 }
 
 // cut reads how far the state is durable and cuts the log below it, leaving
-// SnapshotCatchUpEntries for followers that are a little behind.
+// SnapshotCatchUpEntries for followers that are a little behind, and what else others need.
 func (d *durability) cut() error {
 	var durable, stateBytes uint64
 	err := d.m.held(func(g *generation) (err error) {
@@ -114,7 +118,7 @@ func (d *durability) cut() error {
 		return nil
 	}
 	// Cutting a few entries at a time would cost more than it frees.
-	to := d.spare(below-keep, d.logMax(stateBytes))
+	to := d.spare(below-keep, stateBytes)
 	if to < d.m.log.FirstIndex()+keep/4+1 {
 		return nil
 	}
@@ -124,16 +128,35 @@ func (d *durability) cut() error {
 	return nil
 }
 
-// spareBytes is what the disk must have free for the log to be kept for receivers: they can have another snapshot, and a member without
+// spareBytes is what the disk must have free for the log to be kept for others: they can have a snapshot, and a member without
 // space ends.
 const spareBytes = 512 << 20
 
-// spare lowers where the log is to be cut to what receivers need, unless the log takes logMax bytes or the disk is nearly full.
-func (d *durability) spare(to, logMax uint64) uint64 {
-	need, any := d.receivers.need(d.m.cfg.Clock.Now())
-	d.spared = any && need < to && d.m.log.Metrics().DiskBytes < logMax && d.m.roomFor(spareBytes) == nil
+// spare lowers where the log is to be cut to what others need, unless it is too large for that or the disk is nearly full.
+func (d *durability) spare(to, stateBytes uint64) uint64 {
+	need := to
+	if at, any := d.receivers.need(d.m.cfg.Clock.Now()); any && d.m.log.Metrics().DiskBytes < d.logMax(stateBytes) {
+		need = min(need, at)
+	}
+	need = min(need, d.forAbsent(to, stateBytes))
+	d.spared = need < to && d.m.roomFor(spareBytes) == nil
 	if d.spared {
 		return need
 	}
 	return to
+}
+
+// forAbsent lowers it for members that are away. The receivers of snapshots are not: they need what follows those.
+func (d *durability) forAbsent(to, stateBytes uint64) uint64 {
+	d.look()
+	most := absentLog(stateBytes)
+	return d.absent.above(to, d.m.log.Mark().Index,
+		func(from uint64) bool { return d.m.log.BytesFrom(from) >= most },
+		func(id cluster.ID) bool { return d.receivers.has(uint64(id)) })
+}
+
+func (d *durability) look() {
+	if d.m.cfg.KeepLogForAbsent {
+		d.absent.look(d.m)
+	}
 }

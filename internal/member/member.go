@@ -63,6 +63,8 @@ type Config struct {
 	QuotaBytes int64
 	// SnapshotCatchUpEntries are kept in the log below the durable state.
 	SnapshotCatchUpEntries uint64
+	// KeepLogForAbsent keeps more in the log while another member is away or behind, as far as that costs it less than a snapshot.
+	KeepLogForAbsent bool
 	// SlowApply is how long a group of entries may take to apply before it is logged; 0 is never.
 	SlowApply time.Duration
 	// LeaseCheckpoint, LeaseCheckpointPersist and FastLeaseKeepAlive are etcd's feature gates: a leader tells the others

@@ -65,3 +65,11 @@ func (r *receivers) need(now time.Time) (index uint64, any bool) {
 	}
 	return index, any
 }
+
+// has says whether a member is one of them, or was when need was last asked for.
+func (r *receivers) has(id uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.all[id]
+	return ok
+}

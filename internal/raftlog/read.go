@@ -77,6 +77,23 @@ func (l *Log) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	return older, nil
 }
 
+// BytesFrom returns about how much of the segments lies behind where the entry at index begins: what it takes to keep the log from there on,
+// besides the rest of that segment. Below the first entry it is all.
+func (l *Log) BytesFrom(index uint64) (bytes uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if index > l.state.last || len(l.index.points) == 0 {
+		return 0
+	}
+	p := l.index.points[max(0, l.index.after(index)-1)]
+	for _, s := range l.segments {
+		if s.seq >= p.segment.seq {
+			bytes += uint64(s.length.Load())
+		}
+	}
+	return bytes - min(bytes, uint64(p.at))
+}
+
 // limited returns a copy of the entries that fit, at least one.
 func limited(entries []*raftpb.Entry, maxBytes uint64) []*raftpb.Entry {
 	n, size := 0, uint64(0)

@@ -52,6 +52,49 @@ func TestACutRemovesTheSegmentsThatHoldNothingAnyMore(t *testing.T) {
 	must(t, l.Close())
 }
 
+// TestWhatItTakesToKeepTheLogIsKnown but for the point that is before an entry and what is at the beginning of segments.
+func TestWhatItTakesToKeepTheLogIsKnown(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	segmented(t, fs)
+	l := open(t, fs, Options{SegmentBytes: 1000})
+	all := l.Metrics().DiskBytes
+	if got := l.BytesFrom(1); got >= all || got+500 < all {
+		t.Errorf("the whole log takes %d bytes, and from its first entry on %d", all, got)
+	}
+	before, steps := all, 0
+	for i := uint64(1); i <= 100; i++ {
+		got := l.BytesFrom(i)
+		if got > before || got == 0 {
+			t.Fatalf("from entry %d on there are %d bytes, from the one before %d", i, got, before)
+		}
+		if got < before {
+			steps++
+		}
+		before = got
+	}
+	if steps < 6 || before > 1500 {
+		t.Errorf("%d segments, and %d bytes from the last entry on", steps, before)
+	}
+	if got := l.BytesFrom(101); got != 0 {
+		t.Errorf("behind the last entry there are %d bytes", got)
+	}
+	must(t, l.Cut(40))
+	middle := l.BytesFrom(60) - l.BytesFrom(90)
+	must(t, l.Cut(50))
+	if got := l.BytesFrom(60) - l.BytesFrom(90); got != middle {
+		t.Errorf("between two entries there are %d bytes after a cut below them, before it %d", got, middle)
+	}
+	if got := l.BytesFrom(10); got != l.BytesFrom(51) {
+		t.Errorf("from an entry that was cut off on there are %d bytes, and %d in all", got, l.BytesFrom(51))
+	}
+	must(t, l.Cut(100))
+	if got := l.BytesFrom(51); got != 0 {
+		t.Errorf("a log without entries has %d bytes", got)
+	}
+	must(t, l.Close())
+}
+
 func TestAStartGoesOnInTheNewestSegmentUnlessItIsTorn(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()

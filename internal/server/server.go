@@ -266,6 +266,7 @@ func memberConfig(cfg *config.Config, log *slog.Logger, p *peers, failed chan<- 
 		MaxLearners:     cfg.MaxLearners, StrictReconfigCheck: cfg.StrictReconfigCheck,
 		QuotaBytes:             cfg.Quota(),
 		SnapshotCatchUpEntries: cfg.SnapshotCatchupEntries,
+		KeepLogForAbsent:       cfg.KeepsLogForAbsent(),
 		SlowApply:              cfg.WarningApplyDuration,
 		AutoCompaction:         member.AutoCompaction{Period: cfg.CompactPeriod, Revisions: cfg.CompactRevisions},
 		LeaseCheckpoint:        cfg.Gate(config.GateLeaseCheckpoint),

@@ -8,7 +8,7 @@
 // kill -9 or as a power cut that loses what was not synced, in both databases at one instant), pauses or cuts one off, flushes,
 // compacts, cuts the log, so that snapshots are needed. In some worlds, of three members or of five, a disk changes a value by itself
 // now and then. In some worlds members join with empty disks, as voters or as learners that
-// are promoted, and leave; in some half of the snapshots go as database files of etcd; some lose all members but one for good in the
+// are promoted, and leave; in some half of the snapshots go as database files of etcd; in some, all but one keep the log for members that are away; some lose all members but one for good in the
 // end, which goes on alone (--force-new-cluster).
 //
 // After each step and at the end it checks:

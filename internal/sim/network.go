@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing/iotest"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -50,6 +51,15 @@ func (n *network) init(w *World, size int) {
 }
 
 func (n *network) up(id uint64, h *host) { n.byID[id] = h }
+
+// activeSince is that of a transport: zero while what a member says does not arrive.
+func (n *network) activeSince(at *host, id uint64) time.Time {
+	other := n.byID[id]
+	if other == nil || other.m == nil || n.cut[[2]int{other.n, at.n}] {
+		return time.Time{}
+	}
+	return n.w.clock.Now()
+}
 
 // down loses everything on its way to and from a host.
 func (n *network) down(h *host) {

@@ -127,6 +127,82 @@ func TestAFollowerTooFarBehindIsBroughtUpByASnapshot(t *testing.T) {
 	w.CheckStates()
 }
 
+// cutAll has all members that are up flush their states and cut their logs.
+func (w *World) cutAll() {
+	for _, h := range w.hosts {
+		if h.m == nil {
+			continue
+		}
+		if err := errors.Join(h.m.Flush(), h.m.CutLog()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// TestAMemberThatWasAwayGetsTheLogInPlaceOfASnapshot: from the leader that knew what it had, and, when it led itself, from one that was
+// only connected with it. Both may have been started anew meanwhile.
+func TestAMemberThatWasAwayGetsTheLogInPlaceOfASnapshot(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		leaves  func(*World) *host
+		restart bool
+	}{
+		"a follower":                               {(*World).follower, false},
+		"the leader":                               {(*World).leader, false},
+		"a follower, and the others start anew":    {(*World).follower, true},
+		"the leader, and then the others do again": {(*World).leader, true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := New(t, 1, 3)
+			w.keepLog = 3
+			for _, h := range w.hosts {
+				h.start()
+			}
+			t.Cleanup(w.stopAll)
+			w.Settle()
+			w.write(30)
+			w.cutAll()
+			w.cutAll() // by what is on the disk then
+			for _, h := range w.hosts {
+				if at := h.m.Log().Mark().Index; at == 0 {
+					t.Errorf("while all are there the log of member %d is cut at %d", h.n, at)
+				}
+			}
+			h := c.leaves(w)
+			h.stop(0)
+			w.write(15)
+			w.cutAll()
+			for _, o := range w.hosts {
+				if c.restart && o != h {
+					o.stop(50)
+					o.start()
+					w.write(5)
+					w.cutAll()
+				}
+			}
+			w.write(15)
+			w.cutAll()
+			h.start()
+			w.Settle()
+			w.CheckStates()
+			if g := h.m.Log().Mark().Generation; g != 1 || w.network.received > 0 {
+				t.Errorf("member %d is at generation %d, after %d snapshots", h.n, g, w.network.received)
+			}
+			w.write(5)
+			w.cutAll()
+			w.Settle()
+			w.cutAll()
+			for _, o := range w.hosts {
+				if kept := o.m.Log().LastIndex() - o.m.Log().Mark().Index; kept > 10 {
+					t.Errorf("once it is back the log of member %d still has %d entries", o.n, kept)
+				}
+			}
+		})
+	}
+}
+
 func TestASnapshotUnderWayIsNotReplacedByAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2, 3)

@@ -42,6 +42,7 @@ type World struct {
 	growth       growth
 	faults       faults
 	etcdFiles    bool // some snapshots go as etcd's database files
+	keepLog      int  // so many hosts keep the log for members that are away
 	history      history
 	trace        []string // the newest steps, for a failure's report
 }
@@ -183,6 +184,9 @@ func (h *host) config(disk vfs.FS) member.Config {
 	}
 	if h.w.faults.on {
 		cfg.HTTP = questions{h}
+	}
+	if h.n < h.w.keepLog {
+		cfg.KeepLogForAbsent, cfg.ActiveSince = true, func(id uint64) time.Time { return h.w.network.activeSince(h, id) }
 	}
 	return cfg
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -179,6 +181,62 @@ func TestAFollowerComesBackByASnapshot(t *testing.T) {
 	if old.binary == program && !old.process.WaitFor("received a snapshot") {
 		t.Errorf("%s was not sent a snapshot", old.name)
 	}
+}
+
+// TestAMemberThatWasAwayGetsNoSnapshot although it has missed more than the log usually keeps: not as a follower, not when it led
+// and another one does now, and not when it is killed once more as it comes back.
+func TestAMemberThatWasAwayGetsNoSnapshot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	w := c.newWorkload(1)
+	w.progress(c, 20)
+	for _, led := range []bool{false, true} {
+		old := c.leader()
+		if !led {
+			old = c.others(old)[0]
+		}
+		old.kill(t)
+		rest := c.others(old)
+		w.use(rest)
+		c.putMuch(c.leader(rest...), 6000)
+		for range 2 { // the log is cut when the state was flushed
+			for _, m := range rest {
+				c.again("a defragmentation", func() error {
+					_, err := c.client(m).Defragment(c.within(), m.client)
+					return err
+				})
+			}
+			w.progress(c, 20)
+		}
+		old.launch(t)
+		old.kill(t)
+		old.start(t)
+		if old.binary == program && old.process.Log.Last("received a snapshot") != "" {
+			t.Errorf("%s was sent a snapshot; it led before: %v", old.name, led)
+		}
+		w.use(c.members)
+		w.progress(c, 50)
+	}
+	w.end(c)
+}
+
+// putMuch puts so many times, or a little less while there are elections, by clients enough for that to take a few seconds.
+func (c *cluster) putMuch(at *member, n int64) {
+	c.Helper()
+	cl := c.client(at)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for k := range 50 {
+		wg.Go(func() {
+			for next.Add(1) <= n {
+				if _, err := cl.Put(c.within(), fmt.Sprintf("much/%d", k), "x"); err != nil && !passes(err) {
+					c.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestALearnerServesLittle(t *testing.T) {
