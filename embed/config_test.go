@@ -120,6 +120,15 @@ func TestFieldsAreWhatTheMemberGets(t *testing.T) {
 	}
 }
 
+func TestNoListOfOutputsIsTheDefault(t *testing.T) {
+	t.Parallel()
+	cfg := NewConfig()
+	cfg.LogOutputs = nil
+	if c, err := cfg.validated(); err != nil || c.Text("log-outputs") != "default" {
+		t.Errorf("the outputs are %q, %v", c.Text("log-outputs"), err)
+	}
+}
+
 func TestAFileIsReadAsByTheCommandLine(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.yml")

@@ -51,7 +51,11 @@ func (cfg *Config) settings() (config.Config, error) {
 	}
 	var errs []error
 	cfg.eachField(func(flag string, field any) {
-		if text := format(field); text != c.Text(flag) {
+		text := format(field)
+		if flag == "log-outputs" && len(cfg.LogOutputs) == 0 { // as in etcd, and as an empty list of the file
+			text = DefaultLogOutput
+		}
+		if text != c.Text(flag) {
 			errs = append(errs, c.Set(flag, text))
 		}
 	})

@@ -93,6 +93,8 @@ func TestBadConfigurationIsRefusedInEtcdsWords(t *testing.T) {
 		"a flag without its value":     {args: []string{"--data-dir"}, status: usage, want: "flag needs an argument: -data-dir"},
 		"a URL without a scheme": {args: []string{"--listen-client-urls=bogus"}, status: usage,
 			want: `invalid value "bogus" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: bogus`},
+		"origins that are none":  {args: []string{"--cors="}, status: usage, want: `invalid value "" for flag -cors: URL scheme must be http, https, unix, or unixs: `},
+		"a list without outputs": {args: []string{"--log-outputs="}, status: other, want: "--log-outputs holds an empty output"},
 		"a URL without a port": {args: []string{"--listen-client-urls=http://127.0.0.1"}, status: usage,
 			want: `invalid value "http://127.0.0.1" for flag -listen-client-urls: URL address does not have the form "host:port": http://127.0.0.1`},
 		"a URL with a path": {args: []string{"--listen-client-urls=http://localhost:1/p"}, status: usage,
@@ -225,6 +227,23 @@ func TestAnEmptyTextInTheFileLeavesTheDefault(t *testing.T) {
 	keys := []string{"cors", "host-whitelist", "listen-client-urls", "listen-metrics-urls", "initial-cluster-state", "log-outputs"}
 	file := filepath.Join(t.TempDir(), "etcd.yml")
 	write(t, file, strings.Join(keys, ": ''\n")+": ''\n")
+	c, err := Parse("etcd", []string{"--config-file=" + file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	def := Default("etcd")
+	for _, name := range keys {
+		if got, want := c.Text(name), def.Text(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestAnEmptyListInTheFileLeavesTheDefault(t *testing.T) {
+	t.Parallel()
+	keys := []string{"log-outputs", "cipher-suites", "host-whitelist"}
+	file := filepath.Join(t.TempDir(), "etcd.yml")
+	write(t, file, strings.Join(keys, ": []\n")+": []\n")
 	c, err := Parse("etcd", []string{"--config-file=" + file}, nil)
 	if err != nil {
 		t.Fatal(err)

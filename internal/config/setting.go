@@ -2,12 +2,16 @@ package config
 
 import "fmt"
 
-// Set gives the setting of a flag, named without dashes, the value that the text would have on a command line. Validate is to
+// Set gives the setting of a flag, named without dashes, the value that the text would have on a command line; "" for cors lets in no page. Validate is to
 // be called after the last one. Errors name the flag.
 func (c *Config) Set(name, text string) error {
 	row, ok := rowOf(name)
 	if !ok {
 		return fmt.Errorf("--%s is not a flag", name)
+	}
+	if name == "cors" && text == "" { // no page at all, which a command line, as etcd's, cannot say
+		c.Origins = []string{""}
+		return nil
 	}
 	v := row.bind(c)
 	if err := v.Set(text); err != nil {

@@ -204,6 +204,9 @@ func words(p *[]string) value {
 			if err != nil {
 				return nil, err
 			}
+			if len(list) == 0 { // so does an empty list
+				return *p, nil
+			}
 			return split(strings.Join(list, ","))
 		}}
 }
@@ -256,11 +259,15 @@ func orAnything(s setting[string]) value {
 	return s
 }
 
-// origins is a list of URLs, or * for any; an empty text is for none, and in the file leaves the default, as in etcd.
+// origins is a list of URLs, or * for any; an empty text is refused, and in the file leaves the default, as in etcd.
 func origins(p *[]string) value {
 	return setting[[]string]{p: p, format: func(l []string) string { return strings.Join(l, ",") }, parse: func(s string) ([]string, error) {
-		if s == "*" || s == "" {
+		switch s {
+		case "*":
 			return []string{s}, nil
+		case "":
+			_, err := parseURL(s)
+			return nil, err
 		}
 		us, err := ParseURLs(s)
 		return us.Strings(), err

@@ -74,12 +74,18 @@ func (l *logins) init(m *Member) error {
 	l.m = m
 	l.passwords = newPasswords(m.cfg.BcryptCost, m.cfg.Clock)
 	kind, options, more := strings.Cut(m.cfg.AuthToken, ",")
-	switch {
-	case !more && (kind == "" || kind == "simple"):
+	switch kind {
+	case "", "simple":
+		if more { // as in etcd options that are well-formed change nothing
+			if _, err := parseTokenOptions(options, m.cfg.Logger); err != nil {
+				return err
+			}
+			m.cfg.Logger.Warn("simple tokens have no options", "auth-token", m.cfg.AuthToken)
+		}
 		l.simple = newSimpleTokens(m)
 		l.tokens = l.simple
 		return nil
-	case kind == "jwt":
+	case "jwt":
 		signed, err := newSignedTokens(options, m.cfg.Clock.Now, m.cfg.Logger)
 		l.tokens = signed
 		return err

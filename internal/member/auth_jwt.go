@@ -57,13 +57,10 @@ func newSignedTokens(options string, now func() time.Time, log *slog.Logger) (*s
 	return s, nil
 }
 
-// parseTokenOptions splits the options of --auth-token.
+// parseTokenOptions splits the options of --auth-token, one at least.
 func parseTokenOptions(options string, log *slog.Logger) (map[string]string, error) {
 	given := make(map[string]string)
 	for option := range strings.SplitSeq(options, ",") {
-		if options == "" {
-			break
-		}
 		name, value, ok := strings.Cut(option, "=")
 		_, twice := given[name]
 		switch {
@@ -72,9 +69,9 @@ func parseTokenOptions(options string, log *slog.Logger) (map[string]string, err
 		case twice:
 			return nil, fmt.Errorf("%w: %s is given twice", ErrAuthOptions, name)
 		}
+		given[name] = value
 		switch name {
 		case "pub-key", "priv-key", "sign-method", "ttl":
-			given[name] = value
 		default:
 			log.Warn("an option of --auth-token is not known", "option", name)
 		}

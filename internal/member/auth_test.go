@@ -295,7 +295,11 @@ func TestTokenSettingsThatCannotBe(t *testing.T) {
 	k := newKeys(t)
 	for says, setting := range map[string]string{
 		"another kind":           "opaque",
-		"options for simple":     "simple,x",
+		"an option without =":    "simple,x",
+		"options that are empty": "simple,",
+		"an option with two =":   "simple,x=y=z",
+		"a pair twice":           "simple,x=y,x=y",
+		"another kind with one":  "opaque,x=y",
 		"no options":             "jwt",
 		"no method":              "jwt,priv-key=" + k.secret,
 		"an unknown method":      "jwt,sign-method=XX1,priv-key=" + k.secret,
@@ -313,6 +317,16 @@ func TestTokenSettingsThatCannotBe(t *testing.T) {
 		m := &Member{cfg: Config{AuthToken: setting, Clock: clock.Real(), Logger: slog.New(slog.DiscardHandler)}}
 		if err := m.logins.init(m); !errors.Is(err, ErrAuthOptions) {
 			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
+
+func TestOptionsOfSimpleTokensChangeNothing(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{"", "simple", "simple,x=y", "simple,x=y,z=", "simple,ttl=soon", ",x=y"} {
+		m := &Member{cfg: Config{AuthToken: setting, Clock: clock.Real(), Logger: slog.New(slog.DiscardHandler)}}
+		if err := m.logins.init(m); err != nil || m.logins.simple == nil {
+			t.Errorf("%q: %v", setting, err)
 		}
 	}
 }
