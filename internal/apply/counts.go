@@ -5,7 +5,7 @@ import "github.com/ashlar-kv/ashlar/internal/measure"
 // Counts are how many operations machines have carried out. Several machines, one after the other, may share them.
 type Counts struct {
 	// Puts, Deletes and Ranges count operations, by themselves or in transactions; PutBytes are the sizes of what was put,
-	// keys and values.
+	// keys and values. As in etcd the keys of a revoked lease are deletes, and several of them a transaction.
 	Puts, PutBytes, Deletes, Ranges measure.Counter
 	// Txns counts transactions of more than one operation.
 	Txns measure.Counter

@@ -67,6 +67,10 @@ func (g *group) leaseRevoke(raw []byte) error {
 		if _, err := g.w.DeleteRange(key, nil, nil); err != nil {
 			return err
 		}
+		g.m.counts.Deletes.Inc()
+	}
+	if len(keys) > 1 {
+		g.m.counts.Txns.Inc()
 	}
 	return nil
 }

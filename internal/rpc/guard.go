@@ -74,9 +74,7 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	c, begin := g.measures.begin(ctx, info.FullMethod, "unary")
 	c.Received.Inc()
 	resp, err := g.answer(ctx, req, info, handler)
-	if err == nil {
-		c.Sent.Inc()
-	}
+	c.Sent.Inc()
 	c.ended(err, begin)
 	return resp, err
 }

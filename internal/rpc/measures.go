@@ -61,7 +61,7 @@ type Calls struct {
 	// Started counts calls that began, Handled by their status those that ended.
 	Started measure.Counter
 	Handled [codesMax]measure.Counter
-	// Received and Sent count messages.
+	// Received and Sent count messages. As in etcd an error in place of one counts, too: that of a unary call, or one that ends a stream.
 	Received, Sent measure.Counter
 	// Times are those of calls; nil unless measures are extensive.
 	Times *measure.Histogram
@@ -146,18 +146,14 @@ type counted struct {
 // RecvMsg implements grpc.ServerStream.
 func (c counted) RecvMsg(m any) error {
 	err := c.ServerStream.RecvMsg(m)
-	if err == nil {
-		c.calls.Received.Inc()
-	}
+	c.calls.Received.Inc()
 	return err
 }
 
 // SendMsg implements grpc.ServerStream.
 func (c counted) SendMsg(m any) error {
 	err := c.ServerStream.SendMsg(m)
-	if err == nil {
-		c.calls.Sent.Inc()
-	}
+	c.calls.Sent.Inc()
 	return err
 }
 

@@ -81,7 +81,7 @@ func TestCallsAreCountedByTheirStatus(t *testing.T) {
 			t.Errorf("%s: %d, want %d", code, got, want)
 		}
 	}
-	if c.Started.Value() != 5 || c.Received.Value() != 5 || c.Sent.Value() != 2 || c.Times != nil {
+	if c.Started.Value() != 5 || c.Received.Value() != 5 || c.Sent.Value() != 5 || c.Times != nil {
 		t.Errorf("started %d, received %d, sent %d", c.Started.Value(), c.Received.Value(), c.Sent.Value())
 	}
 	if _, err := g.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/s/Unknown"},

@@ -139,6 +139,14 @@ func TestFiguresAreTrue(t *testing.T) {
 	if err == nil {
 		t.Fatal("a put on no lease succeeded")
 	}
+	lease, err = c.Grant(ctx, 1000)
+	do(err)
+	for _, key := range []string{"l1", "l2"} {
+		_, err = c.Put(ctx, key, "1", clientv3.WithLease(lease.ID))
+		do(err)
+	}
+	_, err = c.Revoke(ctx, lease.ID)
+	do(err)
 	events := c.Watch(ctx, "w")
 	_, err = c.Put(ctx, "w", "1")
 	do(err)
@@ -147,23 +155,26 @@ func TestFiguresAreTrue(t *testing.T) {
 	do(err)
 
 	want := map[string]float64{
-		"etcd_mvcc_put_total": 9, "etcd_mvcc_delete_total": 2, "etcd_mvcc_range_total": 3, "etcd_mvcc_txn_total": 1,
-		"etcd_debugging_mvcc_keys_total": 8, "etcd_debugging_mvcc_current_revision": 10,
-		"etcd_debugging_mvcc_total_put_size_in_bytes": 7*10 + 2 + 2,
-		"etcd_debugging_lease_granted_total":          1, "etcd_debugging_lease_renewed_total": 1, "etcd_debugging_lease_revoked_total": 1,
-		"etcd_debugging_lease_ttl_total_sum":   1000,
+		"etcd_mvcc_put_total": 11, "etcd_mvcc_delete_total": 4, "etcd_mvcc_range_total": 3, "etcd_mvcc_txn_total": 2,
+		"etcd_debugging_mvcc_keys_total": 8, "etcd_debugging_mvcc_current_revision": 13,
+		"etcd_debugging_mvcc_total_put_size_in_bytes": 7*10 + 2 + 2 + 2*3,
+		"etcd_debugging_lease_granted_total":          2, "etcd_debugging_lease_renewed_total": 1, "etcd_debugging_lease_revoked_total": 2,
+		"etcd_debugging_lease_ttl_total_sum":   2000,
 		"etcd_debugging_mvcc_compact_revision": 6, // from -1
 		"etcd_debugging_mvcc_watcher_total":    1, "etcd_debugging_mvcc_watch_stream_total": 1, "etcd_debugging_mvcc_events_total": 1,
-		`etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"}`:                                         8,
+		`etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"}`:                                         10,
 		`etcd_server_apply_duration_seconds_count{op="Put",success="false",version="v3"}`:                                        1,
-		`etcd_server_apply_duration_seconds_count{op="LeaseGrant",success="true",version="v3"}`:                                  1,
-		`etcd_server_request_duration_seconds_count{success="true",type="Put"}`:                                                  9,
+		`etcd_server_apply_duration_seconds_count{op="LeaseGrant",success="true",version="v3"}`:                                  2,
+		`etcd_server_request_duration_seconds_count{success="true",type="Put"}`:                                                  11,
 		`etcd_server_request_duration_seconds_count{success="true",type="Range"}`:                                                1,
 		`etcd_server_range_duration_seconds_count{success="false"}`:                                                              1,
-		`grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:           8,
+		`grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:           10,
 		`grpc_server_handled_total{grpc_code="OutOfRange",grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`: 1,
 		`grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}`:               1,
-		`grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                 9,
+		`grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                 11,
+		`grpc_server_msg_sent_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                         11,
+		`grpc_server_msg_sent_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                       2,
+		`grpc_server_msg_received_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}`: 2,
 	}
 	eventually(t, func() string {
 		after := scraped(t, ctx, members[0].client)
