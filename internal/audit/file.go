@@ -57,15 +57,19 @@ func (f *file) closeTorn() error {
 	return err
 }
 
-// append writes lines and returns how many bytes of them are in the files for good: those of whole lines.
+// append writes lines and returns how many bytes of them are in the files for good: those of whole lines. While no new file can be opened,
+// since no file descriptor is left for example, the full one takes as much again.
 func (f *file) append(lines []byte) (written int, err error) {
 	for written < len(lines) {
-		part := f.fitting(lines[written:])
+		part := f.fitting(lines[written:], f.max)
 		if len(part) == 0 {
-			if err := f.rotate(); err != nil {
+			err := f.rotate()
+			if err == nil {
+				continue
+			}
+			if part = f.fitting(lines[written:], 2*f.max); len(part) == 0 {
 				return written, err
 			}
-			continue
 		}
 		n, err := f.f.Write(part)
 		if err != nil {
@@ -79,9 +83,9 @@ func (f *file) append(lines []byte) (written int, err error) {
 	return written, nil
 }
 
-// fitting returns the lines that fit into the file; none when it is full. An empty file takes one line of any size.
-func (f *file) fitting(lines []byte) []byte {
-	room := f.max - f.size
+// fitting returns the lines that fit into the file of at most max bytes; none when it is full. An empty file takes one line of any size.
+func (f *file) fitting(lines []byte, max int64) []byte {
+	room := max - f.size
 	if int64(len(lines)) <= room {
 		return lines
 	}

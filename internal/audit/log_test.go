@@ -280,6 +280,37 @@ func TestARotationThatFailedHalfWayCostsNoFile(t *testing.T) {
 	}
 }
 
+func TestAFullFileTakesAsMuchAgainWhileThereIsNoNewOne(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := openFile(filepath.Join(dir, "log"), 4, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := f.path
+	add := func(lines string, fits int) {
+		t.Helper()
+		if n, err := f.append([]byte(lines)); n != fits || (err == nil) != (n == len(lines)) {
+			t.Fatalf("%q: %d bytes are written, %v; want %d", lines, n, err, fits)
+		}
+	}
+	add("1\n2\n", 4)
+	f.path = filepath.Join(dir, "none", "log") // as good as no descriptor: nothing can be opened
+	add("3\n", 2)
+	add("4\n5\n", 2)
+	add("5\n", 0)
+	f.path = path
+	add("6\n", 2)
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"6\n", "1\n2\n3\n4\n"} {
+		if got := readFile(t, f.numbered(i)); string(got) != want {
+			t.Errorf("file %d: %q, want %q", i, got, want)
+		}
+	}
+}
+
 func TestAPathThatCannotBeIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
