@@ -17,8 +17,8 @@ type Change struct {
 
 	leases map[int64]*touched
 	order  []int64 // of leases, as they came
-	// attachments holds what the group made of each attachment that it touched, by the record's key: whether it is
-	// there.
+	// attachments holds what the group made of each attachment that it touched, or has seen, by the record's key: whether it
+	// is there.
 	attachments map[string]bool
 
 	it  *storage.Iterator // over the attachments before the group; opened when first needed
@@ -134,8 +134,15 @@ func (c *Change) Attach(id int64, key []byte) error {
 	return nil
 }
 
-// Detach takes a key off a lease, which may have been revoked by the same entry. REQUIRES: the key hangs on it.
+// Detach takes a key off a lease, which may have been revoked by the same entry. A key that does not hang on it stays as it is: one that
+// was taken over from etcd may name a lease that was gone by then, whose id may have been granted anew.
 func (c *Change) Detach(id int64, key []byte) error {
+	switch there, err := c.Attached(id, key); {
+	case err != nil:
+		return fmt.Errorf("look for a key on the lease %x: %w", uint64(id), err)
+	case !there:
+		return nil
+	}
 	x := c.touch(id)
 	c.mark(id, key, false)
 	x.now.keys--
@@ -152,10 +159,15 @@ func (c *Change) mark(id int64, key []byte, there bool) {
 	c.buf = appendAttachmentKey(c.buf[:0], id, key)
 	was, known := c.attachments[string(c.buf)]
 	invariant.Check(!known || was != there, "key %q on lease %x: hung twice or taken off twice", key, uint64(id))
+	c.note(c.buf, there)
+}
+
+// note notes whether an attachment is there, by its record's key.
+func (c *Change) note(record []byte, there bool) {
 	if c.attachments == nil {
 		c.attachments = make(map[string]bool)
 	}
-	c.attachments[string(c.buf)] = there
+	c.attachments[string(record)] = there
 }
 
 // Keys returns the keys that hang on a lease, sorted, as the group sees it. They are the caller's.
@@ -201,7 +213,11 @@ func (c *Change) stored(keys [][]byte, id, n int64) ([][]byte, error) {
 		if !ok || of != id {
 			return nil, storage.Corruptf(c.t.db.Dir(), "the lease %x has %d keys, and %d were counted", uint64(id), i, n)
 		}
-		if there, known := c.attachments[string(c.it.Key())]; there || !known {
+		there, known := c.attachments[string(c.it.Key())]
+		if !known { // whoever takes them off need not look
+			c.note(c.it.Key(), true)
+		}
+		if there || !known {
 			keys = append(keys, bytes.Clone(key))
 		}
 	}

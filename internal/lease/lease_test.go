@@ -270,6 +270,27 @@ func TestAnIdMayBeUsedAgain(t *testing.T) {
 	l.want("")
 }
 
+// A key that was taken over from etcd may name a lease that was gone: it hangs on none.
+func TestAKeyThatHangsNowhereIsTakenOffNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.group(true, func(c *Change) { l.check(c.Detach(1, []byte("lost"))) })
+	l.want("")
+	l.group(true, func(c *Change) { l.check(errors.Join(c.Grant(1, 10), c.Detach(1, []byte("lost")))) })
+	l.want("1:0/10[]")
+	l.group(true, func(c *Change) { l.check(errors.Join(c.Attach(1, []byte("a")), c.Detach(1, []byte("lost")))) })
+	l.want("1:0/10[a]")
+	l.group(true, func(c *Change) {
+		if got := l.keys(c, 1); got != "a" {
+			t.Errorf("the group sees %q", got)
+		}
+		l.check(errors.Join(c.Revoke(1), c.Detach(1, []byte("a")), c.Detach(1, []byte("lost"))))
+	})
+	l.want("")
+	l.reopen()
+	l.want("")
+}
+
 func TestTheObserverIsToldWhatAGroupMeant(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
