@@ -509,13 +509,20 @@ func (n *Node) BeginRead() *ReadBatch {
 // it that they get one.
 func (n *Node) beginRead(readers int64, turn func()) *ReadBatch {
 	b, fresh := n.reads.join(&n.inbox, readers)
-	if fresh && n.stopping() { // nobody else may look at it any more
+	if fresh && (n.reads.ended.Load() || n.stopping()) { // nobody else may look at it any more
 		n.reads.failGathering(&n.inbox, ErrStopped)
 	}
 	if fresh {
 		turn()
 	}
 	return b
+}
+
+// EndReads fails with ErrStopped the linearizable reads that wait, and those to come. It is for a member that was removed: nobody tells it any
+// more what is committed, and its reads would wait for that until their clients give up.
+func (n *Node) EndReads() {
+	n.reads.ended.Store(true)
+	n.call(func(*raft.RawNode) { n.reads.failAll(&n.inbox, ErrStopped) })
 }
 
 // readContext is 8 bytes of nonce and an 8-byte counter.

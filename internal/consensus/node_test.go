@@ -264,6 +264,27 @@ func TestReadsWithoutALeaderEndAfterATime(t *testing.T) {
 	}
 }
 
+func TestEndedReadsFailAndOthersAreRefused(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	f.run()
+	f.propose("x")
+	for f.Turn() || f.AppendTurn() { // everything but apply
+	}
+	confirmed := f.BeginRead()
+	for f.Turn() || f.AppendTurn() {
+	}
+	gathering := f.BeginRead()
+	f.EndReads()
+	f.Turn()
+	for name, b := range map[string]*ReadBatch{"confirmed and not applied": confirmed, "not asked yet": gathering, "after the end": f.BeginRead()} {
+		if !decided(b) || !errors.Is(b.Err(), ErrStopped) {
+			t.Errorf("%s: decided %v, error %v; want ErrStopped", name, decided(b), b.Err())
+		}
+	}
+	f.run()
+}
+
 func TestStopEndsWhatWaits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vfs.NewMem(), 1, 2)

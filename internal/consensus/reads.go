@@ -115,6 +115,7 @@ type reads struct {
 	released *ReadBatch // the last one whose readers may go on
 	inflight *ReadBatch
 	context  []byte
+	ended    atomic.Bool  // none goes on any more
 	behind   atomic.Bool  // what is due waits for the readers of released
 	age      int          // ticks since the ReadIndex in flight was sent
 	waiting  []*ReadBatch // confirmed, their index not applied yet
@@ -265,7 +266,7 @@ func (r *reads) failInflight(err error) {
 	}
 }
 
-// failAll ends every read. The raft loop must have ended.
+// failAll ends every read. The raft loop must call it, or have ended.
 func (r *reads) failAll(in *inbox, err error) {
 	r.failInflight(err)
 	for _, b := range r.waiting {

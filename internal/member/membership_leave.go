@@ -20,15 +20,21 @@ func (d *departure) init() { d.gone = make(chan struct{}) }
 // notice looks whether a generation's membership says so.
 func (d *departure) notice(m *Member, g *generation) {
 	if g.members.IsRemoved(m.self()) {
-		d.depart()
+		d.depart(m)
 	}
 }
 
-func (d *departure) depart() { d.once.Do(func() { close(d.gone) }) }
+// depart also ends the reads, as in etcd, for as long as the member is left running: clients go on elsewhere.
+func (d *departure) depart(m *Member) {
+	d.once.Do(func() {
+		close(d.gone)
+		m.node.EndReads()
+	})
+}
 
 // ToldRemoved says that another member of the cluster has said so: this one, which is behind, may never learn it from the
 // log.
-func (m *Member) ToldRemoved() { m.departure.depart() }
+func (m *Member) ToldRemoved() { m.departure.depart(m) }
 
 // Removed is closed once this member knows that it was removed from the cluster. Whoever
 // runs it should stop it soon, but not at once: the others may yet have to learn from it

@@ -213,6 +213,22 @@ func TestARemovedMemberKnowsItAndStaysAway(t *testing.T) {
 	}
 }
 
+func TestReadsOfAMemberThatHearsOfItsRemovalEnd(t *testing.T) {
+	t.Parallel()
+	m := open(t, configOf(t, vfs.NewCrashableMem(), notAlone))
+	m.Start()
+	defer stop(t, m)
+	ended := make(chan error, 1)
+	go func() { ended <- m.ReadBarrier(t.Context()) }()
+	m.ToldRemoved()
+	if err := <-ended; !errors.Is(err, ErrStopped) {
+		t.Errorf("the read ends with %v", err)
+	}
+	if err := m.ReadBarrier(t.Context()); !errors.Is(err, ErrStopped) {
+		t.Errorf("a read that comes later ends with %v", err)
+	}
+}
+
 func TestAPromotionEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	m := open(t, configOf(t, vfs.NewCrashableMem(), notAlone)) // not started: nobody answers
