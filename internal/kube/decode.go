@@ -23,6 +23,32 @@ var (
 // valueBytesMax is the largest value that is decoded; a store of Kubernetes has none as large.
 const valueBytesMax = 16 << 20
 
+// yamlBytesMax is the most that the indentation of JSON may take as YAML: each of its values stands in a line of its own, and a value may
+// nest thousands deep.
+const yamlBytesMax = 64 << 20
+
+// indented returns about how many bytes the indentation of valid JSON takes as YAML.
+func indented(b []byte) (n int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			depth++
+			n += 2 * depth
+		case c == ',':
+			n += 2 * depth
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return n
+}
+
 // YAML returns a value that the API server stored, as YAML: protobuf in its envelope, or JSON. It is safe for any bytes.
 func YAML(value []byte) (string, error) {
 	switch {
@@ -33,6 +59,9 @@ func YAML(value []byte) (string, error) {
 	case bytes.HasPrefix(value, magic):
 		return envelope(value[len(magic):])
 	case len(value) > 0 && value[0] == '{' && json.Valid(value):
+		if n := indented(value); n > yamlBytesMax {
+			return "", fmt.Errorf("%w: as YAML its JSON would take %d bytes for indentation alone", ErrNotKubernetes, n)
+		}
 		text, err := yaml.JSONToYAML(value)
 		if err != nil {
 			return "", fmt.Errorf("%w: %w", ErrNotKubernetes, err)
@@ -76,7 +105,7 @@ func envelope(b []byte) (string, error) {
 			content = string(f.bytes)
 		}
 	}
-	head := node{{"apiVersion", apiVersion}, {"kind", kindName}}
+	head := []entry{{"apiVersion", apiVersion}, {"kind", kindName}}
 	if encoding != "" || content != "" { // not protobuf: whatever it is, it is shown as it is
 		head = append(head, entry{"contentEncoding", encoding}, entry{"contentType", content}, entry{"raw", opaque(body)})
 		return render(head), nil
@@ -85,11 +114,14 @@ func envelope(b []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: the object: %w", ErrNotKubernetes, err)
 	}
-	return render(append(head, object...)), nil
+	return render(append(head, object.entries...)), nil
 }
 
-// node is a message in the order of its fields; its values are string, int64, uint64, float64, bool, node or list.
-type node []entry
+// node is a message in the order of its fields; its values are string, int64, uint64, float64, bool, *node or list.
+type node struct {
+	entries []entry
+	places  map[string]int // where names stand, once there are many: a hostile message has millions
+}
 
 type entry struct {
 	name  string
@@ -98,29 +130,53 @@ type entry struct {
 
 type list []any
 
+// at returns where the value of a name is, nil when there is none.
+func (n *node) at(name string) *any {
+	if i, ok := n.places[name]; ok {
+		return &n.entries[i].value
+	}
+	for i := range n.entries[:min(len(n.entries), fewEntries)] {
+		if n.entries[i].name == name {
+			return &n.entries[i].value
+		}
+	}
+	return nil
+}
+
+// fewEntries are found as fast without places.
+const fewEntries = 8
+
+// add adds an entry of a name that is new.
+func (n *node) add(name string, value any) {
+	if len(n.entries) >= fewEntries {
+		if n.places == nil {
+			n.places = make(map[string]int)
+		}
+		n.places[name] = len(n.entries)
+	}
+	n.entries = append(n.entries, entry{name, value})
+}
+
 // put adds a value. A second one of the same name makes a list of both.
 func (n *node) put(name string, value any, many bool) {
-	for i := range *n {
-		if (*n)[i].name != name {
-			continue
-		}
-		if l, ok := (*n)[i].value.(list); ok {
-			(*n)[i].value = append(l, value)
+	if old := n.at(name); old != nil {
+		if l, ok := (*old).(list); ok {
+			*old = append(l, value)
 		} else {
-			(*n)[i].value = list{(*n)[i].value, value}
+			*old = list{*old, value}
 		}
 		return
 	}
 	if many {
 		value = list{value}
 	}
-	*n = append(*n, entry{name, value})
+	n.add(name, value)
 }
 
 // opaque shows bytes that have no better form.
 func opaque(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-func decode(b []byte, s schema, depth int) (node, error) {
+func decode(b []byte, s schema, depth int) (*node, error) {
 	fields, err := split(b)
 	if err != nil {
 		return nil, err
@@ -128,7 +184,7 @@ func decode(b []byte, s schema, depth int) (node, error) {
 	if depth > nestingMax {
 		return nil, fmt.Errorf("%w: messages nest deeper than %d", errNotMessage, nestingMax)
 	}
-	out := node{}
+	out := &node{}
 	for _, f := range fields {
 		spec, known := s[f.number]
 		if !known {
@@ -138,8 +194,8 @@ func decode(b []byte, s schema, depth int) (node, error) {
 			continue
 		}
 		value := spec.read(f, depth)
-		if inner, ok := value.(node); ok && spec.inline {
-			for _, e := range inner {
+		if inner, ok := value.(*node); ok && spec.inline {
+			for _, e := range inner.entries {
 				out.put(e.name, e.value, false)
 			}
 			continue
@@ -177,25 +233,25 @@ func (n *node) putPair(spec field, b []byte, depth int) (ok bool) {
 			return false
 		}
 	}
-	for i := range *n {
-		if in, ok := (*n)[i].value.(node); ok && (*n)[i].name == spec.name {
-			(*n)[i].value = in.set(key, value)
-			return true
-		}
+	old := n.at(spec.name)
+	if old == nil {
+		n.add(spec.name, &node{})
+		old = n.at(spec.name)
 	}
-	*n = append(*n, entry{spec.name, node{{key, value}}})
-	return true
+	in, ok := (*old).(*node)
+	if ok {
+		in.set(key, value)
+	}
+	return ok
 }
 
 // set replaces or adds an entry, as the last one counts in a map.
-func (n node) set(key string, value any) node {
-	for i := range n {
-		if n[i].name == key {
-			n[i].value = value
-			return n
-		}
+func (n *node) set(key string, value any) {
+	if old := n.at(key); old != nil {
+		*old = value
+		return
 	}
-	return append(n, entry{key, value})
+	n.add(key, value)
 }
 
 // read returns the value of a field, nil for a time that is not set. Bytes that are not what the schema says are shown for

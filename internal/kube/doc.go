@@ -9,6 +9,7 @@
 //
 // # Rules
 //
-//  1. Nothing read is trusted: nesting is bounded, and no length is believed before it is checked. Any value gives text or an error.
+//  1. Nothing read is trusted: nesting is bounded, and no length is believed before it is checked. Any value gives text or an error, in
+//     time that goes with its length.
 //  2. The output is YAML that parses to one document. Fields come in the order of the encoding; repeated fields are lists.
 package kube

@@ -249,7 +249,7 @@ func TestTextsReadBackAsTheyWere(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "a", "true", "No", "1", "1e3", "~", "- a", "a: b", "#x", "a\nb", "a\n\nb", " a\nb", "a \nb", "a\n", "ä\tb", "\"", "a\n  b", "<&>",
 		"0x10", "=", "|-", "2001-01-01", "a\n---\nb", "k8s", "/", "/a", ".inf", "a\n# b", "\u2028x\ny"} {
-		got := mustParse(t, render(node{{"v", s}, {s, "key"}, {"l", list{s, node{{"in", s}}}}}))
+		got := mustParse(t, render([]entry{{"v", s}, {s, "key"}, {"l", list{s, &node{entries: []entry{{"in", s}}}}}}))
 		if got["v"] != s {
 			t.Errorf("%q reads back as %#v", s, got["v"])
 		}

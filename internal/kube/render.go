@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// render writes a node as a YAML document.
-func render(n node) string {
+// render writes a message as a YAML document.
+func render(entries []entry) string {
 	var b strings.Builder
-	writeNode(&b, n, "")
+	writeEntries(&b, entries, "")
 	return b.String()
 }
 
-func writeNode(b *strings.Builder, n node, indent string) {
-	for _, e := range n {
+func writeEntries(b *strings.Builder, entries []entry, indent string) {
+	for _, e := range entries {
 		b.WriteString(indent + scalar(e.name) + ":")
 		writeValue(b, e.value, indent)
 	}
@@ -24,21 +24,21 @@ func writeNode(b *strings.Builder, n node, indent string) {
 // writeValue writes what follows a name or a dash.
 func writeValue(b *strings.Builder, value any, indent string) {
 	switch v := value.(type) {
-	case node:
-		if len(v) == 0 {
+	case *node:
+		if len(v.entries) == 0 {
 			b.WriteString(" {}\n")
 			return
 		}
 		b.WriteString("\n")
-		writeNode(b, v, indent+"  ")
+		writeEntries(b, v.entries, indent+"  ")
 	case list:
 		b.WriteString("\n")
 		for _, item := range v {
 			b.WriteString(indent + "-")
-			if n, ok := item.(node); ok && len(n) > 0 {
+			if n, ok := item.(*node); ok && len(n.entries) > 0 {
 				// The first field stands beside the dash, as kubectl writes it.
 				var inner strings.Builder
-				writeNode(&inner, n, indent+"  ")
+				writeEntries(&inner, n.entries, indent+"  ")
 				b.WriteString(" " + inner.String()[len(indent)+2:])
 				continue
 			}
