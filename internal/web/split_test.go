@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +77,11 @@ func TestConnectionsGoWhereTheirFirstBytesSay(t *testing.T) {
 		{"a gRPC request in one write", []string{grpc}, true},
 		{"a gRPC request byte by byte", strings.Split(grpc, ""), true},
 		{"a gRPC request after much else", []string{opened(t, settings(false), window, window, ping, settings(true), request(1, "application/grpc"))}, true},
+		{"a gRPC request with much metadata", []string{opened(t, settings(false), request(1, "application/grpc", strings.Repeat("x", 4*openingBytesMax)))}, true},
+		{"a gRPC request with much metadata in many headers", []string{opened(t, settings(false),
+			request(1, "application/grpc", slices.Repeat([]string{strings.Repeat("x", 1<<10)}, 4*openingBytesMax>>10)...))}, true},
+		{"a gRPC request with random metadata", []string{opened(t, settings(false), request(1, "application/grpc", noise(4*openingBytesMax)))}, true},
+		{"HTTP/2 that is no gRPC, with large headers", []string{opened(t, settings(false), request(1, "text/html", strings.Repeat("x", 4*openingBytesMax)))}, false},
 		{"HTTP/2 that asks nothing", []string{waiting}, true},
 		{"HTTP/2 that is no gRPC", []string{plain}, false},
 		{"HTTP/2 that is no gRPC, byte by byte", strings.Split(plain, ""), false},
@@ -120,8 +127,8 @@ func settings(ack bool) write {
 func window(f *http2.Framer) error { return f.WriteWindowUpdate(0, 1<<20) }
 func ping(f *http2.Framer) error   { return f.WritePing(false, [8]byte{1}) }
 
-// request is a request with a content type, or a GET where it is empty, in several frames.
-func request(stream uint32, contentType string) write {
+// request is a request with a content type and metadata, or a GET where the type is empty, in several frames.
+func request(stream uint32, contentType string, metadata ...string) write {
 	return func(f *http2.Framer) error {
 		var block bytes.Buffer
 		e := hpack.NewEncoder(&block)
@@ -130,17 +137,35 @@ func request(stream uint32, contentType string) write {
 			fields[0][1], fields[2][1] = "GET", "/version"
 			fields = fields[:4]
 		}
+		for _, value := range metadata {
+			fields = append(fields, [2]string{"metadata", value})
+		}
 		for _, x := range fields {
 			if err := e.WriteField(hpack.HeaderField{Name: x[0], Value: x[1]}); err != nil {
 				return err
 			}
 		}
-		b, half := block.Bytes(), block.Len()/2
+		b, half := block.Bytes(), min(block.Len()/2, 1<<14)
 		if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: b[:half], EndStream: contentType == ""}); err != nil {
 			return err
 		}
-		return f.WriteContinuation(stream, true, b[half:])
+		for b = b[half:]; len(b) > 1<<14; b = b[1<<14:] {
+			if err := f.WriteContinuation(stream, false, b[:1<<14]); err != nil {
+				return err
+			}
+		}
+		return f.WriteContinuation(stream, true, b)
 	}
+}
+
+// noise is a text that compresses badly, the same in each run.
+func noise(n int) string {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(' ' + r.IntN('~'-' '))
+	}
+	return string(b)
 }
 
 // opened is what an HTTP/2 client sends.
