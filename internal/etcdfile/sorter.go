@@ -179,5 +179,5 @@ func (s *sorter) close() error {
 	if s.file == nil {
 		return nil
 	}
-	return errors.Join(s.file.Close(), os.Remove(s.path))
+	return errors.Join(Empty(s.file, s.end, s.rest), s.file.Close(), os.Remove(s.path))
 }

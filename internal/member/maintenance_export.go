@@ -83,7 +83,7 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("export the state: %w", err)
 	}
-	if e.file, err = os.Open(path); err != nil {
+	if e.file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil { // to be emptied at the end
 		return nil, errors.Join(fmt.Errorf("export the state: %w", err), os.Remove(path))
 	}
 	// The open file lives on without its name, and ends with this process at the latest.
@@ -234,13 +234,34 @@ func (e *Export) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close gives the file's space back.
+// Close gives the file's space back, and then its place.
 func (e *Export) Close() error {
+	if !e.stop() {
+		return nil
+	}
+	e.pace.Resume()
+	err := e.end(e.pace.Pause)
+	<-e.x.exports
+	return err
+}
+
+// stop ends the reading, and tells whether it had not ended yet: then the file and the place are the caller's.
+func (e *Export) stop() bool {
 	e.x.mu.Lock()
 	defer e.x.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.closeLocked()
+	if e.closed {
+		return false
+	}
+	e.stopLocked()
+	return true
+}
+
+// stopLocked REQUIRES: both locks.
+func (e *Export) stopLocked() {
+	e.closed = true
+	delete(e.x.sent, e)
 }
 
 // closeLocked REQUIRES: both locks.
@@ -252,10 +273,9 @@ func (e *Export) closeLocked() error {
 	return e.file.Close()
 }
 
-// leaveLocked ends the reading and leaves the file open. REQUIRES: both locks.
+// leaveLocked ends the reading, gives the place back and leaves the file open. REQUIRES: both locks.
 func (e *Export) leaveLocked() {
-	e.closed = true
-	delete(e.x.sent, e)
+	e.stopLocked()
 	<-e.x.exports
 }
 

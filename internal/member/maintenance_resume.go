@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 )
 
 // ErrExportGone is returned by ResumeExport when the database file is not there any more.
@@ -24,10 +25,15 @@ type exportFile struct {
 	version string
 }
 
+// end gives the file's space back piece by piece.
+func (f *exportFile) end(rest func()) error {
+	return errors.Join(etcdfile.Empty(f.file, f.size, rest), f.file.Close())
+}
+
 // keptExport is a file that nobody reads at the moment. There is one at most.
 type keptExport struct {
 	exportFile
-	end clock.Timer
+	timer clock.Timer
 }
 
 func newExportID() (string, error) {
@@ -56,14 +62,23 @@ func (e *Export) Keep(d time.Duration) error {
 	err := x.forgetKeptLocked()
 	k := &keptExport{exportFile: e.exportFile}
 	x.kept = k
-	k.end = x.m.cfg.Clock.AfterFunc(d, func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if x.kept == k {
-			_ = x.forgetKeptLocked() // it was only read
+	k.timer = x.m.cfg.Clock.AfterFunc(d, func() {
+		if f := x.takeKept(k); f != nil {
+			_ = f.end(x.m.newStints().Pause) // it was only read
 		}
 	})
 	return err
+}
+
+// takeKept takes the file of an export from those that are kept, if it is still there.
+func (x *maintenance) takeKept(k *keptExport) *exportFile {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.kept != k {
+		return nil
+	}
+	x.kept = nil
+	return &k.exportFile
 }
 
 // forgetKept gives the space of the kept export back, and tells whether there was one.
@@ -82,7 +97,7 @@ func (x *maintenance) forgetKeptLocked() error {
 		return nil
 	}
 	x.kept = nil
-	k.end.Stop()
+	k.timer.Stop()
 	return k.file.Close()
 }
 
@@ -114,7 +129,7 @@ func (m *Member) ResumeExport(ctx context.Context, id string) (_ *Export, err er
 func (x *maintenance) takeLocked(id string) (f exportFile) {
 	if k := x.kept; k != nil && k.id == id {
 		x.kept = nil
-		k.end.Stop()
+		k.timer.Stop()
 		return k.exportFile
 	}
 	for e := range x.sent {
