@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
@@ -74,6 +76,42 @@ func TestWhoeverIsSilentInTheMidstOfARequestIsCutOff(t *testing.T) {
 			}
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("it keeps the connection")
+			}
+		})
+	}
+}
+
+// limits are the limits of reads that a request was given, the last one first.
+type limits struct {
+	http.ResponseWriter
+	set []time.Time
+}
+
+func (l *limits) SetReadDeadline(at time.Time) error {
+	l.set = append([]time.Time{at}, l.set...)
+	return nil
+}
+
+// TestARequestHasNoLimitOnceItsBodyHasEnded, however often somebody looks for more: the HTTP server goes on reading while the request is at
+// work, and would take a limit for the end of who asked.
+func TestARequestHasNoLimitOnceItsBodyHasEnded(t *testing.T) {
+	t.Parallel()
+	for name, read := range map[string]io.Reader{
+		"its end comes with the last bytes": iotest.DataErrReader(strings.NewReader("body")),
+		"its end comes by itself":           strings.NewReader("body"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var l limits
+			now := time.Unix(1_700_000_000, 0)
+			body := &timedBody{ReadCloser: io.NopCloser(read), clock: clock.NewManual(now), rc: http.NewResponseController(&l)}
+			if _, err := io.ReadFull(body, make([]byte, 3)); err != nil || !l.set[0].Equal(now.Add(receiveTimeout)) {
+				t.Fatalf("in the midst of it the limit is %v: %v", l.set, err)
+			}
+			for range 3 {
+				if _, err := io.ReadAll(body); err != nil || !l.set[0].IsZero() {
+					t.Fatalf("once it has ended the limit is %v: %v", l.set, err)
+				}
 			}
 		})
 	}
