@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 )
 
 const (
@@ -141,6 +143,7 @@ func (c *conn) fill() error {
 	if c.from > 0 {
 		c.to = copy(c.in, c.in[c.from:c.to])
 		c.from = 0
+		invariant.Poison(c.in[c.to:])
 	}
 	n, err := c.nc.Read(c.in[c.to:])
 	c.to += n

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 )
 
 const (
@@ -101,6 +103,7 @@ func (c *conn) flush() {
 		c.wake()
 		c.mu.Unlock()
 		_, err := c.nc.Write(out)
+		invariant.Poison(out)
 		if cap(out) <= outKept {
 			*box = out[:0]
 			outs.Put(box)

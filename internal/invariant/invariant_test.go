@@ -14,3 +14,17 @@ func TestCheckPanicsExactlyInBuildsWithTheTag(t *testing.T) {
 	}
 	Check(true, "a rule that holds")
 }
+
+func TestPoisonOverwritesAllThereIsRoomForExactlyInBuildsWithTheTag(t *testing.T) {
+	t.Parallel()
+	b := []byte("held for somebody")
+	Poison(b[:4])
+	if kept := string(b) == "held for somebody"; kept == Enabled {
+		t.Fatalf("%q is left in a build with Enabled = %v", b, Enabled)
+	}
+	for i, x := range b {
+		if Enabled && x != b[0] {
+			t.Fatalf("byte %d is left: %q", i, b)
+		}
+	}
+}

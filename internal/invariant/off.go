@@ -8,3 +8,6 @@ const Enabled = false
 
 // Check does nothing in this build. See the build tag `invariants`.
 func Check(bool, string, ...any) {}
+
+// Poison does nothing in this build. See the build tag `invariants`.
+func Poison([]byte) {}

@@ -15,3 +15,14 @@ func Check(ok bool, format string, args ...any) {
 		panic("invariant broken: " + fmt.Sprintf(format, args...))
 	}
 }
+
+// Poison overwrites memory that is given back to be used again, all that b has room for: whoever reads it still is answered nonsense and
+// not, now and then, what it held or holds for somebody else.
+func Poison(b []byte) {
+	b = b[:cap(b)]
+	for i := range b {
+		b[i] = poison
+	}
+}
+
+const poison = 0xdd

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 )
 
 // errRead begins errors of the disk, to tell them from bytes that are wrong.
@@ -35,7 +37,10 @@ var readBuffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
 // entryReader returns a reader that done must be called for.
 func entryReader(s *segment, off int64) (r reader, done func()) {
 	b := readBuffers.Get().(*[readBytes]byte)
-	return reader{s: s, off: off, limit: math.MaxInt64, buf: b[:]}, func() { readBuffers.Put(b) }
+	return reader{s: s, off: off, limit: math.MaxInt64, buf: b[:]}, func() {
+		invariant.Poison(b[:])
+		readBuffers.Put(b)
+	}
 }
 
 // peek returns the next n bytes, or fewer where the limit or the file ends. They are valid until the next call. REQUIRES: n is

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 )
 
 // Sizes of the chunks of a response. What needs more than the smallest gets the next sizes in turn.
@@ -45,6 +47,7 @@ func (c *chunks) Get(n int) *[]byte {
 // Put implements mem.BufferPool.
 func (c *chunks) Put(p *[]byte) {
 	if pool, size := c.of(cap(*p)); cap(*p) == size {
+		invariant.Poison(*p)
 		pool.Put(p)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 )
 
 // Sizes of the buffers that requests are joined in: five quarters of the powers of two between these exponents, so
@@ -52,6 +54,7 @@ func (r *requestBuffers) Get(n int) *[]byte {
 // Put implements mem.BufferPool. Memory that is not of one of the sizes is left to the collector.
 func (r *requestBuffers) Put(p *[]byte) {
 	if pool, size := r.of(cap(*p)); pool != nil && cap(*p) == size {
+		invariant.Poison(*p)
 		pool.Put(p)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
@@ -119,6 +120,8 @@ func (c *chunk) recycle() {
 	if c.clear(); c.records != nil && cap(c.records) <= 2*chunkRecordsMax && cap(c.hits) <= 2*chunkHitsMax &&
 		cap(c.keys) <= 2*chunkKeysMax && cap(c.values) <= chunkBytes {
 		used := *c
+		invariant.Poison(used.keys)
+		invariant.Poison(used.values)
 		chunks.Put(&used)
 	}
 	*c = chunk{}
