@@ -31,23 +31,24 @@ type metric struct {
 	title  string
 	more   bool // is better
 	ours   bool // says something about the server, so that it can be behind
+	whole  bool // is that of all rounds together: what a server puts off falls into one round of several
 	format func(v float64) string
 }
 
 // metrics are all of them, in the order of the table's columns.
 var metrics = []metric{
-	{Rate, "ops/s", true, true, formatCount},
-	{P50, "p50", false, true, formatSeconds},
-	{P99, "p99", false, true, formatSeconds},
-	{P999, "p99.9", false, true, formatSeconds},
-	{CPU, "CPU/op", false, true, formatSeconds},
-	{ClientCPU, "client CPU/op", false, false, formatSeconds},
-	{Peak, "peak memory", false, true, formatBytes},
-	{Rest, "at rest", false, true, formatBytes},
-	{Written, "written/op", false, true, formatBytes},
-	{Amplified, "write amplification", false, false, func(v float64) string { return fmt.Sprintf("%.2f×", v) }},
-	{Took, "took", false, true, formatSeconds},
-	{Stretch, "stretch", false, true, func(v float64) string { return fmt.Sprintf("%.2f×", v) }},
+	{Rate, "ops/s", true, true, false, formatCount},
+	{P50, "p50", false, true, false, formatSeconds},
+	{P99, "p99", false, true, false, formatSeconds},
+	{P999, "p99.9", false, true, false, formatSeconds},
+	{CPU, "CPU/op", false, true, false, formatSeconds},
+	{ClientCPU, "client CPU/op", false, false, false, formatSeconds},
+	{Peak, "peak memory", false, true, false, formatBytes},
+	{Rest, "at rest", false, true, false, formatBytes},
+	{Written, "written/op", false, true, true, formatBytes},
+	{Amplified, "write amplification", false, false, true, func(v float64) string { return fmt.Sprintf("%.2f×", v) }},
+	{Took, "took", false, true, false, formatSeconds},
+	{Stretch, "stretch", false, true, false, func(v float64) string { return fmt.Sprintf("%.2f×", v) }},
 }
 
 // metricOf finds a metric; it is nil for a name that does not exist.

@@ -94,7 +94,7 @@ func served(name string, turns []Turn) Served {
 		}
 	}
 	for _, m := range metrics {
-		if v, ok := medianOf(turns, m.name); ok {
+		if v, ok := middleOf(turns, m.name); ok {
 			s.Medians[m.name] = v
 		}
 	}

@@ -73,6 +73,62 @@ func TestSpreadPairsTheTurnsOfARound(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenIsThatOfAllRoundsTogether(t *testing.T) {
+	t.Parallel()
+	written := func(operations int, each float64) Turn {
+		return Turn{Operations: operations, Metrics: map[Metric]float64{Written: each}}
+	}
+	ours := []Turn{written(100, 0), written(100, 10), written(200, 500)}
+	theirs := []Turn{written(100, 200), written(100, 200), written(100, 200)}
+	got, ok := spreadOf(ours, theirs, Written)
+	if want := (Spread{Median: 252.5 / 200, Min: 0.05, Max: 2.5, Rounds: 2}); !ok || got != want {
+		t.Errorf("the spread is %+v, %t, not %+v", got, ok, want)
+	}
+	if got, ok := middleOf(ours, Written); !ok || got != 252.5 {
+		t.Errorf("%g bytes an operation, not 252.5", got)
+	}
+	if got, ok := middleOf([]Turn{written(1, 1), turnWith(CPU, 1), written(3, 5)}, Written); !ok || got != 4 {
+		t.Errorf("%g bytes an operation where one turn knows none, not 4", got)
+	}
+	if _, ok := middleOf(nil, Written); ok {
+		t.Error("no turn has a figure")
+	}
+}
+
+func TestAServerIsQuietOnceItNeitherWorksNorWrites(t *testing.T) {
+	t.Parallel()
+	const cpu, written = time.Second, 1 << 30
+	for _, c := range []struct {
+		name    string
+		now     usage
+		members int
+		want    bool
+	}{
+		{"nothing was done", usage{cpu: cpu, written: written}, 1, true},
+		{"a twentieth of a core", usage{cpu: cpu + 5*time.Millisecond, written: written}, 1, true},
+		{"a fifth of a core", usage{cpu: cpu + 20*time.Millisecond, written: written}, 1, false},
+		{"a fifth of a core by three members", usage{cpu: cpu + 20*time.Millisecond, written: written}, 3, true},
+		{"a page", usage{cpu: cpu, written: written + 4<<10}, 1, true},
+		{"a table, by a server that waits for the disk", usage{cpu: cpu, written: written + 4<<20}, 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if got := c.now.quietSince(usage{cpu: cpu, written: written}, 100*time.Millisecond, c.members); got != c.want {
+				t.Errorf("quiet: %t", got)
+			}
+		})
+	}
+}
+
+func TestHowLongAServerIsQuietDependsOnTheTimeGiven(t *testing.T) {
+	t.Parallel()
+	for most, want := range map[time.Duration]int{0: 1, quickSizes.Settle: 1, time.Second: 5, fullSizes.Settle: 5} {
+		if got := quietStepsIn(most); got != want {
+			t.Errorf("%d steps of %v, not %d", got, most, want)
+		}
+	}
+}
+
 func TestATallyBecomesMetrics(t *testing.T) {
 	t.Parallel()
 	var a, b tally

@@ -48,10 +48,15 @@ func (c *cluster) memory(read func(pid int) (int64, error)) (float64, error) {
 
 const (
 	quietStep  = 50 * time.Millisecond
-	quietShare = 0.1 // of one core, for each member
+	quietShare = 0.1      // of one core, for each member
+	quietBytes = 16 << 10 // written in a step, by each member
+	// quietSteps must follow each other: etcd writes what it holds back up to 0.1 s later, and a compaction of ours may wait for the disk.
+	// When only little time is given, less of it is enough.
+	quietSteps   = 5
+	quietPortion = 4
 )
 
-// settle waits until the members use little CPU, for at most the time given.
+// settle waits until the members have used little CPU and written next to nothing for a while, for at most the time given.
 func (c *cluster) settle(ctx context.Context, most time.Duration) error {
 	step := time.NewTicker(quietStep)
 	defer step.Stop()
@@ -59,7 +64,8 @@ func (c *cluster) settle(ctx context.Context, most time.Duration) error {
 	if err != nil {
 		return err
 	}
-	for begin := time.Now(); time.Since(begin) < most; {
+	wanted := quietStepsIn(most)
+	for begin, quiet := time.Now(), 0; quiet < wanted && time.Since(begin) < most; {
 		at := time.Now()
 		select {
 		case <-step.C:
@@ -70,12 +76,24 @@ func (c *cluster) settle(ctx context.Context, most time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if (now.cpu - before.cpu).Seconds() < quietShare*time.Since(at).Seconds()*float64(len(c.members)) {
-			return nil
+		if now.quietSince(before, time.Since(at), len(c.members)) {
+			quiet++
+		} else {
+			quiet = 0
 		}
 		before = now
 	}
 	return nil
+}
+
+// quietStepsIn is how many quiet steps settle wants when it may take that long.
+func quietStepsIn(most time.Duration) int {
+	return max(1, min(quietSteps, int(most/quietPortion/quietStep)))
+}
+
+// quietSince says whether so many members were quiet since the time of before, which is that long ago.
+func (u usage) quietSince(before usage, ago time.Duration, members int) bool {
+	return (u.cpu-before.cpu).Seconds() < quietShare*ago.Seconds()*float64(members) && u.written-before.written < quietBytes*int64(members)
 }
 
 // measure runs work and returns what it has counted, with what the servers have used for it. Work that fails as a whole makes
