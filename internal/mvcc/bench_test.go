@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -161,6 +162,53 @@ func BenchmarkPutUpdateOneAGroup(b *testing.B)       { benchPut(b, 1, false) }
 func BenchmarkPutUpdateHundredAGroup(b *testing.B)   { benchPut(b, 100, false) }
 func BenchmarkPutPreviousOneAGroup(b *testing.B)     { benchPut(b, 1, true) }
 func BenchmarkPutPreviousHundredAGroup(b *testing.B) { benchPut(b, 100, true) }
+
+// BenchmarkPutScattered puts to random ones of 100,000 keys and reports what the tables were written for a put, flushed and by compactions. It waits for
+// these after each 100,000 puts. The more puts, the more versions there are to compact:
+//
+//	go test ./internal/mvcc -run '^$' -bench PutScattered -benchtime 1600000x
+func BenchmarkPutScattered(b *testing.B) {
+	const keys, values = 100_000, 64
+	db, err := storage.OpenState(filepath.Join(b.TempDir(), "scattered"), storage.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	s, err := Open(db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	random := rand.NewChaCha8([32]byte{})
+	var vals [values][]byte
+	for i := range vals {
+		vals[i] = make([]byte, 256)
+		random.Read(vals[i]) // it never fails
+	}
+	change := func(key func(i int) int) func(w *Writer, i int) error {
+		return func(w *Writer, i int) error { return w.PutBlind(benchKey(key(i)), vals[i%values], 0) }
+	}
+	fill(b, s, keys, change(func(i int) int { return i }))
+	before := db.Metrics()
+	r := rand.New(random)
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= keys {
+		fill(b, s, min(left, keys), change(func(int) int { return r.IntN(keys) }))
+		b.StopTimer()
+		step := time.NewTicker(10 * time.Millisecond)
+		for idle := 0; idle < 20; idle++ {
+			<-step.C
+			if db.Metrics().CompactionsRunning > 0 {
+				idle = 0
+			}
+		}
+		step.Stop()
+		b.StartTimer()
+	}
+	b.StopTimer()
+	m := db.Metrics()
+	b.ReportMetric(float64(m.FlushedBytes-before.FlushedBytes)/float64(b.N), "flushed-B/op")
+	b.ReportMetric(float64(m.CompactedBytes-before.CompactedBytes)/float64(b.N), "compacted-B/op")
+}
 
 func BenchmarkPutCreate(b *testing.B) {
 	var bs benchStore
