@@ -39,6 +39,7 @@ type rig struct {
 	keys  int
 	trace []traceLine // nil without one
 	round int
+	lists []int // sizes of the values in the lists that it has
 }
 
 // clientOf is the connection of one of the clients.
@@ -72,25 +73,30 @@ func warm(ctx context.Context, pool []*clientv3.Client) error {
 
 // load writes the keys of the rig, in transactions.
 func (r *rig) load(ctx context.Context) error {
+	return r.write(ctx, r.keys, func(i int) clientv3.Op { return clientv3.OpPut(loadKey(i), string(value(i, valueBytes))) })
+}
+
+// write carries out n puts, in transactions and without measuring.
+func (r *rig) write(ctx context.Context, n int, put func(i int) clientv3.Op) error {
 	const clients = 16
 	pool, err := r.pool(clients)
 	if err != nil {
 		return err
 	}
-	txns := (r.keys + loadTxn - 1) / loadTxn
+	txns := (n + loadTxn - 1) / loadTxn
 	t := closedLoop(ctx, clients, txns, preparePatience, func(ctx context.Context, client, i int) error {
 		var ops []clientv3.Op
-		for k := i * loadTxn; k < min((i+1)*loadTxn, r.keys); k++ {
-			ops = append(ops, clientv3.OpPut(loadKey(k), string(value(k, valueBytes))))
+		for k := i * loadTxn; k < min((i+1)*loadTxn, n); k++ {
+			ops = append(ops, put(k))
 		}
 		_, err := clientOf(pool, client).Txn(ctx).Then(ops...).Commit()
 		return err
 	})
 	if t.first != nil {
-		return fmt.Errorf("loading %d keys into %s: %w", r.keys, r.program.Name, t.first)
+		return fmt.Errorf("loading %d keys into %s: %w", n, r.program.Name, t.first)
 	}
 	if t.operations != txns {
-		return fmt.Errorf("loading %d keys into %s: it took longer than %v", r.keys, r.program.Name, preparePatience)
+		return fmt.Errorf("loading %d keys into %s: it took longer than %v", n, r.program.Name, preparePatience)
 	}
 	return nil
 }
@@ -99,7 +105,7 @@ func (r *rig) load(ctx context.Context) error {
 func scenarios() []Scenario {
 	var order []group
 	byGroup := map[group][]Scenario{}
-	for _, s := range slices.Concat(storeScenarios(), requestScenarios(), frameScenarios(), watchScenarios(), clusterScenarios()) {
+	for _, s := range slices.Concat(storeScenarios(), requestScenarios(), frameScenarios(), watchScenarios(), listScenarios(), clusterScenarios()) {
 		g := s.group()
 		if byGroup[g] == nil {
 			order = append(order, g)

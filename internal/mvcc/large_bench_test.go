@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -87,6 +88,58 @@ func BenchmarkScanLarge(b *testing.B) {
 	}
 }
 
+// BenchmarkPageLarge reads pages of 500 of 10,000 keys with large values, as a list of Kubernetes does. The keys were written in their order, or
+// in none, as what is updated again and again comes to lie:
+//
+//	go test ./internal/mvcc -run '^$' -bench PageLarge -cpu 1
+func BenchmarkPageLarge(b *testing.B) {
+	const keys, page = 10_000, 500
+	for _, size := range []int{4 << 10, 16 << 10} {
+		for name, order := range map[string][]int{"": nil, " scattered": rand.New(rand.NewPCG(7, 8)).Perm(keys)} {
+			b.Run(fmt.Sprintf("%dKiB%s", size>>10, name), func(b *testing.B) {
+				s := pageStore(b, size, keys, order)
+				r := rand.New(rand.NewPCG(9, 10))
+				answer := make([]byte, 0, page*(size+100))
+				for b.Loop() {
+					answer = answer[:0]
+					o := RangeOptions{Key: benchKey(r.IntN(keys - page)), End: []byte("/registry0"), Limit: page}
+					benchRead(b, s, o, func(kv KV) error { answer = append(answer, kv.Raw()...); return nil })
+				}
+			})
+		}
+	}
+}
+
+// pageStore has large values under so many keys, written in this order of them; nil is their own.
+func pageStore(b *testing.B, size, keys int, order []int) *Store {
+	b.Helper()
+	db, err := storage.OpenState(filepath.Join(b.TempDir(), "page"), storage.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := Open(db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		s.Retire(func() {})
+		_ = db.Close()
+	})
+	s.KeepIterators(func(f func()) { time.AfterFunc(50*time.Millisecond, f) })
+	val := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(val) // it never fails
+	fill(b, s, keys, func(w *Writer, i int) error {
+		if order != nil {
+			i = order[i]
+		}
+		return w.PutBlind(benchKey(i), val, 0)
+	})
+	if err := db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
 const largeKeys = 1000
 
 // largeStore has large values under 1,000 keys, written in another order than that of the keys.
@@ -121,13 +174,20 @@ func largeStore(b *testing.B, size int) *Store {
 }
 
 func readLarge(b *testing.B, s *Store, o RangeOptions, want int) {
+	n := 0
+	benchRead(b, s, o, func(kv KV) error { n += len(kv.Raw()); return nil })
+	if n < want {
+		b.Fatal(n)
+	}
+}
+
+func benchRead(b *testing.B, s *Store, o RangeOptions, emit func(KV) error) {
 	v, err := s.View(0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	n := 0
-	_, err = v.Range(o, func(kv KV) error { n += len(kv.Raw()); return nil })
-	if cerr := v.Close(); err != nil || cerr != nil || n < want {
-		b.Fatal(n, err, cerr)
+	_, err = v.Range(o, emit)
+	if cerr := v.Close(); err != nil || cerr != nil {
+		b.Fatal(err, cerr)
 	}
 }
