@@ -71,7 +71,12 @@ func (c *compactor) notify() {
 func (c *compactor) step() (more bool, err error) {
 	var done bool
 	err = c.m.held(func(g *generation) (err error) {
-		done, err = g.store.CompactStep(c.ctx, compactSlice)
+		// Events that are on their way to watchers in step may yet need the versions before. Another compaction may come meanwhile.
+		upTo := g.store.CompactRevision()
+		if err := c.m.hub.WaitDistributed(c.ctx, upTo); err != nil {
+			return err
+		}
+		done, err = g.store.CompactStepTo(c.ctx, upTo, compactSlice)
 		return err
 	})
 	if errors.Is(err, mvcc.ErrRetired) {
@@ -105,10 +110,6 @@ func (c *compactor) run() {
 		case <-c.wake:
 		case <-c.m.stop:
 			return
-		}
-		// Events that are on their way to watchers in step may yet need the versions before.
-		if c.m.hub.WaitDistributed(c.ctx, c.m.gen.Load().store.CompactRevision()) != nil {
-			return // the member stops
 		}
 		began := c.m.cfg.Clock.Now()
 		pending := c.m.gen.Load().store.CompactPending()

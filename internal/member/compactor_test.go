@@ -78,6 +78,38 @@ func TestWaitCompactedReturnsWhenTheRecordsAreGone(t *testing.T) {
 	}
 }
 
+// TestNothingIsRemovedThatWatchersInStepMayNeed: an event that they are not told of yet may need the version before, also when a compaction
+// comes while the compactor works.
+func TestNothingIsRemovedThatWatchersInStepMayNeed(t *testing.T) {
+	t.Parallel()
+	m := open(t, configOf(t, vfs.NewMem(), alone)) // not started: nobody else applies
+	defer stop(t, m)
+	step(m)
+	putStepped(t, m, "k", "1")
+	w := m.Store().NewWriter()
+	w.Begin()
+	if err := w.PutBlind([]byte("k"), []byte("2"), 0); err != nil {
+		t.Fatal(err)
+	}
+	rev, _ := w.End()
+	if err := w.ScheduleCompact(rev); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	m.Store().ForgetHashes() // they would look at the context, too
+	m.compactor.cancel()     // it would wait
+	if more, err := m.compactor.step(); !errors.Is(err, context.Canceled) || more || records(t, m) != 2 {
+		t.Errorf("before the hub is told: %v, %v, %d versions are left", more, err, records(t, m))
+	}
+	m.hub.Publish(w.Events())
+	m.compactor.init(m)
+	if more, err := m.compactor.step(); err != nil || more || records(t, m) != 1 {
+		t.Errorf("once it is told: %v, %v, %d versions are left", more, err, records(t, m))
+	}
+}
+
 func TestTheCompactorRestsMoreThanItWorksWhileClientsAsk(t *testing.T) {
 	t.Parallel()
 	cases := []struct {

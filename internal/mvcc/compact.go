@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -21,17 +22,22 @@ func wholeRevision(main int64) Revision { return Revision{main, maxSub} }
 // last whole revision; to repeat one is harmless. Before the first slice of a target the hash that the compaction
 // keeps is made (HashKV), which ctx ends. Returns ErrRetired when the store was replaced, or the context's error.
 func (s *Store) CompactStep(ctx context.Context, maxRecords int) (done bool, err error) {
+	return s.CompactStepTo(ctx, math.MaxInt64, maxRecords)
+}
+
+// CompactStepTo is CompactStep that deletes nothing but what changes at or below upTo have superseded, where the compact revision may be above it by now.
+func (s *Store) CompactStepTo(ctx context.Context, upTo int64, maxRecords int) (done bool, err error) {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
-	if !s.CompactPending() {
-		return true, nil
+	target := min(upTo, s.now.Load().compact)
+	if !s.compactDone.Load().Less(wholeRevision(target)) {
+		return !s.CompactPending(), nil
 	}
 	// The batch is committed after the iterator was closed, so the iterator alone does not keep the database open.
 	if err := s.Hold(); err != nil {
 		return false, err
 	}
 	defer s.Release()
-	target := s.now.Load().compact
 	if err := s.hashCompactions(ctx, target); err != nil {
 		return false, err
 	}

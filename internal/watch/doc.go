@@ -55,7 +55,7 @@
 // hold at most TotalBytes of all this: at the bound watchers in step fall behind, and a stream that reads history has the
 // smallest chunks there are, each once its client has taken the one before; so clients that do not read stop nobody, and the
 // bound is passed by a small chunk or one revision for each stream. Bytes that watchers share count for each of them there too.
-// The hub holds RingBytes (a quarter while there are no streams) and the inbox as much again (at least 1 MiB). An inbox that is full is dropped: all watchers read
+// The hub holds RingBytes (a sixteenth while there are no streams) and the inbox as much again (at least 1 MiB). An inbox that is full is dropped: all watchers read
 // those revisions from history, of which the hub tells each stream; the stream tells its watchers. A watcher costs about 200 bytes beside its key and
 // range. The number of watchers is not bounded here.
 //

@@ -1,0 +1,51 @@
+package mvcc
+
+import (
+	"testing"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// versionsLeft counts the versions of all keys that are in data.
+func versionsLeft(t *testing.T, s *Store) (n int) {
+	t.Helper()
+	it, err := s.db.NewIter(&storage.IterOptions{LowerBound: dataLower, UpperBound: dataUpper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		n++
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestASliceLeavesWhatIsAboveItsBound, although it is compacted, too.
+func TestASliceLeavesWhatIsAboveItsBound(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	put(t, s, "k", "2", "k", "3", "k", "4", "k", "5") // their revisions
+	schedule(t, s, 5)
+	for i, step := range []struct {
+		upTo   int64
+		slice  int
+		stored int
+		done   bool
+	}{
+		{1, 10, 4, false},
+		{3, 10, 3, false},
+		{3, 10, 3, false}, // nothing is left of it
+		{2, 10, 3, false}, // it has come further
+		{4, 2, 2, false},
+		{4, 10, 2, false},
+		{9, 10, 1, true}, // above the compact revision
+		{9, 10, 1, true},
+	} {
+		done, err := s.CompactStepTo(t.Context(), step.upTo, step.slice)
+		if n := versionsLeft(t, s); err != nil || done != step.done || n != step.stored {
+			t.Fatalf("slice %d, up to %d: done %v, %d versions are left, %v; want %v and %d", i, step.upTo, done, n, err, step.done, step.stored)
+		}
+	}
+}
