@@ -17,13 +17,16 @@ type Program struct {
 	path    string
 }
 
+// imageTags are those of deploy/Containerfile that do not change what is measured but the size of the program.
+const imageTags = "grpcnotrace"
+
 // findPrograms builds ours and etcd 3.7, unless paths names a program for one of them. An etcd 3.4 takes part if paths has one.
 func findPrograms(ctx context.Context, root, dir string, paths map[string]string) ([]Program, error) {
 	var found []Program
-	for _, known := range []struct{ name, module, pkg string }{
-		{oursName, root, "./cmd/ashlar"},
-		{"etcd37", filepath.Join(root, "test", "etcd37"), "."},
-		{"etcd34", "", ""},
+	for _, known := range []struct{ name, module, pkg, tags string }{
+		{oursName, root, "./cmd/ashlar", imageTags},
+		{"etcd37", filepath.Join(root, "test", "etcd37"), ".", ""},
+		{"etcd34", "", "", ""},
 	} {
 		path := paths[known.name]
 		if path == "" && known.module == "" {
@@ -31,7 +34,7 @@ func findPrograms(ctx context.Context, root, dir string, paths map[string]string
 		}
 		var err error
 		if path == "" {
-			path, err = build(ctx, known.module, known.pkg, filepath.Join(dir, known.name))
+			path, err = build(ctx, known.module, known.pkg, known.tags, filepath.Join(dir, known.name))
 		} else {
 			path, err = lookUp(path)
 		}
@@ -60,8 +63,8 @@ func lookUp(name string) (string, error) {
 }
 
 // build compiles a package of a module.
-func build(ctx context.Context, module, pkg, path string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, pkg)
+func build(ctx context.Context, module, pkg, tags, path string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", path, pkg)
 	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s of %s: %w\n%s", pkg, module, err, out)

@@ -3,7 +3,9 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -24,7 +26,7 @@ func (s *session) tree() *cobra.Command {
 	root.SetErr(s.Stderr)
 	s.settings.define(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
-	root.SetUsageTemplate(usageTemplate)
+	root.SetUsageFunc(usage)
 	root.CompletionOptions.DisableDefaultCmd = true
 
 	root.AddGroup(&cobra.Group{ID: "keys", Title: "Keys:"}, &cobra.Group{ID: "cluster", Title: "Cluster:"},
@@ -55,25 +57,42 @@ func (s *session) tree() *cobra.Command {
 	return root
 }
 
-// usageTemplate leaves the global flags to the options command. Its first word is what scripts look for.
-const usageTemplate = `Usage:{{if .Runnable}}
-  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} [command]{{end}}{{if gt (len .Aliases) 0}}
-
-Aliases:
-  {{.NameAndAliases}}{{end}}{{if .HasAvailableSubCommands}}{{$commands := .Commands}}{{if eq (len .Groups) 0}}
-
-Commands:{{range $commands}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{else}}{{range $group := .Groups}}
-
-{{.Title}}{{range $commands}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}{{if .HasParent}}{{if .HasAvailableLocalFlags}}
-
-Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{end}}
-
-Use "{{.Root.CommandPath}} options" for the flags that all commands have.
-`
+// usage tells how a command is used, and leaves the global flags to the options command. Its first word is what scripts look for. A template would
+// say it, too, but the linker keeps every method of a program that carries one out.
+func usage(c *cobra.Command) error {
+	local := c.LocalFlags() // from here on the command knows of the global ones, too, and its line tells that there are flags
+	var b strings.Builder
+	b.WriteString("Usage:")
+	if c.Runnable() {
+		fmt.Fprintf(&b, "\n  %s", c.UseLine())
+	}
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n  %s [command]", c.CommandPath())
+	}
+	if len(c.Aliases) > 0 {
+		fmt.Fprintf(&b, "\n\nAliases:\n  %s", c.NameAndAliases())
+	}
+	if c.HasAvailableSubCommands() {
+		groups := c.Groups()
+		if len(groups) == 0 {
+			groups = []*cobra.Group{{Title: "Commands:"}}
+		}
+		for _, g := range groups {
+			fmt.Fprintf(&b, "\n\n%s", g.Title)
+			for _, sub := range c.Commands() {
+				if sub.IsAvailableCommand() && (g.ID == "" || sub.GroupID == g.ID) {
+					fmt.Fprintf(&b, "\n  %-*s %s", sub.NamePadding(), sub.Name(), sub.Short)
+				}
+			}
+		}
+	}
+	if c.HasParent() && local.HasAvailableFlags() {
+		fmt.Fprintf(&b, "\n\nFlags:\n%s", strings.TrimRightFunc(local.FlagUsages(), unicode.IsSpace))
+	}
+	fmt.Fprintf(&b, "\n\nUse %q for the flags that all commands have.\n", c.Root().CommandPath()+" options")
+	_, err := io.WriteString(c.OutOrStderr(), b.String())
+	return err
+}
 
 // helpCommand prints the help of a command. An unknown one is a mistake that costs nothing: status 0, as in etcdctl.
 func (s *session) helpCommand(root *cobra.Command) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,34 @@ func TestNoBannedCalls(t *testing.T) {
 
 // isTestRoom lets packages that exist for tests do what tests may do.
 func isTestRoom(s source, b ban) bool { return !b.tests && isFree(s.room) }
+
+// templates are the packages that carry out templates, and the methods of commands that make them do so.
+var (
+	templatePackages = []string{"text/template", "html/template"}
+	templateMethods  = []string{"SetUsageTemplate", "SetHelpTemplate", "SetVersionTemplate"}
+)
+
+// TestNothingCarriesOutTemplates: a template may call any method by its name, so the linker keeps those of all types. The program is an eighth
+// larger then, and all of it is in memory.
+func TestNothingCarriesOutTemplates(t *testing.T) {
+	t.Parallel()
+	everyFile(t, func(s source) {
+		if s.test || isFree(s.room) {
+			return
+		}
+		for _, i := range s.file.Imports {
+			if path, _ := strconv.Unquote(i.Path.Value); slices.Contains(templatePackages, path) {
+				t.Errorf("%s: imports %s", s.at(i), path)
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && slices.Contains(templateMethods, sel.Sel.Name) {
+				t.Errorf("%s: %s: take a function", s.at(n), sel.Sel.Name)
+			}
+			return true
+		})
+	})
+}
 
 // nanosecondsAllowed are files that ask for the nanoseconds since 1970 all the same, and why.
 var nanosecondsAllowed = map[string]string{
