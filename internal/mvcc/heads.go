@@ -178,7 +178,7 @@ func (h *heads) grow() {
 		return
 	}
 	old := h.table
-	h.table = make([]uint64, max(headSetsMin*headWays, min(8*len(old), headSetsMax*headWays)))
+	h.table = make([]uint64, max(headSetsMin*headWays, min(4*len(old), headSetsMax*headWays)))
 	h.used = 0
 	for _, slot := range old {
 		if slot == 0 || !h.there(slot) {
