@@ -120,6 +120,7 @@ func (w *World) renewed(x renewal) bool {
 			w.fail("member %d says that there is no lease %d", x.h.n, x.id)
 		}
 	case errors.Is(err, member.ErrNotPrimary), errors.Is(err, consensus.ErrReadTimeout), errors.Is(err, member.ErrLeaderChanged):
+	case errors.Is(err, member.ErrStopped) && isClosed(x.h.m.Removed()):
 	default:
 		w.fail("member %d answers the renewal of lease %d with %v", x.h.n, x.id, err)
 	}
