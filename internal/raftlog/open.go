@@ -154,7 +154,7 @@ func (l *Log) load(numbers []uint64) error {
 		from--
 	}
 	for _, seq := range numbers[from:] {
-		s, err := openSegment(l.fs, l.dir, seq, !l.readOnly && seq == numbers[len(numbers)-1])
+		s, err := openSegment(l.fs, l.dir, seq, !l.readOnly)
 		if err != nil {
 			return err
 		}

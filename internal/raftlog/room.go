@@ -1,6 +1,11 @@
 package raftlog
 
-import "errors"
+import (
+	"errors"
+	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/pacing"
+)
 
 // room is how the newest segment is extended ahead of its last record: a write below the size of a file, into blocks that it has,
 // changes nothing but data, so that its sync has less to do. What is ahead reads as zeros.
@@ -13,6 +18,8 @@ type room struct {
 	extend func(s *segment, more int64) error
 	// cut makes the file of a segment end with its last record.
 	cut func(s *segment) error
+	// shrink makes the file of a segment, which has no name any more, no longer than to. It does nothing to one that has a name.
+	shrink func(s *segment, to int64) error
 	// forget tells the system that a part of a segment, which is on the disk, need not be in its memory. It is a hint.
 	forget func(s *segment, from, to int64)
 }
@@ -21,6 +28,9 @@ const (
 	roomStep = 1 << 20
 	roomLow  = 16 << 10
 	roomWarm = 16 << 20
+	// shrinkBytes is how much of a removed segment is given back at once.
+	shrinkBytes = 2 << 20
+	shrinkRest  = time.Millisecond
 	// pageBytes is a multiple of what the system's memory of a file is divided into.
 	pageBytes = 64 << 10
 )
@@ -83,4 +93,15 @@ func (l *Log) cutOff(s *segment) bool {
 		l.logger.Warn("what is behind the last record of a segment of the log could not be cut off", "file", s.path, "error", err)
 	}
 	return false
+}
+
+// empty gives back what a removed segment takes, from its end on. What can not be is given back when it is closed.
+func (l *Log) empty(s *segment) {
+	for size := s.length.Load(); size > 0; {
+		size = max(0, size-shrinkBytes)
+		if l.room.shrink(s, size) != nil {
+			return
+		}
+		pacing.Rest(l.clock, nil, shrinkRest)
+	}
 }

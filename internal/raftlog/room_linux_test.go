@@ -80,3 +80,33 @@ func TestWhatTheSystemForgetsIsOnTheDisk(t *testing.T) {
 	wantLog(t, l, Mark{Generation: 1}, want)
 	must(t, l.Close())
 }
+
+// TestOnlyAFileWithoutANameShrinks: who has linked a segment under another name keeps all of it.
+func TestOnlyAFileWithoutANameShrinks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "segment"), filepath.Join(dir, "other")
+	f, err := vfs.Default.Create(path, vfs.WriteCategoryUnspecified)
+	must(t, err)
+	_, err = f.Write(make([]byte, 1000))
+	must(t, err)
+	s := newSegment(1, path, f)
+	for _, step := range []struct {
+		what string
+		do   func() error
+		want int64
+	}{
+		{"it has two names", func() error { return os.Link(path, other) }, 1000},
+		{"it has another name", func() error { return os.Remove(path) }, 1000},
+		{"it has no name", func() error { return os.Remove(other) }, 10},
+	} {
+		must(t, step.do())
+		err := systemRoom().shrink(s, 10)
+		size, serr := s.size()
+		must(t, serr)
+		if size != step.want || errors.Is(err, errNamed) != (size == 1000) {
+			t.Errorf("%s: %d bytes are left, %v", step.what, size, err)
+		}
+	}
+	must(t, s.release())
+}

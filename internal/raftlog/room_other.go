@@ -8,6 +8,7 @@ func systemRoom() *room {
 		step: roomStep, low: roomLow, warm: roomWarm,
 		extend: func(*segment, int64) error { return errNoRoom },
 		cut:    func(*segment) error { return errNoRoom },
+		shrink: func(*segment, int64) error { return errNoRoom },
 		forget: func(*segment, int64, int64) {},
 	}
 }

@@ -20,6 +20,7 @@ func memoryRoom(fs storage.FS) *room {
 	return &room{
 		step: 6000, low: 500,
 		forget: func(*segment, int64, int64) {},
+		shrink: func(*segment, int64) error { return errNoRoom }, // a file keeps its bytes there until it is closed
 		extend: func(s *segment, more int64) error {
 			_, err := s.file.WriteAt(make([]byte, more), s.end)
 			return err
@@ -269,5 +270,56 @@ func TestTheSystemForgetsTheLogButForItsNewest(t *testing.T) {
 	if low, high := o.room.warm-pageBytes, o.room.warm+int64(len(l.segments)+1)*pageBytes; len(l.segments) < 4 || left < low || left > high {
 		t.Errorf("%d bytes of %d segments are remembered, want %d to %d", left, len(l.segments), low, high)
 	}
+	must(t, l.Close())
+}
+
+// TestWhatARemovedSegmentTakesIsGivenBackInPieces once no crash brings its name back, unless somebody reads it still.
+func TestWhatARemovedSegmentTakesIsGivenBackInPieces(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	o := withRoom(fs)
+	o.SegmentBytes, o.TailBytes = 2*shrinkBytes+1, 1
+	left := map[uint64][]int64{}
+	o.room.shrink = func(s *segment, to int64) error {
+		for _, disk := range []storage.FS{fs, fs.CrashClone(vfs.CrashCloneCfg{})} {
+			if slices.Contains(numbersIn(t, disk), s.seq) {
+				t.Errorf("segment %d is cut to %d bytes while it may have its name", s.seq, to)
+			}
+		}
+		left[s.seq] = append(left[s.seq], to)
+		if s.seq == 2 {
+			return errNoRoom
+		}
+		return nil
+	}
+	l := bootstrapped(t, fs, 1, o)
+	for i := uint64(2); len(l.segments) < 5; i++ {
+		e := entry(i, 1)
+		e.Data = make([]byte, 256<<10)
+		must(t, l.Append(nil, []*raftpb.Entry{e}, true))
+	}
+	var want [5][]int64
+	for i, s := range l.segments[:3] {
+		for size := s.length.Load(); size > 0; {
+			size = max(0, size-shrinkBytes)
+			want[s.seq] = append(want[s.seq], size)
+		}
+		if i == 1 {
+			want[s.seq] = want[s.seq][:1] // once it is refused
+		}
+	}
+	want[4] = nil // which is read
+	l.segments[3].acquire()
+	read := l.segments[3]
+	must(t, l.Cut(l.LastIndex()-1))
+	if numbers := numbersIn(t, fs); !slices.Equal(numbers, []uint64{5}) {
+		t.Errorf("segments %d are left", numbers)
+	}
+	for seq := uint64(1); seq < 5; seq++ {
+		if !slices.Equal(left[seq], want[seq]) || seq == 1 && len(want[seq]) < 3 {
+			t.Errorf("segment %d is cut to %d bytes, one after the other, want %d", seq, left[seq], want[seq])
+		}
+	}
+	must(t, read.release())
 	must(t, l.Close())
 }
