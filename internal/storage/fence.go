@@ -169,7 +169,7 @@ func (f *fence) Remove(name string) error {
 	if f.failure.check() != nil {
 		return nil
 	}
-	return f.FS.Remove(name)
+	return f.pacer.remove(f.FS, name)
 }
 
 // RemoveAll implements vfs.FS.

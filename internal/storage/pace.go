@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,6 +77,18 @@ func (p *pacer) wrap(f vfs.File, c vfs.DiskWriteCategory) vfs.File {
 		return f
 	}
 	return &pacedFile{File: f, pacer: p, flush: c == flushCategory, stints: pacing.NewStints(p.clock, p.stop, p.busy)}
+}
+
+// remove removes a file, and rests after a table: Pebble has a goroutine for those, and each takes some ms where the system tells the disk of the
+// space that is given back.
+func (p *pacer) remove(fs vfs.FS, name string) error {
+	if p == nil || !strings.HasSuffix(name, tableSuffix) {
+		return fs.Remove(name)
+	}
+	stints := pacing.NewStints(p.clock, p.stop, p.busy)
+	err := fs.Remove(name)
+	stints.Pause()
+	return err
 }
 
 func (p *pacer) busy(now time.Time) bool {

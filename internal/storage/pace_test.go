@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -160,4 +161,34 @@ func TestNothingRestsAnyMoreWhenTheDatabaseIsClosed(t *testing.T) {
 	c.WaitPending(1) // the flush rests, and by this clock it would for ever
 	closeState(t, db)
 	<-flushed
+}
+
+func TestOneRestsAfterTheRemovalOfATableWhileClientsAsk(t *testing.T) {
+	t.Parallel()
+	var requests atomic.Uint64
+	for name, x := range map[string]struct {
+		file  string
+		asked func() uint64
+		rests int
+	}{
+		"a table":                {"000001.sst", func() uint64 { return requests.Add(1) }, 1},
+		"where nothing is paced": {"000001.sst", nil, 0},
+		"what is small":          {"MANIFEST-000001", func() uint64 { return requests.Add(1) }, 0},
+		"while nobody asks":      {"000001.sst", func() uint64 { return 0 }, 0},
+	} {
+		c, fs := newWorkingClock(), vfs.NewMem()
+		f, err := fs.Create(x.file, vfs.WriteCategoryUnspecified)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		p := newPacer(c, x.asked)
+		c.Advance(2 * pacing.QuietFor)
+		err = newFence(fs, newFailure("", nil), p).Remove(x.file)
+		if _, gone := fs.Stat(x.file); err != nil || gone == nil {
+			t.Errorf("%s: %v, and looking for it then: %v", name, err, gone)
+		}
+		if rests := c.took(); len(rests) != x.rests {
+			t.Errorf("%s: rests %v, want %d", name, rests, x.rests)
+		}
+	}
 }
