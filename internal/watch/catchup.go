@@ -173,12 +173,12 @@ func (s *Stream) fromRing(from int64) {
 	s.settle(upto >= s.hub.ring.next-1)
 }
 
-// reach says that everything at or below upto is staged.
+// reach says that everything at or below upto is staged. Who was canceled gets nothing of it.
 func (s *Stream) reach(upto int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.reading.list {
-		if w.next <= upto {
+		if w.state == behind && w.next <= upto {
 			w.next = upto + 1
 			delete(s.future, w)
 		}

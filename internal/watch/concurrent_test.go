@@ -157,6 +157,32 @@ func TestAFailingStoreEndsTheStreamThatReads(t *testing.T) {
 	}
 }
 
+// TestACanceledWatcherIsNotToldOfWhatItDoesNotGet: what it was given before comes, and its header tells no more, though the history that it was to
+// read goes further.
+func TestACanceledWatcherIsNotToldOfWhatItDoesNotGet(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{RingBytes: 1, QueueBytes: 1})
+	c := l.open()
+	c.create(all(Spec{ID: 1}))
+	c.expect("1@1 created")
+	l.write(put("k", "1"))
+	l.write(put("k", "2")) // does not fit beside the first
+	l.settled()
+	if m, work, err := c.s.poll(); m != nil || !work || err != nil {
+		t.Fatalf("%+v, work %t, %v", m, work, err)
+	}
+	if err := c.s.catchUp(t.Context()); err != nil || c.s.reading.chunk.phase == idle {
+		t.Fatalf("the chunk is read in one step, %v", err)
+	}
+	c.s.Cancel(1)
+	for c.s.reading.chunk.phase != idle {
+		if err := c.s.catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.expect("1@2 1 events", "1@3 canceled")
+}
+
 // A client that catches up alone must not keep the messages of the stream's other watchers waiting.
 func TestCatchingUpAndNewEventsAlternate(t *testing.T) {
 	t.Parallel()

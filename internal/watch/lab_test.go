@@ -223,7 +223,7 @@ type client struct {
 // follower checks what one watcher gets.
 type follower struct {
 	spec      Spec
-	start     int64
+	start     int64 // without one in spec, the earliest until it is created
 	bookmark  int64 // no event at or below it may come
 	at        int   // of the model's events
 	last      int64
@@ -346,6 +346,12 @@ func (c *client) check(m *Message) {
 		c.l.t.Fatalf("watcher %d was canceled and gets %+v", m.WatchID, m)
 	case m.Created:
 		f.created = true
+		if f.spec.Start == 0 { // from what the message tells on, which is not before it was asked for
+			if now := c.l.store.Revision(); m.Revision+1 < f.start || m.Revision > now {
+				c.l.t.Fatalf("watcher %d begins behind %d, asked for from %d on at %d", m.WatchID, m.Revision, f.start, now)
+			}
+			f.start = m.Revision + 1
+		}
 		return
 	case !f.created:
 		c.l.t.Fatalf("watcher %d was not created and gets %+v", m.WatchID, m)
