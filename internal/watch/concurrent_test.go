@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -181,6 +182,32 @@ func TestACanceledWatcherIsNotToldOfWhatItDoesNotGet(t *testing.T) {
 		}
 	}
 	c.expect("1@2 1 events", "1@3 canceled")
+}
+
+// TestAMarkDoesNotComeAfterLaterEvents: a watcher falls behind while its mark waits behind the events of another one, and what it reads comes
+// before them.
+func TestAMarkDoesNotComeAfterLaterEvents(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{RingBytes: 1, ResponseBytes: 1, QueueBytes: 5000})
+	c := l.open()
+	c.s.records = 1
+	c.create(Spec{ID: 1, Key: []byte("a")})
+	c.create(Spec{ID: 2, Key: []byte("b"), ProgressNotify: true})
+	c.expect("1@1 created", "2@1 created")
+	for i := range 30 {
+		l.write(put("a", fmt.Sprint(i)))
+	}
+	l.settled()
+	c.s.NotifyProgress()
+	l.write(put("b", strings.Repeat("x", 5000)))
+	for i := range 3 * chunkRecordsMin { // several chunks
+		l.write(put("b", fmt.Sprint(i)))
+	}
+	l.settled()
+	c.finish() // which checks the headers
+	if marks := c.watchers[2].progress; len(marks) != 0 {
+		t.Errorf("the marks %d are told", marks)
+	}
 }
 
 // A client that catches up alone must not keep the messages of the stream's other watchers waiting.

@@ -159,6 +159,9 @@ func (s *Stream) fromQueue(q *queue) *Message {
 	e := q.peek()
 	if e.m != nil {
 		q.pop()
+		if s.overtaken(e.m) {
+			return nil
+		}
 		return e.m
 	}
 	var m *Message
@@ -175,6 +178,16 @@ func (s *Stream) fromQueue(q *queue) *Message {
 		q.push(e)
 	}
 	return m
+}
+
+// overtaken tells whether m is a progress mark of a watcher that has fallen behind since it was queued: history that was read
+// then may have come before it, and its header would go back.
+func (s *Stream) overtaken(m *Message) bool {
+	if m.WatchID == refusedID || m.Created || m.Canceled {
+		return false
+	}
+	w := s.watchers[m.WatchID]
+	return w == nil || w.next > m.Revision+1
 }
 
 // merge takes as many whole revisions of w as one response may have, at least one. If the response is to be cut into
