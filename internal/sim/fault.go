@@ -37,10 +37,10 @@ type fault struct {
 // sound says whether the member answers, and rightly.
 func (h *host) sound() bool { return h.fault.generation == 0 && (h.m == nil || h.m.Trusted() == nil) }
 
-// stepFault ends a member and changes its state, if no other one is changed.
+// stepFault ends a member and changes its state, if there is something to change and no other one is changed.
 func (w *World) stepFault() {
 	h := w.pick(running)
-	if !w.faults.on || h == nil {
+	if !w.faults.on || h == nil || w.history.model.revision < 2 {
 		return
 	}
 	for _, o := range w.hosts {
@@ -52,6 +52,8 @@ func (w *World) stepFault() {
 }
 
 // damage makes the newest version of some key at a member another one, as nothing but a fault could: its value and its count.
+// A member whose state has no key, as all that it knows is in its log, just starts again: if it stayed down, the steps that
+// look for something to change would soon have ended the majority, and no key would ever be written.
 func (h *host) damage() {
 	w := h.w
 	number := h.m.Log().Mark().Generation
@@ -74,6 +76,9 @@ func (h *host) damage() {
 	}
 	if err := db.Close(); err != nil {
 		w.fail("close the state of member %d: %v", h.n, err)
+	}
+	if key == nil {
+		h.start()
 	}
 }
 
