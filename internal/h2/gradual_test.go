@@ -298,3 +298,37 @@ func TestAClientThatTakesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestAClientThatTakesALittle, again and again, is waited for, however long the whole takes.
+func TestAClientThatTakesALittle(t *testing.T) {
+	t.Parallel()
+	const patience = time.Second
+	ends := make(chan error, 1)
+	l := start(t, kind{"h2", ours}, options{stream: func(s grpc.ServerStream) (err error) {
+		h2.BoundWaits(s.Context(), patience)
+		for err == nil {
+			err = s.SendMsg(&message{data: pattern(16 << 20)})
+		}
+		ends <- err
+		return err
+	}})
+	w := l.wire(t)
+	id := w.call("Server")
+	w.message(id, nil, true)
+	taken := 65535 // its windows
+	cut := false
+	for begin := time.Now(); time.Since(begin) < 5*patience/2 && !cut; taken++ {
+		w.grant(0, 1)
+		w.grant(id, 1)
+		w.wait("one byte more", func() bool {
+			cut = w.reply(id).reset != ""
+			return cut || w.reply(id).data.Len() > taken
+		})
+	}
+	if cut {
+		t.Errorf("it was cut off with %d bytes taken", taken)
+	}
+	if err := receive(t, "the end of it", ends); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("when it takes nothing more the handler is told %v", err)
+	}
+}
