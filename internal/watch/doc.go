@@ -19,7 +19,7 @@
 //     if that is compacted it is told so, with the compact revision.
 //  6. Bookmarkable: after a progress mark of revision R no event at or below R comes, for the watcher, or for all
 //     of the stream when it was asked for by hand. The same is true of the header's revision in a message of
-//     events, for its watcher.
+//     events, for its watcher. No event above R comes before a mark that was asked for by hand.
 //  7. An event of a put is the KeyValue that was written, with its create revision and version. The version before is the
 //     one that the key had at the revision before, whatever the same revision did to it meanwhile; the put that creates
 //     a key has none, and neither has an event at or below the compact revision that is read from history.

@@ -386,6 +386,9 @@ func (c *client) checkGlobal(m *Message) {
 	}
 	c.marks = append(c.marks, m.Revision)
 	for _, f := range c.watchers {
+		if f.last > m.Revision {
+			c.l.t.Fatalf("a progress mark of revision %d behind the event of %d", m.Revision, f.last)
+		}
 		if f.created {
 			f.bookmark = max(f.bookmark, m.Revision)
 			f.complete(c.l)

@@ -87,6 +87,7 @@ func (s *Stream) poll() (m *Message, work bool, err error) {
 		s.spare.given()
 		switch {
 		case s.ready.created > 0, // what the chunk holds may be for the one that was created
+			len(s.ready.marks) > 0, // and is later than what a progress mark covers
 			!s.ready.empty() && (!s.chunkTurn || s.chunk.empty() && !s.isBehind()):
 			m = s.fromQueue(&s.ready)
 			s.chunkTurn = true

@@ -223,6 +223,37 @@ func TestAProgressMarkComesAfterWhatItCovers(t *testing.T) {
 	c.expect("2@3")
 }
 
+// Events that come while a mark waits for the client go behind it, also those of a watcher that stands in front of it.
+func TestAProgressMarkComesBeforeWhatIsLater(t *testing.T) {
+	t.Parallel()
+	later := func(t *testing.T) *client {
+		l := newLab(t, Options{})
+		c := l.open()
+		c.create(Spec{ID: 1, Key: []byte("a")})
+		c.create(Spec{ID: 2, Key: []byte("b")})
+		c.expect("1@1 created", "2@1 created")
+		l.write(put("a", "1"))
+		c.s.RequestProgress()
+		l.write(put("a", "2"))
+		l.write(put("b", "1"))
+		l.settled()
+		return c
+	}
+	t.Run("of those that keep up", func(t *testing.T) {
+		t.Parallel()
+		c := later(t)
+		c.s.RequestProgress()
+		c.expect("1@2 1 events", "-1@2", "1@3 1 events", "2@4 1 events", "-1@4")
+	})
+	t.Run("of one that is canceled meanwhile", func(t *testing.T) {
+		t.Parallel()
+		c := later(t)
+		c.s.Cancel(1)
+		c.expect("1@2 1 events", "-1@2", "1@3 1 events", "2@4 1 events", "1@4 canceled")
+		c.quiet()
+	})
+}
+
 func TestProgressIsSilentForTheFutureAndThePast(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, Options{})

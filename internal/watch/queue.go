@@ -1,5 +1,7 @@
 package watch
 
+import "math"
+
 // entry is one place in a queue: a message, or a watcher whose pending events are merged when its turn comes.
 type entry struct {
 	m *Message
@@ -10,8 +12,10 @@ type entry struct {
 type queue struct {
 	entries  []entry
 	head     int
-	messages int // entries that are messages
-	created  int // of these, those that tell that a watcher was created
+	messages int        // entries that are messages
+	created  int        // of these, those that tell that a watcher was created
+	marks    []*Message // and those that are progress marks for the whole stream
+	later    []entry    // watchers that stand right behind the first mark, since what they have left is later
 }
 
 func (q *queue) empty() bool { return q.head == len(q.entries) }
@@ -24,6 +28,17 @@ func (q *queue) push(e entry) {
 	if e.announces() {
 		q.created++
 	}
+	if e.m != nil && e.m.mark() {
+		q.marks = append(q.marks, e.m)
+	}
+}
+
+// bound is the revision of the first progress mark for the whole stream: no later event comes before it.
+func (q *queue) bound() int64 {
+	if len(q.marks) == 0 {
+		return math.MaxInt64
+	}
+	return q.marks[0].Revision
 }
 
 // announces tells whether the entry is the message that a watcher was created.
@@ -45,6 +60,13 @@ func (q *queue) pop() {
 	}
 	if q.entries[q.head].announces() {
 		q.created--
+	}
+	if len(q.marks) > 0 && q.entries[q.head].m == q.marks[0] {
+		q.marks = q.marks[1:]
+		if len(q.later) > 0 {
+			q.entries, q.head, q.later = append(q.later, q.entries[q.head+1:]...), 0, nil
+			return
+		}
 	}
 	q.entries[q.head] = entry{}
 	q.head++
@@ -153,8 +175,8 @@ func (s *Stream) drop(w *watcher, n int) {
 }
 
 // fromQueue takes the next message from q; nil means that what stood there has gone. REQUIRES: s.mu and that q is not
-// empty. While messages wait, a watcher stays in front until all its pending events were taken, so that a progress mark
-// behind it comes after them; otherwise the next watcher has its turn.
+// empty. While messages wait, a watcher stays in front until its pending events were taken, so that a progress mark
+// behind it comes after them; otherwise the next watcher has its turn. What is later than the mark goes right behind it.
 func (s *Stream) fromQueue(q *queue) *Message {
 	e := q.peek()
 	if e.m != nil {
@@ -165,20 +187,27 @@ func (s *Stream) fromQueue(q *queue) *Message {
 		return e.m
 	}
 	var m *Message
-	if len(e.w.pending) > 0 {
-		m = s.merge(e.w)
+	bound := q.bound()
+	if e.w.covered(bound) {
+		m = s.merge(e.w, bound)
 		m.History = q == &s.chunk
 	}
 	switch {
 	case len(e.w.pending) == 0:
 		e.w.queued = nowhere
 		q.pop()
+	case !e.w.covered(bound):
+		q.pop()
+		q.later = append(q.later, e)
 	case q.messages == 0:
 		q.pop()
 		q.push(e)
 	}
 	return m
 }
+
+// covered tells whether the next pending event of w is at or below the revision of a progress mark.
+func (w *watcher) covered(mark int64) bool { return len(w.pending) > 0 && w.pending[0].rev <= mark }
 
 // overtaken tells whether m is a progress mark of a watcher that has fallen behind since it was queued: history that was read
 // then may have come before it, and its header would go back.
@@ -190,12 +219,12 @@ func (s *Stream) overtaken(m *Message) bool {
 	return w == nil || w.next > m.Revision+1
 }
 
-// merge takes as many whole revisions of w as one response may have, at least one. If the response is to be cut into
-// fragments, all but the first go to s.parts.
-func (s *Stream) merge(w *watcher) *Message {
+// merge takes as many whole revisions of w up to bound as one response may have, at least one. If the response is to be cut into
+// fragments, all but the first go to s.parts. REQUIRES: there is one.
+func (s *Stream) merge(w *watcher, bound int64) *Message {
 	prev := w.want&wantPrev != 0
 	n, size := 0, 0
-	for revisions := 0; n < len(w.pending) && revisions < mergedMax; revisions++ {
+	for revisions := 0; n < len(w.pending) && w.pending[n].rev <= bound && revisions < mergedMax; revisions++ {
 		events, bytes := wholeRevision(w, w.pending[n:])
 		if n > 0 && size+bytes > mergeFactor*s.hub.o.ResponseBytes {
 			break
@@ -207,7 +236,7 @@ func (s *Stream) merge(w *watcher) *Message {
 	m.WatchID, m.Revision = w.id, w.pending[n-1].rev
 	if n == len(w.pending) {
 		// All below next was given out, even if the last events below it were not for this watcher.
-		m.Revision = max(m.Revision, w.next-1)
+		m.Revision = max(m.Revision, min(w.next-1, bound))
 	}
 	first := m
 	for _, e := range w.pending[:n] {
