@@ -38,8 +38,7 @@ func (a *absent) look(m *Member) {
 		if match, ok := m.node.Match(uint64(x.ID)); ok {
 			need = match
 		} else if !m.activeSince(x.ID).IsZero() {
-			applied := m.node.Applied()
-			need = applied - min(applied, m.cfg.SnapshotCatchUpEntries)
+			need = m.catchUp(m.node.Applied())
 		} else if !known {
 			need = m.log.Mark().Index
 		}

@@ -95,7 +95,7 @@ func (d *durability) flushIfDue(now time.Time) error {
 }
 
 // cut reads how far the state is durable and cuts the log below it, leaving
-// SnapshotCatchUpEntries for followers that are a little behind, and what else others need.
+// what followers that are a little behind (catchUp) and others need.
 func (d *durability) cut() error {
 	var durable, stateBytes uint64
 	err := d.m.held(func(g *generation) (err error) {
@@ -112,20 +112,39 @@ func (d *durability) cut() error {
 	if d.hold.Load() {
 		return nil
 	}
-	keep := d.m.cfg.SnapshotCatchUpEntries
-	below := min(d.durable, d.m.node.Settled())
-	if below <= keep {
-		return nil
-	}
-	// Cutting a few entries at a time would cost more than it frees.
-	to := d.spare(below-keep, stateBytes)
-	if to < d.m.log.FirstIndex()+keep/4+1 {
+	to := d.spare(d.m.catchUp(min(d.durable, d.m.node.Settled())), stateBytes)
+	if !d.worthCutting(to) {
 		return nil
 	}
 	if err := d.m.log.Cut(to); err != nil {
 		return fmt.Errorf("cut the log up to %d: %w", to, err)
 	}
 	return nil
+}
+
+// worthCutting says whether a cut frees enough: one of a few entries at a time would cost more than that.
+func (d *durability) worthCutting(to uint64) bool {
+	first := d.m.log.FirstIndex()
+	if to < first {
+		return false
+	}
+	if to-first > d.m.cfg.SnapshotCatchUpEntries/4 {
+		return true
+	}
+	return d.m.cfg.KeepLogForAbsent && d.m.log.BytesFrom(first)-d.m.log.BytesFrom(to+1) >= d.m.cfg.CatchUpBytes/4
+}
+
+// catchUpBytes is Config.CatchUpBytes where that is not set: as much as is on its way to a member at a time. What is not durable yet comes
+// on top of it.
+const catchUpBytes = 32 << 20
+
+// catchUp returns above which entry the log is kept for members that are a little behind the one at index.
+func (m *Member) catchUp(index uint64) uint64 {
+	above := index - min(index, m.cfg.SnapshotCatchUpEntries)
+	if m.cfg.KeepLogForAbsent { // and so for everybody who is known to need more
+		above = max(above, min(index, m.log.Within(m.cfg.CatchUpBytes)-1))
+	}
+	return above
 }
 
 // spareBytes is what the disk must have free for the log to be kept for others: they can have a snapshot, and a member without

@@ -65,6 +65,8 @@ type Config struct {
 	SnapshotCatchUpEntries uint64
 	// KeepLogForAbsent keeps more in the log while another member is away or behind, as far as that costs it less than a snapshot.
 	KeepLogForAbsent bool
+	// CatchUpBytes bounds, with KeepLogForAbsent, what SnapshotCatchUpEntries take; 0 is 32 MiB.
+	CatchUpBytes uint64
 	// SlowApply is how long a group of entries may take to apply before it is logged; 0 is never.
 	SlowApply time.Duration
 	// LeaseCheckpoint, LeaseCheckpointPersist and FastLeaseKeepAlive are etcd's feature gates: a leader tells the others
@@ -167,6 +169,9 @@ func Open(cfg Config) (*Member, error) {
 	}
 	if m.cfg.Send == nil {
 		m.cfg.Send = func([]*raftpb.Message) {}
+	}
+	if m.cfg.CatchUpBytes == 0 {
+		m.cfg.CatchUpBytes = catchUpBytes
 	}
 	m.lessor.init(m)
 	m.departure.init()

@@ -166,7 +166,7 @@ func (l *Log) load(numbers []uint64) error {
 		s.length.Store(size)
 	}
 	var r replay
-	end, err := r.all(l.segments)
+	end, err := r.all(l.segments, func() { l.cool(l.room.read) })
 	if err == nil {
 		err = r.done(l.dir, l.segments[0])
 	}
@@ -188,8 +188,8 @@ func (l *Log) load(numbers []uint64) error {
 	return l.keepLast()
 }
 
-// all reads the segments.
-func (r *replay) all(segments []*segment) (end newest, err error) {
+// all reads the segments, and calls between after each that is not the newest.
+func (r *replay) all(segments []*segment, between func()) (end newest, err error) {
 	for i, s := range segments {
 		place := int64(-1)
 		if i+1 < len(segments) {
@@ -199,6 +199,10 @@ func (r *replay) all(segments []*segment) (end newest, err error) {
 		}
 		if end, err = r.segment(s, place); err != nil {
 			return end, err
+		}
+		if place >= 0 {
+			s.synced = s.end // before the next one was made
+			between()
 		}
 	}
 	return end, nil

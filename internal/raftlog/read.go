@@ -3,6 +3,7 @@ package raftlog
 import (
 	"errors"
 	"fmt"
+	"sort"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 	"go.etcd.io/raft/v3/raftpb"
@@ -85,7 +86,27 @@ func (l *Log) BytesFrom(index uint64) (bytes uint64) {
 	if index > l.state.last || len(l.index.points) == 0 {
 		return 0
 	}
-	p := l.index.points[max(0, l.index.after(index)-1)]
+	return l.bytesFromLocked(&l.index.points[max(0, l.index.after(index)-1)])
+}
+
+// Within returns the lowest index from which on the log may be kept in about so many bytes (BytesFrom): that of the last entry when it alone
+// takes more, and that of the first, or of the one that will be, when all of them fit.
+func (l *Log) Within(bytes uint64) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	points := l.index.points
+	switch n := sort.Search(len(points), func(i int) bool { return l.bytesFromLocked(&points[i]) <= bytes }); n {
+	case 0:
+		return l.state.mark.Index + 1
+	case len(points):
+		return l.state.last
+	default:
+		return points[n].index
+	}
+}
+
+// bytesFromLocked REQUIRES: mu is held.
+func (l *Log) bytesFromLocked(p *point) (bytes uint64) {
 	for _, s := range l.segments {
 		if s.seq >= p.segment.seq {
 			bytes += uint64(s.length.Load())

@@ -13,6 +13,7 @@ type room struct {
 	step int64 // how far ahead
 	low  int64 // what is left when more is asked for
 	warm int64 // how much of the log, the newest, the system remembers
+	read int64 // how much of what a start has read: of the newest some is to be applied, which reads it again
 	// extend makes the file of a segment, which ends with its last record, longer by zeros that take space on the disk. After an error
 	// there may be some all the same.
 	extend func(s *segment, more int64) error
@@ -28,6 +29,7 @@ const (
 	roomStep = 1 << 20
 	roomLow  = 16 << 10
 	roomWarm = 16 << 20
+	roomRead = 64 << 20
 	// shrinkBytes is how much of a removed segment is given back at once.
 	shrinkBytes = 2 << 20
 	shrinkRest  = time.Millisecond
@@ -55,14 +57,13 @@ func (l *Log) extend() {
 		return
 	}
 	s.ahead = to
-	l.cool()
+	l.cool(l.room.warm)
 }
 
 // cool lets the system forget what of the log is on the disk, but for the newest. Nobody reads it but who is behind by more than the tail,
 // and a start; and its pages are good for what is written next. The system would take others for that, which are in no cache of a processor,
 // and on a virtual machine often not there at all until they are touched. REQUIRES: write is held.
-func (l *Log) cool() {
-	warm := l.room.warm
+func (l *Log) cool(warm int64) {
 	for i := len(l.segments) - 1; i >= 0; i-- {
 		s := l.segments[i]
 		if to := (s.synced - warm) / pageBytes * pageBytes; to > s.cold {

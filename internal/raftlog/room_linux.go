@@ -12,7 +12,7 @@ import (
 // systemRoom is the room of files on a disk. A filesystem that knows no fallocate, or has no space, says so.
 func systemRoom() *room {
 	return &room{
-		step: roomStep, low: roomLow, warm: roomWarm,
+		step: roomStep, low: roomLow, warm: roomWarm, read: roomRead,
 		extend: func(s *segment, more int64) error {
 			return onFile(s, func(fd int) error { return syscall.Fallocate(fd, 0, s.end, more) })
 		},

@@ -273,6 +273,46 @@ func TestTheSystemForgetsTheLogButForItsNewest(t *testing.T) {
 	must(t, l.Close())
 }
 
+// TestTheSystemForgetsWhatAStartHasRead but for the newest of it, segment by segment as it is read.
+func TestTheSystemForgetsWhatAStartHasRead(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	o := withRoom(fs)
+	o.SegmentBytes, o.TailBytes = 1<<20, 1
+	l := bootstrapped(t, fs, 1, o)
+	for i := uint64(2); i < 602; i++ {
+		e := entry(i, 1)
+		e.Data = make([]byte, 10_000)
+		must(t, l.Append(nil, []*raftpb.Entry{e}, true))
+	}
+	ends := map[uint64]int64{}
+	for _, s := range l.segments {
+		ends[s.seq] = s.end
+	}
+	newest := l.current.seq
+	must(t, l.Close())
+
+	o.room.read = 5 << 19
+	forgotten := map[uint64]int64{}
+	o.room.forget = func(s *segment, from, to int64) {
+		if from != forgotten[s.seq] || to <= from || to > ends[s.seq] || s.end != ends[s.seq] {
+			t.Errorf("of segment %d, which ends at %d and is read up to %d, [%d, %d) is forgotten after %d", s.seq, ends[s.seq], s.end, from, to, forgotten[s.seq])
+		}
+		forgotten[s.seq] = to
+	}
+	l = open(t, fs, o)
+	left := int64(0)
+	for seq, end := range ends {
+		if seq != newest { // which was read last
+			left += end - forgotten[seq]
+		}
+	}
+	if low, high := o.room.read-pageBytes, o.room.read+int64(len(ends)+1)*pageBytes; len(ends) < 5 || left < low || left > high {
+		t.Errorf("%d bytes of %d segments are remembered, want %d to %d", left, len(ends), low, high)
+	}
+	must(t, l.Close())
+}
+
 // TestWhatARemovedSegmentTakesIsGivenBackInPieces once no crash brings its name back, unless somebody reads it still.
 func TestWhatARemovedSegmentTakesIsGivenBackInPieces(t *testing.T) {
 	t.Parallel()

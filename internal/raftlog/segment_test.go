@@ -79,6 +79,18 @@ func TestWhatItTakesToKeepTheLogIsKnown(t *testing.T) {
 	if got := l.BytesFrom(101); got != 0 {
 		t.Errorf("behind the last entry there are %d bytes", got)
 	}
+	for i := uint64(1); i <= 100; i++ {
+		bytes := l.BytesFrom(i)
+		if from := l.Within(bytes); from > i || l.BytesFrom(from) != bytes {
+			t.Errorf("%d bytes are kept from entry %d on, not from %d", bytes, i, from)
+		}
+		if from := l.Within(bytes - 1); from <= i && i < 100 || l.BytesFrom(from) >= bytes && from < 100 {
+			t.Errorf("less than %d bytes are kept from entry %d on", bytes, from)
+		}
+	}
+	if first, last := l.Within(all), l.Within(0); first != 1 || last != 100 {
+		t.Errorf("all is kept from entry %d on, and next to nothing from %d on", first, last)
+	}
 	must(t, l.Cut(40))
 	middle := l.BytesFrom(60) - l.BytesFrom(90)
 	must(t, l.Cut(50))
@@ -89,8 +101,8 @@ func TestWhatItTakesToKeepTheLogIsKnown(t *testing.T) {
 		t.Errorf("from an entry that was cut off on there are %d bytes, and %d in all", got, l.BytesFrom(51))
 	}
 	must(t, l.Cut(100))
-	if got := l.BytesFrom(51); got != 0 {
-		t.Errorf("a log without entries has %d bytes", got)
+	if got, from := l.BytesFrom(51), l.Within(0); got != 0 || from != 101 {
+		t.Errorf("a log without entries has %d bytes, from entry %d on", got, from)
 	}
 	must(t, l.Close())
 }

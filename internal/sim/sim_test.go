@@ -41,6 +41,9 @@ func TestSeeds(t *testing.T) {
 			if seed%5 == 2 {
 				w.keepLog = members - 1
 			}
+			if seed%10 == 7 {
+				w.catchUpBytes = 1
+			}
 			for _, h := range w.hosts {
 				h.start()
 			}

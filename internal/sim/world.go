@@ -41,8 +41,9 @@ type World struct {
 	founders     int
 	growth       growth
 	faults       faults
-	etcdFiles    bool // some snapshots go as etcd's database files
-	keepLog      int  // so many hosts keep the log for members that are away
+	etcdFiles    bool   // some snapshots go as etcd's database files
+	keepLog      int    // so many hosts keep the log for members that are away
+	catchUpBytes uint64 // of the log are kept for others by those hosts
 	history      history
 	trace        []string // the newest steps, for a failure's report
 }
@@ -186,6 +187,7 @@ func (h *host) config(disk vfs.FS) member.Config {
 		cfg.HTTP = questions{h}
 	}
 	if h.n < h.w.keepLog {
+		cfg.CatchUpBytes = h.w.catchUpBytes
 		cfg.KeepLogForAbsent, cfg.ActiveSince = true, func(id uint64) time.Time { return h.w.network.activeSince(h, id) }
 	}
 	return cfg
