@@ -26,6 +26,7 @@ type DB struct {
 	cache    *blockCache
 	fence    *fence
 	pacer    *pacer // may be nil
+	spare    *spareMemTable
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
 	workers sync.WaitGroup // that goroutine
@@ -75,11 +76,12 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 		flushed = make(chan struct{}, 1)
 	}
 	db.pacer = newPacer(o.Clock, o.Asked)
+	db.spare = &spareMemTable{clock: o.Clock}
 	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
-	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, flushed)
+	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, db.spare.flushed, flushed)
 	if db.p, err = openUnlessFailed(dir, p, f); err != nil {
 		err = explain(dir, "opening the database", err)
 		if f.check() != nil {
@@ -89,6 +91,7 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 		return nil, false, err
 	}
 	db.pacer.begin(db.p)
+	db.spare.begin(db.p)
 	if flushed != nil {
 		db.workers.Add(1)
 		go db.tellFlushes(flushed, o.OnFlush)
@@ -357,6 +360,7 @@ func (db *DB) Close() error {
 	db.workers.Wait()
 	db.failure.close()
 	db.stall.end()
+	db.spare.end()
 	if cerr := db.closePebble(); err == nil {
 		err = explain(db.dir, "closing", cerr)
 	}
