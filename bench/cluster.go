@@ -35,6 +35,7 @@ type cluster struct {
 	members []*member
 	clients []*clientv3.Client
 	leader  int // as it was when it started
+	touched int // bytes that are touched before each turn
 }
 
 // newCluster prepares members in a directory of their own; start starts them.

@@ -18,7 +18,9 @@ type Scenario struct {
 	Loaded bool
 	// Slow scenarios run fewer rounds.
 	Slow bool
-	run  func(ctx context.Context, r *rig) Turn
+	// Large scenarios have answers with all keys.
+	Large bool
+	run   func(ctx context.Context, r *rig) Turn
 }
 
 // group is what scenarios have in common that run on the same servers, one after another.
