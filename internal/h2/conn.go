@@ -38,9 +38,10 @@ var errGreeting = errors.New("the client did not begin as HTTP/2 does")
 //
 // Locks: mu before the lock of a call's context is never taken; contexts are cancelled with no lock held.
 type conn struct {
-	srv  *Server
-	nc   net.Conn
-	base context.Context // what the contexts of all calls have in common
+	srv   *Server
+	nc    net.Conn
+	lends net.Conn        // beneath nc, writes several buffers at once; nil where none does
+	base  context.Context // what the contexts of all calls have in common
 
 	// The reader's own.
 	in      []byte
@@ -79,7 +80,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, info credentials.AuthInfo) *conn {
-	c := &conn{srv: s, nc: nc, born: time.Now(), in: make([]byte, readBytes), streams: make(map[uint32]*stream), granted: connWindow}
+	c := &conn{srv: s, nc: nc, lends: beneath(nc), born: time.Now(), in: make([]byte, readBytes), streams: make(map[uint32]*stream), granted: connWindow}
 	c.changed.L = &c.mu
 	c.base = peer.NewContext(context.Background(), &peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: info})
 	c.headers = newHeaders(s, c.base)

@@ -31,6 +31,7 @@
 //   - A streaming call keeps what its handler has not taken, at most 256 KiB and one message; its client has no window for more.
 //   - Messages that find 64 KiB to be written, or no window, queue in their streams, which send a frame of at most 16 KiB each in turn: a small
 //     message waits for at most that much of each other stream. A streaming call with 64 KiB queued waits.
+//   - Pieces of queued messages are written from where they are (lend.go), 256 KiB at once; with TLS, or when they are short, they are copied.
 //   - A unary call whose answer is made while it is sent (gradual.go) waits with 512 KiB queued. How long a call waits is bounded where its handler
 //     says so (patience.go).
 //   - Headers are bounded by 1 MiB decoded (what is more is answered by RST_STREAM FRAME_SIZE_ERROR) or encoded and by 256 CONTINUATION frames
@@ -49,7 +50,7 @@
 //
 // conn.mu guards what several goroutines see of a connection and its streams. It is never held over a read or a write; what is encoded under
 // it goes to the wire in that order. A call's context has a lock of its own, under which nothing is called; contexts are
-// cancelled with no lock held. No lock of ours is taken under keepalive's but conn.mu. Buffers are freed under conn.mu: their pools must not call back.
+// cancelled with no lock held. No lock of ours is taken under keepalive's but conn.mu. Buffers may be freed under conn.mu: their pools must not call back.
 //
 // # Differences from grpc-go's server
 //

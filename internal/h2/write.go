@@ -27,8 +27,9 @@ type output struct {
 	flushing bool // a goroutine is writing, and will write what is in out
 	writing  bool // it is, at this moment
 	table    table
-	acks     int    // bytes of out that acknowledge pings
-	held     bool   // release will be called
+	acks     int  // bytes of out that acknowledge pings
+	held     bool // release will be called
+	lent     lent
 	scratch  []byte // of header blocks
 	listMax  int64  // what the client takes of headers, in bytes as RFC 9113 counts them
 
@@ -102,7 +103,7 @@ func (c *conn) flush() {
 		c.writing = true
 		c.wake()
 		c.mu.Unlock()
-		_, err := c.nc.Write(out)
+		err := c.write(out)
 		invariant.Poison(out)
 		if cap(out) <= outKept {
 			*box = out[:0]
@@ -125,7 +126,7 @@ func (c *conn) flush() {
 
 // pour moves queued messages to out, a frame of each stream in turn, as far as there is room and the windows allow. REQUIRES: mu is held.
 func (c *conn) pour() {
-	for c.first != nil && len(c.out) < outMax && c.output.window > 0 {
+	for c.first != nil && len(c.out) < outMax && c.lent.bytes < lentMax && c.output.window > 0 {
 		s := c.first
 		c.unring(s)
 		if !s.ready() {
@@ -203,7 +204,12 @@ func (c *conn) frame(s *stream, room int) {
 		b := m.data[0]
 		rest := b.ReadOnlyData()[m.gone-prefixBytes:]
 		k := min(n, len(rest))
-		c.out = append(c.out, rest[:k]...)
+		if c.lends != nil && k >= lentMin {
+			b.Ref()
+			c.lent.add(len(c.out), b, rest[:k])
+		} else {
+			c.out = append(c.out, rest[:k]...)
+		}
 		n -= k
 		m.gone += k
 		if k == len(rest) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"github.com/ashlar-kv/ashlar/internal/h2"
 )
 
 // Conns are the open connections of clients, by remote address: whoever bounds what a client may hold can close one, and is
@@ -84,6 +86,11 @@ type noted struct {
 
 // RemoteAddr implements net.Conn.
 func (n *noted) RemoteAddr() net.Addr { return n.address }
+
+// WritesTo implements h2.Overlay.
+func (n *noted) WritesTo() net.Conn { return n.Conn }
+
+var _ h2.Overlay = (*noted)(nil)
 
 // Close implements net.Conn.
 func (n *noted) Close() error {

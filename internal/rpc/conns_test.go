@@ -5,6 +5,8 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+
+	"github.com/ashlar-kv/ashlar/internal/h2"
 )
 
 func TestAConnectionIsCutByItsAddress(t *testing.T) {
@@ -36,6 +38,9 @@ func TestAConnectionIsCutByItsAddress(t *testing.T) {
 				return client, server
 			}
 			slow, held := pair()
+			if _, own := held.(h2.Overlay).WritesTo().(*noted); own {
+				t.Error("what is written to it goes to itself")
+			}
 			_, other := pair()
 			all.cut(held.RemoteAddr().String())
 			if _, err := slow.Read(make([]byte, 1)); err != io.EOF {

@@ -26,6 +26,9 @@ func (c *replayed) Read(p []byte) (int, error) {
 // NetConn returns the connection itself, which may be a *tls.Conn.
 func (c *replayed) NetConn() net.Conn { return c.Conn }
 
+// WritesTo implements h2.Overlay.
+func (c *replayed) WritesTo() net.Conn { return c.Conn }
+
 // The layout of a frame of HTTP/2.
 const (
 	frameHeaderBytes = 9

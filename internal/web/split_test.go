@@ -248,6 +248,9 @@ func TestTheDeadlineOfPeekingDoesNotStay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if beneath, ok := server.(interface{ WritesTo() net.Conn }).WritesTo().(*timedConn); !ok || beneath != server.(*replayed).Conn {
+			t.Errorf("what is written after %q goes to %T", begin, beneath)
+		}
 		if at := server.(*replayed).Conn.(*timedConn).deadline; !at.IsZero() {
 			t.Errorf("after %q reads must end by %v", begin, at)
 		}
