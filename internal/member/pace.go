@@ -17,6 +17,7 @@ func (m *Member) askedOnceReady() uint64 {
 
 func (m *Member) demand() *pacing.Demand { return pacing.NewDemand(m.asked, m.cfg.Clock.Now()) }
 
+// newStints are those of whoever makes or sends a database file.
 func (m *Member) newStints() *pacing.Stints {
-	return pacing.NewStints(m.cfg.Clock, m.stop, m.demand().Busy)
+	return pacing.NewStints(m.cfg.Clock, m.stop, m.demand().Busy).Gently()
 }

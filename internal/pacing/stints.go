@@ -40,16 +40,23 @@ const (
 	RestMax = 3 * time.Millisecond
 	// share is how many times as long as a stint the rest after it is, on one processor, and less on more.
 	share = 6
+	// gentleShare is that of gentle stints, and gentleMax how long these may be.
+	gentleShare = 9
+	gentleMax   = StintMax / 2
 )
 
 // Rests are as long as they are to be on average: one that lasts too long, as on a busy machine, makes the next ones shorter, by RestMax at most.
 // They belong to one goroutine.
 type Rests struct {
 	over time.Duration // by how much the last one was too long
+	half bool          // none is made shorter than by half
 }
 
 // Next returns how long a rest that is to take d has to be; 0 for none at all.
 func (r *Rests) Next(d time.Duration) time.Duration {
+	if r.half {
+		return d - min(r.over, d/2)
+	}
 	d -= r.over
 	r.over = max(0, -d)
 	return max(0, d)
@@ -65,6 +72,8 @@ type Stints struct {
 	stop  <-chan struct{}
 	busy  func(now time.Time) bool
 
+	max        time.Duration // of a stint
+	share      time.Duration
 	processors int
 	begun      time.Time     // the stint
 	worked     time.Duration // how long it was at the last pause
@@ -73,7 +82,15 @@ type Stints struct {
 
 // NewStints begins the first stint. There are rests while busy says so (Demand.Busy), and none goes on once stop is closed.
 func NewStints(c clock.Clock, stop <-chan struct{}, busy func(now time.Time) bool) *Stints {
-	return &Stints{clock: c, stop: stop, busy: busy, processors: runtime.GOMAXPROCS(0), begun: c.Now()}
+	return &Stints{clock: c, stop: stop, busy: busy, max: StintMax, share: share, processors: runtime.GOMAXPROCS(0), begun: c.Now()}
+}
+
+// Gently makes them half as long and the rests longer, for work that takes seconds and for which nobody's request waits. Rests that were too
+// long, as each is where the system lets a thread sleep longer than it asked for, make the next ones shorter by half at most: two stints
+// without a rest in between are as one.
+func (p *Stints) Gently() *Stints {
+	p.max, p.share, p.rests.half = gentleMax, gentleShare, true
+	return p
 }
 
 // Pause is to be called several times in each stint: it rests after a stint, and lets other goroutines run in between.
@@ -83,11 +100,11 @@ func (p *Stints) Pause() { p.PauseFor(1) }
 func (p *Stints) PauseFor(part float64) {
 	now := p.clock.Now()
 	p.worked = now.Sub(p.begun)
-	if p.worked < StintMax {
+	if p.worked < p.max {
 		runtime.Gosched()
 		return
 	}
-	d := min(share*p.worked/time.Duration(p.processors), RestMax)
+	d := min(p.share*p.worked/time.Duration(p.processors), RestMax)
 	d = p.rests.Next(time.Duration(part * float64(d)))
 	p.worked = 0
 	if !p.busy(now) || d == 0 {

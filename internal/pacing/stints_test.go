@@ -14,20 +14,27 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 	cases := map[string]struct {
 		look       time.Duration // how long work takes between two calls of pause
 		processors int
+		gently     bool
 		asked      func() uint64
 		want       []time.Duration // of the rests in six calls
 	}{
-		"after each stint, less what it rested too long before": {200 * time.Microsecond, 2, func() uint64 { requests++; return requests },
+		"after each stint, less what it rested too long before": {200 * time.Microsecond, 2, false, func() uint64 { requests++; return requests },
 			[]time.Duration{1200 * time.Microsecond, 1000 * time.Microsecond, 1000 * time.Microsecond}},
-		"less with many processors": {200 * time.Microsecond, 24, func() uint64 { requests++; return requests },
+		"gently: sooner, longer, and after long rests half as long": {100 * time.Microsecond, 2, true, func() uint64 { requests++; return requests },
+			[]time.Duration{900 * time.Microsecond, 800 * time.Microsecond, 800 * time.Microsecond}},
+		"less with many processors": {200 * time.Microsecond, 24, false, func() uint64 { requests++; return requests },
 			[]time.Duration{100 * time.Microsecond}},
-		"with a bound":                     {10 * time.Millisecond, 2, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{RestMax}, 3)},
-		"not while nobody asks":            {2 * QuietFor, 2, func() uint64 { return 7 }, nil},
-		"not while the clock stands still": {0, 2, func() uint64 { return 7 }, nil},
+		"with a bound":                     {10 * time.Millisecond, 2, false, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{RestMax}, 3)},
+		"not while nobody asks":            {2 * QuietFor, 2, false, func() uint64 { return 7 }, nil},
+		"not while the clock stands still": {0, 2, false, func() uint64 { return 7 }, nil},
 	}
 	for name, x := range cases {
 		c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: x.look}
-		p := &Stints{clock: c, busy: (&Demand{asked: x.asked, requests: 7, last: c.Manual.Now()}).Busy, processors: x.processors, begun: c.Manual.Now()}
+		p := NewStints(c, nil, (&Demand{asked: x.asked, requests: 7, last: c.Manual.Now()}).Busy)
+		p.processors, p.begun = x.processors, c.Manual.Now()
+		if x.gently {
+			p.Gently()
+		}
 		for range 6 {
 			p.Pause()
 		}
@@ -56,6 +63,19 @@ func TestARestThatLastsTooLongShortensTheNextOnes(t *testing.T) {
 			r.Took(x.next, x.took)
 		}
 	}
+	r = Rests{half: true}
+	for i, x := range []struct{ wanted, next, took time.Duration }{
+		{2 * time.Millisecond, 2 * time.Millisecond, 2500 * time.Microsecond},
+		{2 * time.Millisecond, 1500 * time.Microsecond, 4 * time.Millisecond},
+		{2 * time.Millisecond, time.Millisecond, time.Hour}, // of the 2.5 ms too many
+		{2 * time.Millisecond, time.Millisecond, time.Millisecond},
+		{2 * time.Millisecond, 2 * time.Millisecond, 2 * time.Millisecond},
+	} {
+		if got := r.Next(x.wanted); got != x.next {
+			t.Fatalf("rest %d, by half at most, is %v, want %v", i, got, x.next)
+		}
+		r.Took(x.next, x.took)
+	}
 }
 
 func TestWaitingForAReaderIsNoWork(t *testing.T) {
@@ -64,7 +84,8 @@ func TestWaitingForAReaderIsNoWork(t *testing.T) {
 	var requests uint64
 	c := &clock.Moving{Manual: clock.NewManual(time.Unix(1_700_000_000, 0)), Step: look}
 	asked := func() uint64 { requests++; return requests }
-	p := &Stints{clock: c, busy: (&Demand{asked: asked, last: c.Manual.Now()}).Busy, processors: 2, begun: c.Manual.Now()}
+	p := NewStints(c, nil, (&Demand{asked: asked, last: c.Manual.Now()}).Busy)
+	p.processors, p.begun = 2, c.Manual.Now()
 	for range 6 {
 		c.Advance(time.Second)
 		p.Resume()
