@@ -43,5 +43,6 @@
 // # Failure
 //
 // An error of the log or of the state machine is final: Config.Fatal is called
-// once, no response of the failed write is delivered, and all loops stop.
+// once, no response of the failed write is delivered, and all loops stop. Of a log that cannot be read raft
+// would panic; the turn ends the node with the log's error instead.
 package consensus

@@ -12,9 +12,10 @@ import (
 // Turn runs the raft loop once: it steps everything that waits into raft and
 // hands out what one Ready asks for. It reports whether there was anything to do.
 // Only one goroutine may call it.
-func (n *Node) Turn() bool {
+func (n *Node) Turn() (busy bool) {
+	defer n.endUnread()
 	in := n.inbox.take(len(n.held) == 0 && n.proposalsDue())
-	busy := !in.empty()
+	busy = !in.empty()
 
 	for range in.ticks {
 		n.rn.Tick()
@@ -60,6 +61,14 @@ func (n *Node) Turn() bool {
 	n.tellSnapshots(in.messages)
 	n.reads.release(n.applied.Load())
 	return busy
+}
+
+// endUnread ends the node, and the panic of raft, when raft could not read the log in this turn.
+func (n *Node) endUnread() {
+	if err := n.store.failed; err != nil {
+		_ = recover() // raft's is no more than err
+		n.fatal(err)
+	}
 }
 
 // endsApply says whether a storage response tells raft of entries that were applied.

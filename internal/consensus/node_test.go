@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -340,6 +341,34 @@ func TestAFailedSyncIsNeverAcknowledged(t *testing.T) {
 	}
 	if f.Applied() != applied || len(f.sm.data) != 0 {
 		t.Error("an entry was applied that the log could not store")
+	}
+}
+
+// TestALogThatCannotBeReadEndsTheMember with an error that says where and what to do, and with no panic, which raft has for it.
+func TestALogThatCannotBeReadEndsTheMember(t *testing.T) {
+	t.Parallel()
+	toggle := &errorfs.Toggle{Injector: errorfs.ErrInjected.If(errorfs.Reads)}
+	f := newFixture(t, errorfs.Wrap(vfs.NewMem(), toggle), 1, 2)
+	f.elect()
+	for range 4 { // together more than the newest entries that are in memory
+		f.propose(strings.Repeat("x", 4<<20))
+		f.run()
+		f.from(2, raftpb.MsgAppResp, f.cfg.Log.LastIndex())
+		f.run()
+	}
+	toggle.On()
+	f.Step(&raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: proto.Uint64(2), To: proto.Uint64(1), Term: proto.Uint64(f.Term()),
+		Index: proto.Uint64(f.cfg.Log.LastIndex() + 1), Reject: proto.Bool(true), RejectHint: proto.Uint64(3), LogTerm: proto.Uint64(1)})
+	f.from(2, raftpb.MsgHeartbeatResp, 0)
+	f.run()
+	toggle.Off()
+	if f.fatal == nil {
+		t.Fatal("it goes on")
+	}
+	for _, part := range []string{".seg at offset ", errorfs.ErrInjected.Error(), storage.Remedy} {
+		if !strings.Contains(f.fatal.Error(), part) {
+			t.Errorf("%q is not in: %v", part, f.fatal)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type logStorage struct {
 	log     *raftlog.Log
 	applied uint64 // at start
 	now     *Node
+	failed  error // the first that is not one of those that raft decides by; the raft loop's
 
 	mu   sync.Mutex
 	conf *raftpb.ConfState // of the newest applied configuration change
@@ -52,12 +53,12 @@ func (s *logStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error
 
 func (s *logStorage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	es, err := s.log.Entries(lo, hi, maxSize)
-	return es, raftError(err)
+	return es, s.raftError(err)
 }
 
 func (s *logStorage) Term(i uint64) (uint64, error) {
 	t, err := s.log.Term(i)
-	return t, raftError(err)
+	return t, s.raftError(err)
 }
 
 func (s *logStorage) LastIndex() (uint64, error)  { return s.log.LastIndex(), nil }
@@ -80,8 +81,8 @@ func (s *logStorage) Snapshot() (*raftpb.Snapshot, error) {
 	}}, nil
 }
 
-// raftError turns the log's sentinels into those that raft decides by.
-func raftError(err error) error {
+// raftError turns the log's sentinels into those that raft decides by. At any other error raft panics: Node.endUnread ends the node instead.
+func (s *logStorage) raftError(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -90,6 +91,9 @@ func raftError(err error) error {
 	case errors.Is(err, raftlog.ErrUnavailable):
 		return raft.ErrUnavailable
 	default:
+		if s.failed == nil {
+			s.failed = err
+		}
 		return err
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // content reads a file, overwritten writes one.
@@ -183,6 +184,36 @@ func TestSegmentsThatDoNotBelongTogetherAreRefused(t *testing.T) {
 			newer := strings.Contains(c.says, "format")
 			if err == nil || errors.Is(err, storage.ErrNewerFormat) != newer || errors.Is(err, storage.ErrCorrupt) == newer || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%v", err)
+			}
+		})
+	}
+}
+
+func TestADiskThatCannotBeReadEndsTheLog(t *testing.T) {
+	t.Parallel()
+	for what, read := range map[string]func(l *Log) error{
+		"Entries": func(l *Log) error { _, err := l.Entries(2, 9, 1<<20); return err },
+		"Term":    func(l *Log) error { _, err := l.Term(5); return err },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			var told error
+			broken := &errorfs.Toggle{Injector: errorfs.ErrInjected.If(errorfs.Reads)}
+			l := bootstrapped(t, errorfs.Wrap(vfs.NewMem(), broken), 9,
+				Options{TailBytes: 1, Storage: storage.Options{Fatal: func(err error) { told = err }}})
+			broken.On()
+			err := read(l)
+			broken.Off()
+			for _, part := range []string{segmentName(1) + " at offset ", errorfs.ErrInjected.Error(), storage.Remedy} {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("%q is not in: %v", part, err)
+				}
+			}
+			if errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("%v", err)
+			}
+			if told == nil || l.Append(nil, run(10, 11, 1), true) == nil {
+				t.Errorf("the log goes on; told was %v", told)
 			}
 		})
 	}

@@ -240,7 +240,7 @@ func (s *segment) rewrite(from int64) error {
 	for at := from; at < s.end; {
 		n := int(min(int64(len(buf)), s.end-at))
 		if _, err := s.file.ReadAt(buf[:n], at); err != nil {
-			return fmt.Errorf("%w %s at %d: %w", errRead, s.path, at, err)
+			return readError(s, at, err)
 		}
 		if err := writeAt(s, buf[:n], at); err != nil {
 			return err

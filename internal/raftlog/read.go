@@ -172,7 +172,7 @@ func (l *Log) visit(lo, hi, maxBytes uint64, f func(*raftpb.Entry) bool) error {
 			err = cerr
 		}
 	}
-	if errors.Is(err, storage.ErrCorrupt) {
+	if errors.Is(err, storage.ErrCorrupt) || errors.Is(err, errRead) {
 		return l.failure.fail(err)
 	}
 	return err

@@ -11,10 +11,16 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/ashlar-kv/ashlar/internal/invariant"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // errRead begins errors of the disk, to tell them from bytes that are wrong.
 var errRead = errors.New("read")
+
+// readError says what could not be read, and what to do: the disk may be well again, or not.
+func readError(s *segment, at int64, err error) error {
+	return fmt.Errorf("%w %s at offset %d: %w; look after the disk and start the member again, or %s", errRead, s.path, at, err, storage.Remedy)
+}
 
 // reader reads a part of a segment from one end to the other.
 type reader struct {
@@ -57,7 +63,7 @@ func (r *reader) peek(n int) ([]byte, error) {
 		got, err := r.s.file.ReadAt(r.buf[r.hi:r.hi+int(to)], from)
 		r.hi += got
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%w %s at %d: %w", errRead, r.s.path, from, err)
+			return nil, readError(r.s, from, err)
 		}
 	}
 	return r.buf[r.lo : r.lo+min(n, r.hi-r.lo)], nil
@@ -150,7 +156,7 @@ func (r *reader) entry(index uint64, end int64) (*raftpb.Entry, error) {
 		n := copy(data, r.buf[r.lo:r.hi])
 		if n < len(data) {
 			if k, err := r.s.file.ReadAt(data[n:], r.off+int64(n)); err != nil && !errors.Is(err, io.EOF) {
-				return nil, fmt.Errorf("%w %s at %d: %w", errRead, r.s.path, r.off+int64(n), err)
+				return nil, readError(r.s, r.off+int64(n), err)
 			} else if k < len(data)-n {
 				return nil, errRecord
 			}
