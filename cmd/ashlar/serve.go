@@ -15,6 +15,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/logging"
 	"github.com/ashlar-kv/ashlar/internal/server"
+	"github.com/ashlar-kv/ashlar/internal/storage/pebblemem"
 	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
@@ -47,6 +48,7 @@ func serve(p process, program string, args []string) int {
 		return fail(err)
 	}
 	easeCollection(p.environ)
+	pebblemem.Use()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	if !cfg.Initialised() {

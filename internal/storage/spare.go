@@ -1,11 +1,8 @@
 package storage
 
 import (
-	"reflect"
 	"sync"
-	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/cockroachdb/pebble/v2"
@@ -22,10 +19,17 @@ const (
 	spareTries = 10
 )
 
-// spareMemTable gives back the memory of the memtable that Pebble keeps after a flush, once it has not been used for a while. Pebble knows no
-// option for that, but its Close does the same.
+// giveBack frees the memtable that a database keeps, and says whether there was one. nil keeps it: Pebble has no option for that.
+var giveBack func(*pebble.DB) bool
+
+// GiveBackMemTables has databases that are opened afterwards call free, from any goroutine, to free the memtable that Pebble keeps after a flush for the
+// next one; it says whether there was one. To be called before the first database is opened.
+func GiveBackMemTables(free func(*pebble.DB) bool) { giveBack = free }
+
+// spareMemTable gives back the memory of the memtable that Pebble keeps after a flush, once it has not been used for a while.
 type spareMemTable struct {
 	clock clock.Clock
+	free  func(*pebble.DB) bool // may be nil
 
 	mu    sync.Mutex // guards what follows; no lock of Pebble is taken while it is held
 	db    *pebble.DB // nil before begin and after end
@@ -45,7 +49,7 @@ func (s *spareMemTable) begin(db *pebble.DB) {
 func (s *spareMemTable) flushed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil {
+	if s.db == nil || s.free == nil {
 		return
 	}
 	now, wait := s.clock.Now(), spareFor
@@ -63,12 +67,7 @@ func (s *spareMemTable) flushed() {
 func (s *spareMemTable) giveBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil {
-		return
-	}
-	kept := (*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(s.db), keptMemTable))
-	if mem := atomic.SwapPointer(kept, nil); mem != nil {
-		freeMemTable(s.db, mem)
+	if s.db == nil || s.free(s.db) {
 		return
 	}
 	if s.tries--; s.tries > 0 {
@@ -85,16 +84,3 @@ func (s *spareMemTable) end() {
 		s.timer.Stop()
 	}
 }
-
-// keptMemTable is where a pebble.DB has the pointer to the memtable that it keeps.
-var keptMemTable = func() uintptr {
-	const name = "memTableRecycle"
-	f, ok := reflect.TypeFor[pebble.DB]().FieldByName(name)
-	if !ok || f.Type.Size() != unsafe.Sizeof(unsafe.Pointer(nil)) {
-		panic("storage: pebble.DB has no pointer " + name)
-	}
-	return f.Offset
-}()
-
-//go:linkname freeMemTable github.com/cockroachdb/pebble/v2.(*DB).freeMemTable
-func freeMemTable(db *pebble.DB, mem unsafe.Pointer)

@@ -29,6 +29,7 @@ const (
 var rooms = []room{
 	{"internal/pacing", nil, "pacing knows who asks and how long to rest, not what the work is"},
 	{"internal/storage", []string{"internal/pacing"}, "storage knows bytes: everything is built on it"},
+	{"internal/storage/pebblemem", []string{"internal/storage"}, "it knows Pebble's memory, and nothing of what is stored"},
 	{"internal/mvcc", []string{"internal/storage"}, whySibling},
 	{"internal/lease", []string{"internal/storage"}, whySibling},
 	{"internal/auth", []string{"internal/storage"}, whySibling},
@@ -64,7 +65,7 @@ var rooms = []room{
 		"internal/config", "internal/tlsconf"}, whyTool},
 	{"embed", []string{"internal/server"}, "embed is the public face of server"},
 	{"embed/v3client", []string{"embed"}, "it is a name for what embed has"},
-	{"cmd/ashlar", []string{"internal/server", "internal/ctl", "internal/util", "internal/proxy", "embed"}, "a program picks what to run; nothing else"},
+	{"cmd/ashlar", []string{"internal/server", "internal/storage/pebblemem", "internal/ctl", "internal/util", "internal/proxy", "embed"}, "a program picks what to run; nothing else"},
 }
 
 // free are packages that may import everything of ours: they exist to run whole members.
@@ -120,7 +121,7 @@ const pebble = "github.com/cockroachdb/pebble/v2"
 var fences = []fence{
 	{pebble + "/vfs/errorfs", nil, true, "injected errors are for tests"},
 	{pebble + "/vfs", []string{"*"}, true, ""},
-	{"github.com/cockroachdb/", []string{"internal/storage"}, false, "storage is the only importer of Pebble, so that it can be replaced in one place"},
+	{"github.com/cockroachdb/", []string{"internal/storage", "internal/storage/pebblemem"}, false, "storage is the only importer of Pebble, so that it can be replaced in one place"},
 	{"go.etcd.io/raft/v3/raftpb", []string{"internal/consensus", "internal/peer", "internal/raftlog", "internal/apply",
 		"internal/cluster", "internal/snapshot", "internal/member", "internal/etcdfile", "internal/takeover"}, true, "raft's messages go where entries are stored, sent and applied, no further"},
 	{"go.etcd.io/raft", []string{"internal/consensus", "internal/peer"}, false, "only consensus drives raft; transport reports to it"},
