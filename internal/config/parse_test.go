@@ -222,36 +222,23 @@ func TestALogWithoutALevelOrAFormatHasTheDefault(t *testing.T) {
 	}
 }
 
-func TestAnEmptyTextInTheFileLeavesTheDefault(t *testing.T) {
+func TestNothingInTheFileLeavesTheDefault(t *testing.T) {
 	t.Parallel()
-	keys := []string{"cors", "host-whitelist", "listen-client-urls", "listen-metrics-urls", "initial-cluster-state", "log-outputs"}
-	file := filepath.Join(t.TempDir(), "etcd.yml")
-	write(t, file, strings.Join(keys, ": ''\n")+": ''\n")
-	c, err := Parse("etcd", []string{"--config-file=" + file}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	def := Default("etcd")
-	for _, name := range keys {
-		if got, want := c.Text(name), def.Text(name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
+	for nothing, keys := range map[string][]string{
+		"''": {"cors", "host-whitelist", "listen-client-urls", "listen-metrics-urls", "initial-cluster-state", "log-outputs"},
+		"[]": {"log-outputs", "cipher-suites", "host-whitelist"},
+	} {
+		file := filepath.Join(t.TempDir(), "etcd.yml")
+		write(t, file, strings.Join(keys, ": "+nothing+"\n")+": "+nothing+"\n")
+		c, err := Parse("etcd", []string{"--config-file=" + file}, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", nothing, err)
 		}
-	}
-}
-
-func TestAnEmptyListInTheFileLeavesTheDefault(t *testing.T) {
-	t.Parallel()
-	keys := []string{"log-outputs", "cipher-suites", "host-whitelist"}
-	file := filepath.Join(t.TempDir(), "etcd.yml")
-	write(t, file, strings.Join(keys, ": []\n")+": []\n")
-	c, err := Parse("etcd", []string{"--config-file=" + file}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	def := Default("etcd")
-	for _, name := range keys {
-		if got, want := c.Text(name), def.Text(name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
+		for _, name := range keys {
+			if got, want := c.Text(name), def.Text(name); got != want {
+				t.Errorf("%s with %s is %q, want %q", name, nothing, got, want)
+			}
 		}
 	}
 }

@@ -16,7 +16,7 @@ type room struct {
 
 // leaves may be imported from everywhere and import nothing of ours.
 var leaves = []string{"internal/invariant", "internal/clock", "internal/version", "internal/logging", "internal/authority", "internal/measure", "internal/wire",
-	"internal/progress"}
+	"internal/progress", "internal/accept"}
 
 // state are the siblings that apply joins.
 var state = []string{"internal/mvcc", "internal/lease", "internal/auth", "internal/cluster"}
@@ -60,8 +60,9 @@ var rooms = []room{
 	{"internal/offline", []string{"internal/etcdfile", "internal/raftlog"}, "a directory at rest is files; nobody serves them"},
 	{"internal/backup", []string{"internal/snapshot", "internal/etcdfile"}, whyTool},
 	{"internal/kube", nil, "values of Kubernetes are bytes that become text; who stored them is not its business"},
-	{"internal/ctl", []string{"internal/tlsconf", "internal/discovery", "internal/kube"}, whyTool},
-	{"internal/util", []string{"internal/etcdfile", "internal/snapshot", "internal/backup", "internal/restore", "internal/offline",
+	{"internal/commands", nil, whyTool},
+	{"internal/ctl", []string{"internal/commands", "internal/tlsconf", "internal/discovery", "internal/kube"}, whyTool},
+	{"internal/util", []string{"internal/commands", "internal/etcdfile", "internal/snapshot", "internal/backup", "internal/restore", "internal/offline",
 		"internal/config", "internal/tlsconf"}, whyTool},
 	{"embed", []string{"internal/server"}, "embed is the public face of server"},
 	{"embed/v3client", []string{"embed"}, "it is a name for what embed has"},

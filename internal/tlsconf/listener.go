@@ -9,8 +9,9 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/accept"
 )
 
 const (
@@ -21,8 +22,6 @@ const (
 	// silentMax bounds the connections on one listener that are not yet handed over: those in a handshake and those that have
 	// sent nothing. They cost a small goroutine each.
 	silentMax = 4096
-	// acceptRetry is how long accepting rests after an error that may pass, such as too many open files.
-	acceptRetry = 50 * time.Millisecond
 )
 
 // limits are the bounds of a listener.
@@ -87,37 +86,16 @@ func (l *listener) run() {
 		case <-l.ctx.Done():
 			return
 		}
-		c, err := l.Listener.Accept()
-		if err == nil {
-			go func() {
-				defer func() { <-l.waiting }()
-				l.begin(c)
-			}()
-			continue
-		}
-		<-l.waiting
-		if !l.pause(err) {
+		c, err := accept.Next(l.Listener, l.ctx.Done())
+		if err != nil {
+			<-l.waiting
 			l.end(err)
 			return
 		}
-	}
-}
-
-// passing are errors of accepting that are gone after a while.
-var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR}
-
-// pause waits a little after an error that may pass, and tells whether to go on.
-func (l *listener) pause(err error) bool {
-	if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
-		return false
-	}
-	t := time.NewTimer(acceptRetry)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-l.ctx.Done():
-		return false
+		go func() {
+			defer func() { <-l.waiting }()
+			l.begin(c)
+		}()
 	}
 }
 

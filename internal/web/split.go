@@ -3,12 +3,12 @@ package web
 import (
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/ashlar-kv/ashlar/internal/accept"
 )
 
 const (
@@ -20,8 +20,6 @@ const (
 	requestWait = time.Second
 	// pendingMax bounds the pending connections; more wait in the operating system's queue.
 	pendingMax = 4096
-	// acceptRetry is how long accepting rests after an error that may pass, such as too many open files.
-	acceptRetry = 50 * time.Millisecond
 )
 
 // Split takes a listener apart, whose connections are without TLS or are *tls.Conn with the handshake behind them: those of gRPC
@@ -64,34 +62,13 @@ type splitter struct {
 func (s *splitter) run() {
 	for {
 		s.slots <- struct{}{}
-		c, err := s.lis.Accept()
-		if err == nil {
-			go s.sort(c)
-			continue
-		}
-		<-s.slots
-		if !s.pause(err) {
+		c, err := accept.Next(s.lis, s.ended)
+		if err != nil {
+			<-s.slots
 			s.end(err)
 			return
 		}
-	}
-}
-
-// passing are errors of accepting that are gone after a while.
-var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR}
-
-// pause waits a little after an error that may pass, and tells whether to go on.
-func (s *splitter) pause(err error) bool {
-	if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
-		return false
-	}
-	t := time.NewTimer(acceptRetry)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.ended:
-		return false
+		go s.sort(c)
 	}
 }
 

@@ -1,0 +1,42 @@
+// Package accept takes in connections and outlives a lack of file descriptors or memory.
+package accept
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// retry is how long accepting rests after an error that may pass.
+const retry = 50 * time.Millisecond
+
+// passing are errors of accepting that are gone after a while.
+var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR}
+
+// Next accepts a connection from lis. After an error that may pass it waits a little and tries again, until done is closed. Any other error, and
+// the last one then, is that of a listener that is to be accepted from no more.
+func Next(lis net.Listener, done <-chan struct{}) (net.Conn, error) {
+	for {
+		c, err := lis.Accept()
+		if err == nil {
+			return c, nil
+		}
+		if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) || !pause(done) {
+			return nil, err
+		}
+	}
+}
+
+// pause waits, and tells whether to go on.
+func pause(done <-chan struct{}) bool {
+	t := time.NewTimer(retry)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-done:
+		return false
+	}
+}
