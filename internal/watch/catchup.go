@@ -101,15 +101,23 @@ func (s *Stream) holdChunk() {
 
 // setHeld counts the chunk under way as n bytes. REQUIRES: s.mu.
 func (s *Stream) setHeld(n int64) {
-	s.hub.held.Add(n - s.reading.held)
-	s.reading.held = n
+	h, r := s.hub, &s.reading
+	switch {
+	case r.held == 0 && n > 0:
+		h.readers.Add(1)
+	case r.held > 0 && n == 0:
+		h.readers.Add(-1)
+	}
+	h.held.Add(n - r.held)
+	r.held = n
 }
 
-// recordsMax is how many changes the chunk may have: the fewer, the less room all streams together have.
+// recordsMax is how many changes the chunk may have: the fewer, the less room all streams together have, and the more of them read.
 func (s *Stream) recordsMax() int {
 	const part, each = 8, 512 // a chunk may take about an eighth of the room
 	room := (s.hub.o.TotalBytes - int(s.hub.held.Load())) / (part * each)
-	return max(min(s.records, room), chunkRecordsMin)
+	share := max(chunkRecordsMax/max(1, int(s.hub.readers.Load())), chunkRecordsShared)
+	return max(min(s.records, room, share), chunkRecordsMin)
 }
 
 // enroll takes in who fell behind and forgets who has gone. It returns the lowest revision that one of them needs.

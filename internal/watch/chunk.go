@@ -15,14 +15,15 @@ import (
 // Bounds of a chunk. A chunk ends at the end of a revision, so one revision may exceed them all. The more changes it has, the
 // nearer to each other lie the versions that are read for it, and the less each costs.
 const (
-	chunkRecordsMax = 65536    // changes
-	chunkRecordsMin = 16       // when values are large, and where there is no room for more
-	chunkScanMax    = 1 << 17  // changes looked at
-	chunkHitsMax    = 65536    // changes times watchers
-	chunkKeysMax    = 4 << 20  // bytes of keys
-	chunkBytes      = 16 << 20 // bytes of values wanted
-	chunkBytesMax   = 2 * chunkBytes
-	recordCost      = 256 // bytes of memory that a change takes beside its key and value, about
+	chunkRecordsMax    = 65536    // changes of all streams that read at one time
+	chunkRecordsShared = 16384    // and at least, of one of them
+	chunkRecordsMin    = 16       // when values are large, and where there is no room for more
+	chunkScanMax       = 1 << 17  // changes looked at
+	chunkHitsMax       = 65536    // changes times watchers
+	chunkKeysMax       = 4 << 20  // bytes of keys
+	chunkBytes         = 16 << 20 // bytes of values wanted
+	chunkBytesMax      = 2 * chunkBytes
+	recordCost         = 256 // bytes of memory that a change takes beside its key and value, about
 )
 
 // Bounds of a step, which is what is done of a chunk before others have their turn: about a millisecond of work.

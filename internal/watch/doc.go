@@ -50,8 +50,8 @@
 //
 // # Bounds
 //
-// Beside its watchers a stream holds at most QueueBytes, one chunk (some 32 MiB of values and as much for their places; a
-// revision is never split, so one of more than that exceeds it) and the message that is being written. All streams together
+// Beside its watchers a stream holds at most QueueBytes, one chunk (some 32 MiB of values and as much for their places, less when several
+// streams read; a revision is never split, so one of more than that exceeds it) and the message that is being written. All streams together
 // hold at most TotalBytes of all this: at the bound watchers in step fall behind, and a stream that reads history has the
 // smallest chunks there are, each once its client has taken the one before; so clients that do not read stop nobody, and the
 // bound is passed by a small chunk or one revision for each stream. Bytes that watchers share count for each of them there too.

@@ -78,6 +78,7 @@ type Hub struct {
 	closed atomic.Bool
 
 	held     atomic.Int64 // bytes that all streams hold
+	readers  atomic.Int64 // streams with a chunk under way
 	events   atomic.Uint64
 	encoded  atomic.Uint64
 	watchers atomic.Int64

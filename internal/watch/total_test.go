@@ -211,3 +211,36 @@ func TestAChunkUnderWayMeetsChanges(t *testing.T) {
 		})
 	}
 }
+
+// TestTheMoreStreamsReadTheSmallerAreTheirChunks, to a bound; who has read all, or is closed, counts no more.
+func TestTheMoreStreamsReadTheSmallerAreTheirChunks(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	hold := func(s *Stream, n int64) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.setHeld(n)
+	}
+	first := l.hub.NewStream()
+	want := func(n int) {
+		t.Helper()
+		if got := first.recordsMax(); got != n {
+			t.Errorf("a chunk may have %d changes while %d streams read, want %d", got, l.hub.readers.Load(), n)
+		}
+	}
+	want(chunkRecordsMax)
+	hold(first, 1)
+	hold(first, 100)
+	want(chunkRecordsMax)
+	others := []*Stream{l.hub.NewStream(), l.hub.NewStream(), l.hub.NewStream(), l.hub.NewStream()}
+	for i, n := range []int{chunkRecordsMax / 2, chunkRecordsMax / 3, chunkRecordsMax / 4, chunkRecordsShared} {
+		hold(others[i], 1)
+		want(n)
+	}
+	for _, s := range others[:2] {
+		hold(s, 0)
+	}
+	want(chunkRecordsMax / 3)
+	others[2].Close()
+	want(chunkRecordsMax / 2)
+}
