@@ -119,13 +119,9 @@ const (
 	indexBlockBytes = 32 << 10
 )
 
-// Sizes of the state's tables: in the newest level, and below. While one is written Pebble keeps the values of all versions that are not
-// the newest of their keys in memory, in buffers of 32 KiB for blocks of 8. A compaction takes another level with it (stateOptions) only up to
-// 25 times the size of the tables that it writes.
-const (
-	newestTableBytes = 4 << 20
-	tableBytes       = 12 << 20
-)
+// tableBytes is the size of the state's tables. While one is written Pebble keeps the values of all versions that are not
+// the newest of their keys in memory, in buffers of 32 KiB for blocks of 8.
+const tableBytes = 4 << 20
 
 // uncompressedLevels is how many levels of the state, from the newest, are written without compression: they are
 // rewritten soon, and most reads of what was just written go there.
@@ -150,7 +146,7 @@ func stateOptions(o Options) *pebble.Options {
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       64,
-		LBaseMaxBytes:               128 << 20,
+		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax() },
 		ReadOnly:                    o.ReadOnly,
@@ -160,11 +156,7 @@ func stateOptions(o Options) *pebble.Options {
 	// those.
 	lower, upper := SpaceBounds(SpaceLarge)
 	p.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(CompareKeys, pebble.KeyRange{Start: lower, End: upper}, pebble.SpanPolicy{})
-	// What comes out of the newest level goes with the first level below it right into the next, where that writes less for each byte than to
-	// merge it into a first level that mostly stays where it is, as otherwise only what is over its size goes on.
-	p.Experimental.MultiLevelCompactionHeuristic = pebble.WriteAmpHeuristic{AllowL0: true}
-	p.TargetFileSizes[0] = newestTableBytes
-	for i := 1; i < len(p.TargetFileSizes); i++ {
+	for i := range p.TargetFileSizes {
 		p.TargetFileSizes[i] = tableBytes
 	}
 	for i := range p.Levels {

@@ -15,7 +15,7 @@ func TestLargeValuesLieInTablesOfTheirOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	value := make([]byte, 300<<10)
+	value := make([]byte, 100<<10)
 	rand.NewChaCha8([32]byte{}).Read(value) // it never fails
 	for rev := range int64(200) {
 		b := db.NewBatch()
