@@ -13,6 +13,27 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/config"
 )
 
+// listeners are all that a member listens on.
+type listeners struct {
+	clients, peers []net.Listener
+	plain          plainListeners
+}
+
+func (l *listeners) close() error {
+	return errors.Join(closeAll(l.clients), closeAll(l.peers), l.plain.close())
+}
+
+// listenAll binds every address that is not lent, or none.
+func (x *lending) listenAll(ctx context.Context, cfg *config.Config) (l listeners, err error) {
+	if l.clients, l.peers, err = x.listen(ctx, cfg); err != nil {
+		return l, err
+	}
+	if l.plain, err = listenPlain(ctx, cfg); err != nil {
+		err = errors.Join(err, closeAll(l.clients), closeAll(l.peers))
+	}
+	return l, err
+}
+
 // Listen binds every address of clients and of other members, or none. The listeners carry no TLS yet.
 func Listen(ctx context.Context, cfg *config.Config) (forClients, forPeers []net.Listener, err error) {
 	if forClients, err = listen(ctx, cfg, cfg.ListenClientURLs, "clients"); err != nil {

@@ -78,26 +78,21 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 			return err
 		}
 	}
-	forClients, forPeers, err := host.listen(ctx, &cfg)
+	l, err := host.listenAll(ctx, &cfg)
 	if err != nil {
 		return err
 	}
-	plain, err := listenPlain(ctx, &cfg)
-	closeListeners := func() error { return errors.Join(closeAll(forClients), closeAll(forPeers), plain.close()) }
-	if err != nil {
-		return errors.Join(err, closeAll(forClients), closeAll(forPeers))
-	}
 	e, err := encrypt(&cfg, log)
 	if err != nil {
-		return errors.Join(err, closeListeners())
+		return errors.Join(err, l.close())
 	}
 	requests, err := openAudit(&cfg, log)
 	if err != nil {
-		return errors.Join(err, closeListeners())
+		return errors.Join(err, l.close())
 	}
 	defer func() { err = also(err, requests.Close()) }()
-	e.forPeers(forPeers)
-	plain.encrypt(e)
+	e.forPeers(l.peers)
+	l.plain.encrypt(e)
 	failed := make(chan error, 1)
 	told := make(chan struct{}) // another member says that this one was removed
 	p := newPeers(&cfg, host.Clock, log, func() { close(told) })
@@ -106,10 +101,10 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 	m, remotes, err := openMember(ctx, host, &cfg, log, p, failed)
 	if errors.Is(err, member.ErrRemoved) {
 		tellRemoved(&cfg, log, host)
-		return errors.Join(closeListeners(), p.stop())
+		return errors.Join(l.close(), p.stop())
 	}
 	if err != nil {
-		return errors.Join(err, closeListeners(), p.stop())
+		return errors.Join(err, l.close(), p.stop())
 	}
 	go func() {
 		select {
@@ -121,14 +116,14 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 	if cfg.Gate(config.GateInitialCorruptCheck) && initialised && m.Trusted() == nil { // one that is to be rebuilt is known to differ
 		if err := m.InitialCheck(ctx); err != nil {
 			log.Error("checkInitialHashKV failed", "error", err)
-			return errors.Join(err, p.stop(), m.Stop(), closeListeners())
+			return errors.Join(err, p.stop(), m.Stop(), l.close())
 		}
 	}
-	p.serve(m, remotes, forPeers, log)
+	p.serve(m, remotes, l.peers, log)
 	m.Start()
 	s, err := newServices(&cfg, m, host, p.transport.Measures, requests, log)
 	if err != nil {
-		return errors.Join(err, p.stop(), m.Stop(), closeListeners())
+		return errors.Join(err, p.stop(), m.Stop(), l.close())
 	}
 	stop := sync.OnceValue(func() error {
 		if context.Cause(ctx) != ErrNoHandOver { //nolint:errorlint // it is nobody's but ours
@@ -142,28 +137,20 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
 		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
 		"version", version.Ashlar, "etcd-level", version.Etcd, "entries-to-replay", m.ToReplay())
-	s.serveHTTP(s.metrics, plain.metrics...)
-	for _, l := range plain.metrics {
-		log.Info("serving metrics and health", "address", l.Addr().String())
+	s.serveHTTP(s.metrics, l.plain.metrics...)
+	for _, x := range l.plain.metrics {
+		log.Info("serving metrics and health", "address", x.Addr().String())
 	}
-	select {
-	case <-m.Ready():
-	case <-m.Removed():
-		tellRemoved(&cfg, log, host)
-		return closeListeners()
-	case err := <-failed:
-		return errors.Join(err, closeListeners())
-	case <-m.Rebuilt():
-		return also(errRebuilt, closeListeners())
-	case <-ctx.Done():
-		return closeListeners()
+	removed := func() { tellRemoved(&cfg, log, host) }
+	if ready, err := awaitReady(ctx, m, failed, removed); !ready {
+		return also(err, l.close())
 	}
-	s.serve(forClients, e.forClients, plain.clients)
-	for _, l := range host.forLocal() {
-		s.serveGRPC(l)
+	s.serve(l.clients, e.forClients, l.plain.clients)
+	for _, x := range host.forLocal() {
+		s.serveGRPC(x)
 	}
-	for _, l := range slices.Concat(forClients, plain.clients) {
-		log.Info("ready to serve client requests", "address", l.Addr().String())
+	for _, x := range slices.Concat(l.clients, l.plain.clients) {
+		log.Info("ready to serve client requests", "address", x.Addr().String())
 	}
 	host.serving(m)
 	select {
@@ -175,13 +162,30 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 		return err
 	case <-m.Removed():
 		linger(ctx)
-		tellRemoved(&cfg, log, host)
+		removed()
 		return nil
 	case <-m.Rebuilt():
 		return errRebuilt
 	case <-ctx.Done():
 		log.Info("stopping")
 		return nil
+	}
+}
+
+// awaitReady waits until clients may be served. When the member ends before, ready is false, and err says why unless it ends in order.
+func awaitReady(ctx context.Context, m *member.Member, failed <-chan error, removed func()) (ready bool, err error) {
+	select {
+	case <-m.Ready():
+		return true, nil
+	case <-m.Removed():
+		removed()
+		return false, nil
+	case err := <-failed:
+		return false, err
+	case <-m.Rebuilt():
+		return false, errRebuilt
+	case <-ctx.Done():
+		return false, nil
 	}
 }
 
