@@ -131,7 +131,8 @@ func (d *durability) worthCutting(to uint64) bool {
 	if to-first > d.m.cfg.SnapshotCatchUpEntries/4 {
 		return true
 	}
-	return d.m.cfg.KeepLogForAbsent && d.m.log.BytesFrom(first)-d.m.log.BytesFrom(to+1) >= d.m.cfg.CatchUpBytes/4
+	// The log may grow between the two.
+	return d.m.cfg.KeepLogForAbsent && d.m.log.BytesFrom(first) >= d.m.log.BytesFrom(to+1)+d.m.cfg.CatchUpBytes/4
 }
 
 // catchUpBytes is Config.CatchUpBytes where that is not set: as much as is on its way to a member at a time. What is not durable yet comes

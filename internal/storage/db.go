@@ -76,7 +76,7 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 		flushed = make(chan struct{}, 1)
 	}
 	db.pacer = newPacer(o.Clock, o.Asked)
-	db.spare = &spareMemTable{clock: o.Clock, free: giveBack}
+	db.spare = &spareMemTable{clock: o.Clock, free: freeKept}
 	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock

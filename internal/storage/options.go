@@ -120,7 +120,7 @@ const (
 )
 
 // tableBytes is the size of the state's tables. While one is written Pebble keeps the values of all versions that are not
-// the newest of their keys in memory, in buffers of 32 KiB for blocks of 8.
+// the newest of their keys in memory, in buffers of 32 KiB for blocks of 8, or of 10 where package pebblemem is used.
 const tableBytes = 4 << 20
 
 // uncompressedLevels is how many levels of the state, from the newest, are written without compression: they are

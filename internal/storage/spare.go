@@ -19,19 +19,19 @@ const (
 	spareTries = 10
 )
 
-// giveBack frees the memtable that a database keeps, and says whether there was one. nil keeps it: Pebble has no option for that.
-var giveBack func(*pebble.DB) bool
+// freeKept frees the memtable that a database keeps, and says whether there was one. nil keeps it: Pebble has no option for that.
+var freeKept func(*pebble.DB) bool
 
 // GiveBackMemTables has databases that are opened afterwards call free, from any goroutine, to free the memtable that Pebble keeps after a flush for the
 // next one; it says whether there was one. To be called before the first database is opened.
-func GiveBackMemTables(free func(*pebble.DB) bool) { giveBack = free }
+func GiveBackMemTables(free func(*pebble.DB) bool) { freeKept = free }
 
 // spareMemTable gives back the memory of the memtable that Pebble keeps after a flush, once it has not been used for a while.
 type spareMemTable struct {
 	clock clock.Clock
 	free  func(*pebble.DB) bool // may be nil
 
-	mu    sync.Mutex // guards what follows; no lock of Pebble is taken while it is held
+	mu    sync.Mutex // guards what follows; of Pebble's locks only its cache's are taken while it is held
 	db    *pebble.DB // nil before begin and after end
 	timer clock.Timer
 	last  time.Time // of a flush
