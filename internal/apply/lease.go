@@ -89,8 +89,8 @@ func (g *group) leaseCheckpoint(raw []byte) error {
 	return nil
 }
 
-// checkLeases checks, in builds that do, that after the group's last entry its keys hang where their newest versions say,
-// and nowhere else.
+// checkLeases checks, in builds that do, that after the group's last entry its keys hang where their newest versions say, if
+// that lease is there, and nowhere else.
 func (g *group) checkLeases() error {
 	if !invariant.Enabled || g.leaseChange == nil {
 		return nil
@@ -108,7 +108,8 @@ func (g *group) checkLeases() error {
 			if err != nil {
 				return err
 			}
-			invariant.Check(there == (newest[string(e.Key)] == id), "the key %q hangs on the lease %x: %t; its newest version on %x",
+			want := newest[string(e.Key)] == id && g.leaseExists(id)
+			invariant.Check(there == want, "the key %q hangs on the lease %x: %t; its newest version on %x",
 				e.Key, uint64(id), there, uint64(newest[string(e.Key)]))
 		}
 	}
@@ -119,19 +120,38 @@ func (g *group) checkLeases() error {
 func (g *group) attach(events []mvcc.Event) error {
 	for i := range events {
 		e := &events[i]
-		if e.Lease == e.PrevLease {
-			continue
+		hang := e.Lease != 0
+		var err error
+		switch {
+		case e.Lease == e.PrevLease:
+			hang, err = g.hangsOnNothing(e)
+		case e.PrevLease != 0:
+			err = g.leases().Detach(e.PrevLease, e.Key)
 		}
-		if e.PrevLease != 0 {
-			if err := g.leases().Detach(e.PrevLease, e.Key); err != nil {
-				return err
-			}
+		if err == nil && hang {
+			err = g.leases().Attach(e.Lease, e.Key)
 		}
-		if e.Lease != 0 {
-			if err := g.leases().Attach(e.Lease, e.Key); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// hangsOnNothing tells whether a key that was put with the lease it had before does not hang on it, though it is there: when it was taken
+// over from etcd it may have named one that was gone, whose id was granted anew since. Only a version that may be of that kind is looked
+// up, so a key once after a start at most.
+func (g *group) hangsOnNothing(e *mvcc.Event) (bool, error) {
+	if e.Lease == 0 || e.Prev.Main > g.m.mayHangOnNothing {
+		return false, nil
+	}
+	if !g.leaseExists(e.Lease) {
+		g.m.mayHangOnNothing = e.Rev.Main
+		return false, nil
+	}
+	there, err := g.leases().Attached(e.Lease, e.Key)
+	if err != nil {
+		return false, fmt.Errorf("look for a key on the lease %x: %w", uint64(e.Lease), err)
+	}
+	return !there, nil
 }

@@ -74,17 +74,24 @@ func BenchmarkGrant(b *testing.B) {
 	l.applyAll(grants)
 }
 
-// BenchmarkPutOnLease puts over 100,000 keys, each time on another lease than before.
+// BenchmarkPutOnLease puts over 100,000 keys, on leases.
 func BenchmarkPutOnLease(b *testing.B) {
-	const leases = 999
-	l := newLab(b)
-	l.applyAll(l.entries(leases, func(i int) (Command, proto.Message) { return CommandLeaseGrant, grant(int64(i)+1, 60) }))
-	puts := l.entries(b.N, func(i int) (Command, proto.Message) {
-		return CommandPut, on(int64(i%leases)+1, put(fmt.Sprintf("/registry/events/default/%08d", i%100_000), "value"))
-	})
-	b.ReportAllocs()
-	b.ResetTimer()
-	l.applyAll(puts)
+	const leases, keys = 999, 100_000
+	for name, which := range map[string]func(i int) int{
+		"another than before": func(i int) int { return i },
+		"the same as before":  func(i int) int { return i % keys },
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := newLab(b)
+			l.applyAll(l.entries(leases, func(i int) (Command, proto.Message) { return CommandLeaseGrant, grant(int64(i)+1, 60) }))
+			puts := l.entries(b.N, func(i int) (Command, proto.Message) {
+				return CommandPut, on(int64(which(i)%leases)+1, put(fmt.Sprintf("/registry/events/default/%08d", i%keys), "value"))
+			})
+			b.ReportAllocs()
+			b.ResetTimer()
+			l.applyAll(puts)
+		})
+	}
 }
 
 // entries makes n entries.

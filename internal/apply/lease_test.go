@@ -50,6 +50,56 @@ func (l *lab) leaseText() string {
 	return strings.TrimSpace(s)
 }
 
+// A key that was taken over from etcd may name a lease that was gone: it hangs on none until it is put when the id was granted anew.
+func TestAKeyOfALeaseThatWasGoneHangsOnItOnceItIsPut(t *testing.T) {
+	t.Parallel()
+	keep := &etcdserverpb.PutRequest{Key: []byte("k"), Value: []byte("2"), IgnoreLease: true}
+	type step struct {
+		cmd  Command
+		msg  proto.Message
+		want string
+	}
+	granted := step{CommandLeaseGrant, grant(5, 10), "5:0/10[]"}
+	again := step{CommandPut, on(5, put("k", "3")), "5:0/10[k]"}
+	revoked := step{CommandLeaseRevoke, revoke(5), ""}
+	for name, steps := range map[string][]step{
+		"named":                      {granted, again, again, revoked},
+		"kept":                       {granted, {CommandPut, keep, "5:0/10[k]"}, again, revoked},
+		"kept while it was gone":     {{CommandPut, keep, ""}, granted, again, revoked},
+		"kept twice while gone":      {{CommandPut, keep, ""}, {CommandPut, keep, ""}, granted, again, revoked},
+		"in a transaction":           {granted, {CommandTxn, &etcdserverpb.TxnRequest{Success: []*etcdserverpb.RequestOp{putOp(on(5, put("k", "4")))}}, "5:0/10[k]"}, revoked},
+		"of a lease that is revoked": {granted, revoked, {CommandPut, put("k", "5"), ""}, granted, revoked, {CommandDeleteRange, del("k", ""), ""}},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
+				t.Parallel()
+				l := newLab(t)
+				w := l.store.NewWriter()
+				w.Begin()
+				_, _, err := w.Put([]byte("k"), []byte("1"), 5)
+				l.check(err)
+				w.End()
+				w.SetApplied(1, 3)
+				l.check(w.Commit())
+				l.last = 1
+				l.reopen(false)
+				for _, s := range steps {
+					l.check(l.do(s.cmd, s.msg).Err)
+					if got := l.leaseText(); got != s.want {
+						t.Errorf("after %v: the leases are %q, want %q", s.msg, got, s.want)
+					}
+					if restart {
+						l.reopen(false)
+					}
+				}
+				if got := l.text(); got != "" {
+					t.Errorf("%q is left", got)
+				}
+			})
+		}
+	}
+}
+
 func TestLeasesAndTheirKeys(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

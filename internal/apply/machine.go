@@ -35,6 +35,9 @@ type Machine struct {
 	carried   func(Command, error)
 	// learnersMax bounds the learners of the cluster.
 	learnersMax int
+	// mayHangOnNothing is the newest revision whose versions may name a lease on which their keys do not hang: all that were there at
+	// the start, and those that kept one that is gone.
+	mayHangOnNothing int64
 
 	results     []waiting // a group's, kept for its memory
 	confRefused error     // why the configuration change that is under way was refused
@@ -76,7 +79,7 @@ func New(p Parts) *Machine {
 	return &Machine{
 		counts: p.Counts, carried: p.Carried,
 		store: p.Store, members: p.Members, leases: p.Leases, alarms: p.Alarms, accounts: p.Accounts, chain: p.Chain,
-		published: p.Published, learnersMax: p.MaxLearners,
+		published: p.Published, learnersMax: p.MaxLearners, mayHangOnNothing: p.Store.Revision(),
 	}
 }
 

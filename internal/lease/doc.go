@@ -13,7 +13,8 @@
 //     number and length are kept for each lease.
 //  2. Each attachment belongs to a lease that exists. A lease is removed by an entry that also takes off all its keys.
 //  3. A key hangs on one lease at most, the one that its newest version names. Package apply sees to that: it
-//     derives every attachment from the changes of keys.
+//     derives every attachment from the changes of keys. A key that was taken over from etcd when its lease was gone hangs on none
+//     until it is put again.
 //
 // # Who writes and who reads
 //
