@@ -44,7 +44,7 @@ func (s *snapshot) countByRuns(key, end []byte, rev int64) (int64, error) {
 		n += part
 	}
 	if to != runs.pastEnd() {
-		part, err := s.count(runs.at(to).first, end, s.now.revision)
+		part, err := s.countTail(runs.at(to).first, end)
 		if err != nil {
 			return 0, err
 		}
@@ -55,6 +55,20 @@ func (s *snapshot) countByRuns(key, end []byte, rev int64) (int64, error) {
 	}
 	since, err := s.createdSince(key, end, rev)
 	return n - since, err
+}
+
+// countTail returns the number of live keys in [first, end) at the published revision, where first begins a run. Pages of one range have
+// this end in common, so it is remembered as what is left of a range.
+func (s *snapshot) countTail(first, end []byte) (int64, error) {
+	k := pageEnd{string(first), string(end), s.now.revision}
+	if n, ok := s.store.pages.get(k); ok {
+		return n, nil
+	}
+	n, err := s.count(first, end, s.now.revision)
+	if err == nil {
+		s.store.pages.put(k, n)
+	}
+	return n, err
 }
 
 // createdSince returns creates minus deletes of keys in [key, end) above rev, up to the published revision. Updates

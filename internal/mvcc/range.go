@@ -1,5 +1,7 @@
 package mvcc
 
+import "bytes"
+
 // source is what a query reads: a View, or a Writer with what its group has written.
 type source interface {
 	get(key []byte, rev int64) (r record, live bool, err error)
@@ -7,6 +9,9 @@ type source interface {
 	// whole returns the version of a record that get or a cursor has given out. With moving a cursor may be lost, and so may r.
 	whole(r record, moving bool) (KV, error)
 	countKeys(key, end []byte, rev int64) (int64, error)
+	// runAfter returns the first key of the run behind that of key, from which on countKeys has only runs and the end of the range to look
+	// at; nil when it saves nothing to count from there. It stays valid, and must not be changed.
+	runAfter(key, end []byte) []byte
 	// pages is the cache that counts may come from, nil where the revisions read are not final.
 	pages() *pageCache
 }
@@ -21,6 +26,8 @@ type query struct {
 
 	count, given int64
 	more         bool
+	passed       []byte // the first key of the run behind the first one, once the walk has come to it
+	before       int64  // count below it
 	buf          []byte
 	last         []byte // last key given out, once the limit is reached
 }
@@ -73,7 +80,14 @@ func (q *query) stream() error {
 	if err != nil {
 		return err
 	}
+	var run []byte
+	if !backwards && q.o.Limit > 0 && !q.o.SkipCount {
+		run = q.src.runAfter(q.o.Key, q.o.End)
+	}
 	for c.next() {
+		if run != nil && bytes.Compare(c.key(), run) >= 0 {
+			q.passed, q.before, run = run, q.count, nil
+		}
 		if q.filtered() && !q.passes(c.record()) {
 			q.count++
 			continue
@@ -167,6 +181,10 @@ func (q *query) total(next []byte, seen int64) (int64, error) {
 		if n, ok := p.get(pageEnd{string(q.o.Key), string(q.o.End), q.rev}); ok {
 			return n, nil
 		}
+	}
+	if q.passed != nil {
+		// Most of a run would be walked over to count from next on.
+		next, seen = q.passed, q.before
 	}
 	rest, err := q.src.countKeys(next, q.o.End, q.rev)
 	return seen + rest, err

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -138,6 +139,53 @@ func TestAnErrorOfEmitEndsTheRange(t *testing.T) {
 		n := 0
 		if _, err := v.Range(o, func(KV) error { n++; return enough }); err != enough || n != 1 {
 			t.Errorf("%+v: %v after %d", o, err, n)
+		}
+	}
+}
+
+// TestPagesCountTheirWholeRange reads pages of every length from every key, at revisions before and after a third of the keys were deleted and others
+// created, with ends in and behind the runs, and wants the count of a walk over the whole range.
+func TestPagesCountTheirWholeRange(t *testing.T) {
+	t.Parallel()
+	const keys = 40 // a run has 3 to 6
+	s := newStore(t)
+	name := func(i int) string { return fmt.Sprintf("k%02d", i) }
+	for i := range keys {
+		put(t, s, name(i), "1")
+	}
+	before := s.Revision()
+	for i := 0; i < keys; i += 3 {
+		del(t, s, name(i), "")
+		put(t, s, name(i)+"new", "1")
+	}
+	for i := 12; i < 24; i++ { // some runs are empty
+		del(t, s, name(i), name(i+1))
+	}
+	v, err := s.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	for _, rev := range []int64{before, v.Current()} {
+		for _, end := range []string{name(9), name(18), name(keys - 1), "l", "\x00"} {
+			for from := range keys {
+				o := RangeOptions{Key: []byte(name(from)), End: []byte(end), Rev: rev}
+				want, err := v.Range(o, func(KV) error { return nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+				for o.Limit = 1; o.Limit <= keys; o.Limit++ {
+					given := int64(0)
+					got, err := v.Range(o, func(KV) error { given++; return nil })
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got.Count != want.Count || given != min(o.Limit, want.Count) || got.More != (given < want.Count) {
+						t.Fatalf("%d keys of [%s, %q) at %d: %d given, count %d, more %t; there are %d",
+							o.Limit, o.Key, end, rev, given, got.Count, got.More, want.Count)
+					}
+				}
+			}
 		}
 	}
 }

@@ -100,6 +100,18 @@ func (l *runList) after(p runPos) runPos {
 	return runPos{p.chunk + 1, 0}
 }
 
+// nameAfter returns the first key of the run behind the one that covers key, nil if there is none before the one that covers end.
+func (l *runList) nameAfter(key, end []byte) []byte {
+	p, last := l.after(l.find(key)), l.pastEnd()
+	if !bytes.Equal(end, fromKeyOn) {
+		last = l.find(end)
+	}
+	if p == l.pastEnd() || p.chunk > last.chunk || p.chunk == last.chunk && p.run >= last.run {
+		return nil
+	}
+	return l.at(p).first
+}
+
 // rank returns the number of live keys in the runs before p.
 func (l *runList) rank(p runPos) int64 {
 	if p.chunk == len(l.chunks) {

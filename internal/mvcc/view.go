@@ -151,6 +151,8 @@ func (v *View) countKeys(key, end []byte, rev int64) (int64, error) {
 	return v.snap.countByRuns(key, end, rev)
 }
 
+func (v *View) runAfter(key, end []byte) []byte { return v.snap.now.runs.nameAfter(key, end) }
+
 func (v *View) pages() *pageCache { return &v.snap.store.pages }
 
 // readable checks a revision to read at.

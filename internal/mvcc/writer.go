@@ -377,6 +377,8 @@ func (w *Writer) countKeys(key, end []byte, rev int64) (int64, error) {
 	return n, err
 }
 
+func (w *Writer) runAfter(key, end []byte) []byte { return nil } // what the group writes is in no run yet
+
 // pages is nil: what the group writes may yet be discarded.
 func (w *Writer) pages() *pageCache { return nil }
 
