@@ -65,6 +65,7 @@ type KV struct {
 	gradualFrom    int           // gradualFrom, but in tests
 	readerPatience time.Duration // readerPatience, but in tests
 	gradually      atomic.Int32  // answers that have a rest
+	strides        strides
 }
 
 // NewKV returns the service on a member.

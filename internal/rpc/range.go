@@ -166,6 +166,9 @@ func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, graduall
 		r.drop()
 		return nil, err
 	}
+	if len(q.RangeEnd) > 0 && r.rest == nil && s.strides.far(r.Len(), s.gradualFrom, time.Now()) {
+		v.WalksFar()
+	}
 	return r, nil
 }
 

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"math"
 	"sync"
 	"time"
 
@@ -100,10 +99,13 @@ func (c *blockCache) most() int64 {
 // would hold all of them, it stays as it is. It may be called at any time before Close, by many at once, and so may end, also again
 // and after Close.
 func (db *DB) WidenCache() (end func()) {
-	lower, upper := SpaceBounds(SpaceData)
-	bytes, err := db.p.EstimateDiskUsage(lower, upper)
-	if err != nil || bytes > math.MaxInt64 || int64(bytes) > wideFactor*db.cache.bytes {
-		return func() {}
+	left := uint64(wideFactor * db.cache.bytes)
+	for _, space := range []byte{SpaceData, SpaceLarge} {
+		bytes, err := db.p.EstimateDiskUsage(SpaceBounds(space))
+		if err != nil || bytes > left {
+			return func() {}
+		}
+		left -= bytes
 	}
 	return db.cache.widen()
 }

@@ -17,6 +17,12 @@ const longBack = wideFor + reserveSteps*narrowEvery
 // cacheLab is a state with values of so many bytes in all, in tables, and a cache of 16 MiB.
 func cacheLab(t *testing.T, bytes int) (*DB, *clock.Manual, int64) {
 	t.Helper()
+	return cacheLabOf(t, bytes, func(i int) []byte { return AppendDataKey(nil, fmt.Appendf(nil, "%06d", i), 1, 0) })
+}
+
+// cacheLabOf is cacheLab with other keys.
+func cacheLabOf(t *testing.T, bytes int, key func(i int) []byte) (*DB, *clock.Manual, int64) {
+	t.Helper()
 	const cache, value = 16 << 20, 64 << 10
 	c := clock.NewManual(time.Unix(0, 0))
 	db := openTestState(t, vfs.NewMem(), Options{CacheBytes: cache, MemTableBytes: 512 << 10, Clock: c})
@@ -26,7 +32,7 @@ func cacheLab(t *testing.T, bytes int) (*DB, *clock.Manual, int64) {
 		}
 	})
 	for i := range bytes / value {
-		set(t, db, AppendDataKey(nil, fmt.Appendf(nil, "%06d", i), 1, 0), strings.Repeat("v", value))
+		set(t, db, key(i), strings.Repeat("v", value))
 	}
 	if err := db.Flush(); err != nil {
 		t.Fatal(err)
@@ -135,11 +141,20 @@ func TestWalksShareAWideCache(t *testing.T) {
 
 func TestACacheStaysAsItIsForWhatNeverFits(t *testing.T) {
 	t.Parallel()
-	db, _, cache := cacheLab(t, 40<<20)
-	end := db.WidenCache()
-	defer end()
-	if got := db.Metrics().CacheMaxBytes; got != cache {
-		t.Errorf("the cache may hold %d bytes, want %d as before", got, cache)
+	cases := map[string]func(i int) []byte{
+		"keys with their values": func(i int) []byte { return AppendDataKey(nil, fmt.Appendf(nil, "%06d", i), 1, 0) },
+		"large values":           func(i int) []byte { return AppendRevKey(nil, SpaceLarge, int64(i+1), 0) },
+	}
+	for name, key := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, _, cache := cacheLabOf(t, 40<<20, key)
+			end := db.WidenCache()
+			defer end()
+			if got := db.Metrics().CacheMaxBytes; got != cache {
+				t.Errorf("the cache may hold %d bytes, want %d as before", got, cache)
+			}
+		})
 	}
 }
 
