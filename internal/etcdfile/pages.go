@@ -27,11 +27,8 @@ const (
 	leafBucket = 1
 )
 
-// outBytes is how much is given to the operating system at once; keepBytes is the largest buffer that is kept for the next page.
-const (
-	outBytes  = 256 << 10
-	keepBytes = 1 << 20
-)
+// keepBytes is the largest buffer that is kept for the next page.
+const keepBytes = 1 << 20
 
 // pageFile is a file to which pages are added, each once and for ever. It belongs to one goroutine.
 type pageFile struct {
@@ -42,8 +39,8 @@ type pageFile struct {
 	page []byte // the page that is being encoded
 }
 
-// createPages makes a file of no pages at path, which must be empty or not exist.
-func createPages(path string) (_ *pageFile, err error) {
+// createPages makes a file of no pages at path, which must be empty or not exist. rest is called after each piece that is written to it.
+func createPages(path string, rest func()) (_ *pageFile, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -59,7 +56,7 @@ func createPages(path string) (_ *pageFile, err error) {
 		return nil, fmt.Errorf("%s: %w", path, os.ErrExist)
 	}
 	p := &pageFile{f: f, size: os.Getpagesize(), next: firstPage}
-	p.out = bufio.NewWriterSize(f, outBytes)
+	p.out = bufio.NewWriterSize(pieces{f, rest}, pieceBytes)
 	_, err = p.out.Write(make([]byte, firstPage*p.size)) // written by finish
 	return p, err
 }

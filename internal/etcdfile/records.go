@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -63,7 +64,7 @@ type Writer struct{ w *writer }
 // Create makes a database with all of etcd's buckets, empty ones, in the file at path, which must be empty or not exist. After an
 // error the file is to be thrown away.
 func Create(path string) (*Writer, error) {
-	w, err := newWriter(path)
+	w, err := newWriter(path, runtime.Gosched)
 	if err != nil {
 		return nil, fmt.Errorf("make the database %s: %w", path, err)
 	}

@@ -115,7 +115,7 @@ func (s *sorter) spill() error {
 		if err != nil {
 			return fmt.Errorf("make a file to sort versions: %w", err)
 		}
-		s.file, s.out = f, bufio.NewWriterSize(f, outBytes)
+		s.file, s.out = f, bufio.NewWriterSize(pieces{f, s.rest}, pieceBytes)
 	}
 	s.sort()
 	from := s.end

@@ -20,7 +20,7 @@ const SortSuffix = ".sort"
 // not synced; after an error it is to be thrown away. It stops when ctx ends. A state that does not fit into memory is
 // sorted in a file at path and SortSuffix, which must not exist and is gone when Write returns.
 func (c *Content) Write(ctx context.Context, path string) (size int64, err error) {
-	w, err := newWriter(path)
+	w, err := newWriter(path, c.rest)
 	if err != nil {
 		return 0, fmt.Errorf("make the database %s: %w", path, err)
 	}
@@ -62,8 +62,8 @@ type writer struct {
 	name    string
 }
 
-func newWriter(path string) (*writer, error) {
-	p, err := createPages(path)
+func newWriter(path string, rest func()) (*writer, error) {
+	p, err := createPages(path, rest)
 	if err != nil {
 		return nil, err
 	}
