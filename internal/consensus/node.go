@@ -197,6 +197,7 @@ func New(cfg Config) (*Node, error) {
 	n.settled.Store(cfg.Applied)
 	cfg.Log.Settled(cfg.Applied)
 
+	// Of the log it reads the term of the last entry alone, which is in memory since the log was opened: a disk that cannot be read is no panic here.
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,
 		ElectionTick:              cfg.ElectionTicks,

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -370,6 +371,74 @@ func TestALogThatCannotBeReadEndsTheMember(t *testing.T) {
 			t.Errorf("%q is not in: %v", part, f.fatal)
 		}
 	}
+}
+
+// TestAStartThatCannotReadItsLogEndsWithAnError at whichever read, from the opening of the log to the last entry that is to be applied, unless all is
+// applied without it.
+func TestAStartThatCannotReadItsLogEndsWithAnError(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewCrashableMem()
+	f := newFixture(t, mem, 1)
+	f.run()
+	for range 4 { // together more than the newest entries that are in memory
+		f.propose(strings.Repeat("x", 4<<20))
+		f.run()
+	}
+	want, err := f.startAgain(mem.CrashClone(vfs.CrashCloneCfg{}))
+	if err != nil || want < 4 {
+		t.Fatalf("with a sound disk: applied %d, %v", want, err)
+	}
+	opening, refused := true, 0
+	for at := int64(1); ; at++ {
+		var reads atomic.Int64
+		applied, err := f.startAgain(errorfs.Wrap(mem.CrashClone(vfs.CrashCloneCfg{}), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsRead && reads.Add(1) == at {
+				return errorfs.ErrInjected
+			}
+			return nil
+		})))
+		switch {
+		case err == nil && applied != want:
+			t.Fatalf("read %d: applied %d of %d", at, applied, want)
+		case err != nil && !errors.Is(err, errorfs.ErrInjected):
+			t.Fatalf("read %d: %v", at, err)
+		case err != nil:
+			refused++
+			opening = opening && !errors.Is(err, storage.ErrFailed)
+		case reads.Load() < at:
+			if opening || refused < 5 {
+				t.Errorf("%d starts were refused, all by the opening of the log: %t", refused, opening)
+			}
+			return
+		}
+	}
+}
+
+// startAgain starts another node on the log as it is on the disk, applies what is committed, and tells how far that went and what went wrong.
+func (f *fixture) startAgain(fs vfs.FS) (applied uint64, failure error) {
+	fatal := func(err error) {
+		if failure == nil {
+			failure = err
+		}
+	}
+	log, err := raftlog.Open("log", raftlog.Options{Clock: f.cfg.Clock, Storage: storage.Options{FS: fs, Logger: f.cfg.Logger, Fatal: fatal}})
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close() // it may have failed
+	cfg := f.cfg
+	cfg.Log, cfg.Machine, cfg.Fatal = log, &recorder{}, fatal
+	n, err := New(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer n.Stop()
+	for busy := true; busy && failure == nil; {
+		busy = n.Turn()
+		busy = n.AppendTurn() || busy
+		busy = n.ApplyTurn() || busy
+	}
+	return n.Applied(), failure
 }
 
 // TestASoleVoterReadsNothingBeforeItsOwnTermHasCommitted: after a restart the stored commit index may be behind what
