@@ -72,6 +72,8 @@ var ownRows = []row{
 		func(m storage.Metrics) uint64 { return m.DiskBytes }, func(m raftlog.Metrics) uint64 { return m.DiskBytes }),
 	ofBoth("ashlar_storage_memtable_bytes", "What of the state is in memory and not in tables, and what of the log is in memory.",
 		func(m storage.Metrics) uint64 { return m.MemTableBytes }, func(m raftlog.Metrics) uint64 { return m.MemoryBytes }),
+	ofState("gauge", "ashlar_storage_memtable_kept_bytes", "Memtables that are written to tables and not given back: they are read, or kept for the next one.",
+		func(m storage.Metrics) float64 { return float64(m.KeptBytes) }),
 	gauge("ashlar_log_segments", "Files of the log.", func(v *view) float64 { return float64(v.log.Segments) }),
 	ofState("gauge", "ashlar_storage_cache_bytes", "What the block cache of a database holds.",
 		func(m storage.Metrics) float64 { return float64(m.CacheBytes) }),

@@ -34,6 +34,8 @@ type Metrics struct {
 	LiveBytes uint64
 	// MemTableBytes is the size of all memtables.
 	MemTableBytes uint64
+	// KeptBytes is the size of memtables that are flushed and not given back: a reader sees them, or Pebble keeps them for the next one.
+	KeptBytes uint64
 	// FlushedBytes is how much was written from memory to tables since Open, CompactedBytes how much compactions wrote.
 	FlushedBytes, CompactedBytes uint64
 	// Levels are the levels of tables, from the newest. DebtBytes is what compactions have yet to rewrite to bring them in shape.
@@ -72,6 +74,7 @@ func (db *DB) Metrics() Metrics {
 		DiskBytes:          m.DiskSpaceUsage(),
 		LiveBytes:          uint64(max(0, total.TablesSize)),
 		MemTableBytes:      m.MemTable.Size,
+		KeptBytes:          m.MemTable.ZombieSize,
 		FlushedBytes:       flushed,
 		CompactedBytes:     compacted,
 		Levels:             levels,
