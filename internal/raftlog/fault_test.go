@@ -55,6 +55,39 @@ func TestAFailedWriteIsNeverAcknowledged(t *testing.T) {
 	}
 }
 
+// TestAnErrorOfAnyReadRefusesTheOpen with that error, and as no damage, unless the log is whole without what was to be read.
+func TestAnErrorOfAnyReadRefusesTheOpen(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	segmented(t, mem)
+	refused := 0
+	for at := int64(1); ; at++ {
+		var reads atomic.Int64
+		l, err := tryOpen(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsRead && reads.Add(1) == at {
+				return syscall.EIO
+			}
+			return nil
+		})))
+		switch {
+		case err == nil:
+			all := reads.Swap(at) < at // and no more errors
+			wantLog(t, l, Mark{Generation: 1}, run(1, 101, 1))
+			must(t, l.Close())
+			if all {
+				if refused < 20 {
+					t.Errorf("%d reads that matter, of a log of many segments", refused)
+				}
+				return
+			}
+		case !errors.Is(err, syscall.EIO), errors.Is(err, storage.ErrCorrupt):
+			t.Fatalf("read %d: %v", at, err)
+		default:
+			refused++
+		}
+	}
+}
+
 func testFailure(t *testing.T, match func(op errorfs.Op) bool, after int64, ahead func(storage.FS) *room) {
 	mem := vfs.NewCrashableMem()
 	fs := newFaultyFS(mem, match)
