@@ -36,7 +36,7 @@ func (s *Stream) mark() {
 		}
 		return
 	}
-	if last := s.ready.last(); s.ready.messages >= unreadMax && last != nil && last.mark() {
+	if last := s.ready.last(); s.ready.messages >= unreadMax && last != nil && last.mark() && !s.ready.isFollowed(last) {
 		// The client asks and does not read: one answer, and nothing lies behind it.
 		last.Revision = rev
 		return

@@ -254,6 +254,32 @@ func TestAProgressMarkComesBeforeWhatIsLater(t *testing.T) {
 	})
 }
 
+// A client that asks and does not read gets one mark more, for what stands behind the one that waits is later than that.
+func TestAnUnreadProgressMarkIsNotRaisedOverWhatIsBehindIt(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	c := l.open()
+	c.create(Spec{ID: 1, Key: []byte("a")})
+	c.expect("1@1 created")
+	l.write(put("a", "1"))
+	l.settled()
+	for i := range int64(unreadMax) {
+		c.create(Spec{ID: 2 + i, Key: []byte("b")})
+	}
+	c.s.RequestProgress()
+	l.write(put("a", "2"))
+	l.settled()
+	c.expect("1@2 1 events") // the next one goes behind the mark
+	for range 3 {
+		c.s.RequestProgress()
+	}
+	for range unreadMax {
+		c.next()
+	}
+	c.expect("-1@2", "1@3 1 events", "-1@3")
+	c.quiet()
+}
+
 func TestProgressIsSilentForTheFutureAndThePast(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, Options{})

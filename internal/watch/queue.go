@@ -41,6 +41,9 @@ func (q *queue) bound() int64 {
 	return q.marks[0].Revision
 }
 
+// isFollowed tells whether watchers stand right behind a progress mark.
+func (q *queue) isFollowed(mark *Message) bool { return len(q.later) > 0 && mark == q.marks[0] }
+
 // announces tells whether the entry is the message that a watcher was created.
 func (e entry) announces() bool { return e.m != nil && e.m.Created }
 
