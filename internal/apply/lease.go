@@ -89,17 +89,17 @@ func (g *group) leaseCheckpoint(raw []byte) error {
 	return nil
 }
 
-// checkLeases checks, in builds that do, that after the group's last entry its keys hang where their newest versions say, if
-// that lease is there, and nowhere else.
-func (g *group) checkLeases() error {
+// checkLeases checks, in builds that do, that the keys that an entry changed hang where their newest versions say, if that lease is
+// there, and nowhere else. It does so right after the entry: a later one may grant the lease of a key that hangs on nothing.
+func (g *group) checkLeases(events []mvcc.Event) error {
 	if !invariant.Enabled || g.leaseChange == nil {
 		return nil
 	}
 	newest := make(map[string]int64)
-	for _, e := range g.w.Events() {
+	for _, e := range events {
 		newest[string(e.Key)] = e.Lease
 	}
-	for _, e := range g.w.Events() {
+	for _, e := range events {
 		for _, id := range []int64{e.Lease, e.PrevLease} {
 			if id == 0 {
 				continue
@@ -140,7 +140,7 @@ func (g *group) attach(events []mvcc.Event) error {
 
 // hangsOnNothing tells whether a key that was put with the lease it had before does not hang on it, though it is there: when it was taken
 // over from etcd it may have named one that was gone, whose id was granted anew since. Only a version that may be of that kind is looked
-// up, so a key once after a start at most.
+// up: of a key once after a start, and once after each put that keeps a lease that is gone.
 func (g *group) hangsOnNothing(e *mvcc.Event) (bool, error) {
 	if e.Lease == 0 || e.Prev.Main > g.m.mayHangOnNothing {
 		return false, nil

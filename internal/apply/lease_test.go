@@ -70,8 +70,16 @@ func TestAKeyOfALeaseThatWasGoneHangsOnItOnceItIsPut(t *testing.T) {
 		"in a transaction":           {granted, {CommandTxn, &etcdserverpb.TxnRequest{Success: []*etcdserverpb.RequestOp{putOp(on(5, put("k", "4")))}}, "5:0/10[k]"}, revoked},
 		"of a lease that is revoked": {granted, revoked, {CommandPut, put("k", "5"), ""}, granted, revoked, {CommandDeleteRange, del("k", ""), ""}},
 	} {
-		for _, restart := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
+		for how, c := range map[string]struct {
+			group   int
+			restart bool
+		}{
+			"one by one":    {1, false},
+			"with restarts": {1, true},
+			"in pairs":      {2, false},
+			"in one group":  {len(steps), false},
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)
 				w := l.store.NewWriter()
@@ -83,12 +91,17 @@ func TestAKeyOfALeaseThatWasGoneHangsOnItOnceItIsPut(t *testing.T) {
 				l.check(w.Commit())
 				l.last = 1
 				l.reopen(false)
-				for _, s := range steps {
-					l.check(l.do(s.cmd, s.msg).Err)
-					if got := l.leaseText(); got != s.want {
-						t.Errorf("after %v: the leases are %q, want %q", s.msg, got, s.want)
+				for group := range slices.Chunk(steps, c.group) {
+					var entries []*raftpb.Entry
+					for _, s := range group {
+						entries = append(entries, l.entry(s.cmd, s.msg))
 					}
-					if restart {
+					l.applyAll(entries)
+					last := group[len(group)-1]
+					if got := l.leaseText(); got != last.want {
+						t.Errorf("after %v: the leases are %q, want %q", last.msg, got, last.want)
+					}
+					if c.restart {
 						l.reopen(false)
 					}
 				}

@@ -153,7 +153,7 @@ func (m *Machine) group(entries []*raftpb.Entry, wanted func(uint64) bool, done 
 		n++
 		g.chained.entry(e.GetIndex(), e.GetTerm(), g.w.Revision(), g.w.CompactRevision(), effect(g.w.Batch(), before))
 	}
-	if err := errors.Join(g.checkLeases(), g.chained.store(g.w.Batch())); err != nil {
+	if err := g.chained.store(g.w.Batch()); err != nil {
 		g.w.Discard()
 		return 0, err
 	}
@@ -211,7 +211,11 @@ func (g *group) apply(e *raftpb.Entry, wanted func(uint64) bool) error {
 	if err != nil {
 		return err
 	}
-	if err := g.attach(g.w.Events()[before:]); err != nil {
+	events := g.w.Events()[before:]
+	if err := g.attach(events); err != nil {
+		return err
+	}
+	if err := g.checkLeases(events); err != nil {
 		return err
 	}
 	g.m.carried(cmd, r.Err)
