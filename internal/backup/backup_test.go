@@ -348,7 +348,11 @@ func TestASourceThatIsNoLaterStateIsRefused(t *testing.T) {
 			if got := exported(t, dir, 0); !sameRecords(got, s.records()) {
 				t.Errorf("the newest point became %q", got)
 			}
-			o := options(11)
+			s.put("a", "later")
+			if p, err := Create(t.Context(), dir, s.source(), options(11)); err != nil || p.Full() || p.Revision != s.revision {
+				t.Errorf("the next point of the right source: got %+v, %v", p, err)
+			}
+			o := options(12)
 			o.Full = true
 			if p, err := Create(t.Context(), dir, src, o); err != nil || !p.Full() {
 				t.Errorf("a full point: got %+v, %v", p, err)

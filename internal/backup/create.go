@@ -78,7 +78,11 @@ func Create(ctx context.Context, dir string, src Source, o Options) (p Point, er
 		return Point{}, fmt.Errorf("fetch the content: %w", err)
 	}
 	if p, err = b.store(ctx, in); err != nil {
-		return Point{}, fmt.Errorf("store the point: %w", err)
+		err = fmt.Errorf("store the point: %w", err)
+		if errors.Is(err, ErrDiverged) {
+			err = errors.Join(err, b.forgetFetched()) // or every later run would try it again, whatever its source
+		}
+		return Point{}, err
 	}
 	// A crash in arrive leaves checksums of nothing.
 	if err := errors.Join(b.forgetFetched(), b.removePart()); err != nil {
