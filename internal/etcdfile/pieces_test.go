@@ -3,8 +3,10 @@ package etcdfile
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -49,13 +51,32 @@ func TestAFileIsWrittenInPieces(t *testing.T) {
 
 func TestWhatAFileDoesNotTakeIsTold(t *testing.T) {
 	t.Parallel()
-	f, err := os.Open(t.TempDir()) // nobody writes to a directory
-	noError(t, err)
-	n, err := pieces{f, func() { t.Error("it rests") }}.Write([]byte("abc"))
-	if err == nil || n != 0 {
-		t.Errorf("wrote %d bytes, %v", n, err)
+	for taken := range 3 { // pieces, before the reader ends
+		r, f, err := os.Pipe()
+		noError(t, err)
+		read := make(chan error, 1)
+		end := func() {
+			noError(t, <-read)
+			noError(t, r.Close())
+		}
+		go func() {
+			_, err := io.CopyN(io.Discard, r, int64(taken*pieceBytes))
+			read <- err
+		}()
+		if taken == 0 {
+			end()
+		}
+		rests := 0
+		n, err := pieces{f, func() {
+			if rests++; rests == taken {
+				end()
+			}
+		}}.Write(make([]byte, 4*pieceBytes))
+		if !errors.Is(err, syscall.EPIPE) || n != taken*pieceBytes || rests != taken {
+			t.Errorf("wrote %d bytes with %d rests, want %d pieces of %d; %v", n, rests, taken, pieceBytes, err)
+		}
+		noError(t, f.Close())
 	}
-	noError(t, f.Close())
 }
 
 // A run has 8 MiB, and whoever serves a request may wait for the processor that writes them.

@@ -87,3 +87,25 @@ func TestLargePiecesAreNotCopiedToWhatIsWritten(t *testing.T) {
 		})
 	}
 }
+
+// TestPiecesComeBackFromAWriteThatFails: the client goes away while they are written.
+func TestPiecesComeBackFromAWriteThatFails(t *testing.T) {
+	t.Parallel()
+	p := inPieces(pattern(64<<20), 64<<10) // more than the sockets hold
+	l := answering(t, func(context.Context) any { return p })
+	w := l.plug(t)
+	w.widen()
+	w.message(w.call("Unary"), nil, true)
+	before := int64(0)
+	eventually(t, "it is always made on, though nobody reads it", func() bool {
+		made := p.made.Load()
+		stands := made > 0 && made == before
+		before = made
+		return stands
+	})
+	_ = w.conn.Close()
+	if err := receive(t, "the end of it", p.done); err == nil {
+		t.Error("all of it was made")
+	}
+	p.whole(t)
+}

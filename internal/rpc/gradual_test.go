@@ -238,6 +238,17 @@ func TestLargeRangesHaveMoreOfTheCache(t *testing.T) {
 			}
 			return err
 		},
+		"pages": func(c etcdserverpb.KVClient, q *etcdserverpb.RangeRequest) error {
+			page := &etcdserverpb.RangeRequest{Key: q.Key, RangeEnd: q.RangeEnd, Limit: 2}
+			for range 50 { // none of which is large
+				r, err := c.Range(t.Context(), page)
+				if err != nil || !r.More {
+					return err
+				}
+				page.Key = append(r.Kvs[1].Key, 0)
+			}
+			return nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
