@@ -103,7 +103,7 @@ func TestABodyIsAttachedWhole(t *testing.T) {
 	for _, n := range []int{0, 10, 60, 200, 1 << 20} {
 		body := marshal(t, &etcdserverpb.PutResponse{PrevKv: &mvccpb.KeyValue{Value: make([]byte, n)}})
 		s := &KV{member: m, budget: newBudget(0)}
-		r, err := s.respond(context.Background(), 9, body)
+		r, err := s.respond(9, body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestAResponseThatGRPCCannotFrameIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, add := range []func(r *Response) error{
 		func(r *Response) error { return r.field(context.Background(), rangeKVs, make([]byte, 100)) },
-		func(r *Response) error { return r.attach(context.Background(), make([]byte, 200)) },
+		func(r *Response) error { return r.attach(make([]byte, 200)) },
 	} {
 		r := newResponse(newBudget(0))
 		r.size = responseMax - 100 // as if it held so much

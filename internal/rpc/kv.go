@@ -122,10 +122,10 @@ func (s *KV) header(rev int64) header {
 }
 
 // respond makes a response of a revision and the encoded fields after the header.
-func (s *KV) respond(ctx context.Context, rev int64, body []byte) (*Response, error) {
+func (s *KV) respond(rev int64, body []byte) (*Response, error) {
 	r := newResponse(s.budget)
 	r.header(s.header(rev))
-	if err := r.attach(ctx, body); err != nil {
+	if err := r.attach(body); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -107,7 +107,7 @@ func (r *Response) field(ctx context.Context, num uint32, p []byte) error {
 }
 
 // attach appends the encoded fields in body, without a copy when they are many. The response keeps body.
-func (r *Response) attach(ctx context.Context, body []byte) error {
+func (r *Response) attach(body []byte) error {
 	if r.Len()+len(body) > responseMax {
 		return errResponseTooLarge
 	}

@@ -30,7 +30,7 @@ func (s *KV) write(a admitted, c apply.Command, req *Request, need func(*auth.Ju
 	if err != nil {
 		return nil, err
 	}
-	return s.respond(a.ctx, res.Revision, res.Body)
+	return s.respond(res.Revision, res.Body)
 }
 
 // Put answers a PutRequest.
@@ -111,7 +111,7 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 	if err == nil {
 		r.release(cap(body))
 		r.header(s.header(rev))
-		err = r.attach(ctx, body)
+		err = r.attach(body)
 	}
 	if err != nil {
 		r.drop()
@@ -149,7 +149,7 @@ func (s *KV) Compact(ctx context.Context, req *Request) (*Response, error) {
 			return nil, err
 		}
 	}
-	return s.respond(ctx, res.Revision, res.Body)
+	return s.respond(res.Revision, res.Body)
 }
 
 // checkLease refuses a put on a lease that has too many keys.
