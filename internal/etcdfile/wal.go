@@ -61,7 +61,7 @@ func ReadWAL(ctx context.Context, dir string, r WALReader) error {
 	}
 	w := walReading{to: r}
 	for i, name := range names {
-		seq, _, _ := parseWALName(name)
+		seq, _ := walNumber(name)
 		if i > 0 && seq != w.seq+1 {
 			return fmt.Errorf("%w: %s: the file before it, number %d, is missing", ErrCorruptWAL, filepath.Join(dir, name), seq-1)
 		}
@@ -80,7 +80,7 @@ func walNames(dir string) (names []string, err error) {
 		return nil, err
 	}
 	for _, e := range all {
-		if _, _, ok := parseWALName(e.Name()); ok {
+		if _, ok := walNumber(e.Name()); ok {
 			names = append(names, e.Name())
 		}
 	}
@@ -88,17 +88,14 @@ func walNames(dir string) (names []string, err error) {
 	return names, nil
 }
 
-// parseWALName splits a name of two numbers of 16 hexadecimal digits: that of the file, and the index that it begins with.
-func parseWALName(name string) (seq, index uint64, ok bool) {
+// walNumber returns the number of a file of the log. The name is this and the index that the file begins with, in 16 hexadecimal digits each.
+func walNumber(name string) (seq uint64, ok bool) {
 	numbers, ok := strings.CutSuffix(name, walSuffix)
 	first, second, cut := strings.Cut(numbers, "-")
 	if !ok || !cut || len(first) != 16 || len(second) != 16 {
-		return 0, 0, false
+		return 0, false
 	}
 	seq, err := strconv.ParseUint(first, 16, 64)
-	if err != nil {
-		return 0, 0, false
-	}
-	index, err = strconv.ParseUint(second, 16, 64)
-	return seq, index, err == nil
+	_, indexErr := strconv.ParseUint(second, 16, 64)
+	return seq, err == nil && indexErr == nil
 }
