@@ -157,7 +157,7 @@ func (c *Content) alarms(put sink) error {
 		if len(rest) != 8+4 {
 			return fmt.Errorf("%w: the alarm %x", storage.ErrCorrupt, rest)
 		}
-		keys = append(keys, appendAlarm(nil, binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:])))
+		keys = append(keys, encodeAlarm(binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:])))
 		return nil
 	})
 	if err != nil {
@@ -183,7 +183,7 @@ func (c *Content) auth(put sink) error {
 		}
 	}
 	if err == nil {
-		err = put(bucketAuth, []byte(authRevision), appendNumber(nil, revision))
+		err = put(bucketAuth, []byte(authRevision), encodeNumber(revision))
 	}
 	if err != nil {
 		return err
@@ -276,7 +276,7 @@ func (c *Content) facts(put sink) error {
 	if err != nil {
 		return err
 	}
-	if err := put(bucketMeta, []byte(metaIndex), appendNumber(nil, c.Index)); err != nil {
+	if err := put(bucketMeta, []byte(metaIndex), encodeNumber(c.Index)); err != nil {
 		return err
 	}
 	if err := c.compaction(put); err != nil {
@@ -287,7 +287,7 @@ func (c *Content) facts(put sink) error {
 			return err
 		}
 	}
-	return put(bucketMeta, []byte(metaTerm), appendNumber(nil, c.Term))
+	return put(bucketMeta, []byte(metaTerm), encodeNumber(c.Term))
 }
 
 // Compacted returns the revision to which the state is compacted, negative for never.

@@ -170,7 +170,7 @@ func (s Start) putMeta(tx *bolt.Tx) error {
 		return err
 	}
 	return errors.Join(b.Put([]byte(metaConfState), conf),
-		b.Put([]byte(metaIndex), appendNumber(nil, s.Index())), b.Put([]byte(metaTerm), appendNumber(nil, FoundingTerm)))
+		b.Put([]byte(metaIndex), encodeNumber(s.Index())), b.Put([]byte(metaTerm), encodeNumber(FoundingTerm)))
 }
 
 // putRevision raises the revision as etcd's tool does: a version without a key at it, and a compaction up to it.

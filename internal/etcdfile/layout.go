@@ -96,7 +96,7 @@ func decodeRevision(b []byte) (r Revision, err error) {
 	return r, nil
 }
 
-func appendNumber(dst []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(dst, n) }
+func encodeNumber(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 func decodeNumber(b []byte) (uint64, error) {
 	if len(b) != 8 {
@@ -163,9 +163,9 @@ func decodeLease(key, value []byte) (lease.Lease, error) {
 	return lease.Lease{ID: int64(id), TTL: int64(n[1]), Remaining: int64(n[2])}, nil
 }
 
-func appendAlarm(dst []byte, member uint64, alarm uint32) []byte {
+func encodeAlarm(member uint64, alarm uint32) []byte {
 	// The type is an enum of 32 bits: a negative one is ten bytes long on the wire.
-	return appendNumbers(dst, member, uint64(int64(int32(alarm))))
+	return appendNumbers(nil, member, uint64(int64(int32(alarm))))
 }
 
 func decodeAlarm(key []byte) (cluster.Alarm, error) {

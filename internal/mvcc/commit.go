@@ -43,20 +43,20 @@ func (w *Writer) commit() error {
 		return fmt.Errorf("counting what a group of entries created and deleted: %w", err)
 	}
 	if w.dirty || w.revision != old.revision {
-		applied := appendNumbers(nil, w.index, w.term, uint64(w.revision))
+		applied := encodeNumbers(w.index, w.term, uint64(w.revision))
 		if err := w.batch.Set(metaKey(metaApplied), applied, nil); err != nil {
 			return fmt.Errorf("setting the applied index: %w", err)
 		}
 	}
 	next := &published{revision: w.revision, compact: w.compact, written: w.written, index: w.index, term: w.term, runs: runs}
 	if w.compact != old.compact {
-		scheduled := appendNumbers(nil, uint64(w.compact))
+		scheduled := encodeNumbers(uint64(w.compact))
 		if err := w.batch.Set(metaKey(metaCompactScheduled), scheduled, nil); err != nil {
 			return fmt.Errorf("setting the compact revision: %w", err)
 		}
 	}
 	if w.written != old.written {
-		if err := w.batch.Set(metaKey(metaSizeWritten), appendNumbers(nil, uint64(w.written)), nil); err != nil {
+		if err := w.batch.Set(metaKey(metaSizeWritten), encodeNumbers(uint64(w.written)), nil); err != nil {
 			return fmt.Errorf("setting how much was written: %w", err)
 		}
 	}

@@ -84,7 +84,7 @@ func (c *compactSlice) run() error {
 			return err
 		}
 	}
-	done := appendNumbers(nil, uint64(c.at.Main), uint64(c.at.Sub))
+	done := encodeNumbers(uint64(c.at.Main), uint64(c.at.Sub))
 	if err := c.batch.Set(metaKey(metaCompactDone), done, nil); err != nil {
 		return err
 	}

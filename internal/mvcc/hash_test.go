@@ -126,9 +126,9 @@ func importSnapshot(t *testing.T, name string, compactRev int64) vfs.FS {
 		name string
 		val  []byte
 	}{
-		{metaApplied, appendNumbers(nil, 7, 1, uint64(last.Main))},
-		{metaCompactScheduled, appendNumbers(nil, uint64(compactRev))},
-		{metaCompactDone, appendNumbers(nil, uint64(compactRev), maxSub)},
+		{metaApplied, encodeNumbers(7, 1, uint64(last.Main))},
+		{metaCompactScheduled, encodeNumbers(uint64(compactRev))},
+		{metaCompactDone, encodeNumbers(uint64(compactRev), maxSub)},
 	} {
 		if err := b.Set(metaKey(m.name), m.val, nil); err != nil {
 			t.Fatal(err)

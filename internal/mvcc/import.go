@@ -130,7 +130,7 @@ type Imported struct {
 func (im *Importer) Finish(x Imported) (revision int64, err error) {
 	revision = max(1, im.last.Main, x.Scheduled, x.Revision)
 	set := func(name string, numbers ...uint64) {
-		err = errors.Join(err, im.batch.Set(metaKey(name), appendNumbers(nil, numbers...), nil))
+		err = errors.Join(err, im.batch.Set(metaKey(name), encodeNumbers(numbers...), nil))
 	}
 	set(metaApplied, x.Index, x.Term, uint64(revision))
 	set(metaSizeWritten, uint64(im.written))

@@ -88,5 +88,5 @@ func (s *freedSlice) tombstone(h *historyWalk) { s.bytes += versionBytes(h.key, 
 
 // write puts the numbers into the batch of the slice.
 func (s *freedSlice) write(b *storage.Batch) error {
-	return b.Set(metaKey(metaSizeFreed), appendNumbers(nil, uint64(s.bytes), uint64(s.to.Main), uint64(s.to.Sub)), nil)
+	return b.Set(metaKey(metaSizeFreed), encodeNumbers(uint64(s.bytes), uint64(s.to.Main), uint64(s.to.Sub)), nil)
 }

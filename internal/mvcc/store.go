@@ -151,9 +151,9 @@ func decodeNumbers(b []byte, n []uint64) error {
 	return nil
 }
 
-func appendNumbers(dst []byte, n ...uint64) []byte {
+func encodeNumbers(n ...uint64) (b []byte) {
 	for _, v := range n {
-		dst = binary.AppendUvarint(dst, v)
+		b = binary.AppendUvarint(b, v)
 	}
-	return dst
+	return b
 }
