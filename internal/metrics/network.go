@@ -1,16 +1,14 @@
 package metrics
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
 )
 
-// eachPeer is a metric of each other member, told once it is not zero unless always.
-func eachPeer(kind prometheus.ValueType, name, help, label string, always bool, read func(*peer.Measures) float64) row {
-	return labelled(kind, name, help, []string{label}, func(v *view, put *putter) {
+// eachPeer is a counter of each other member, told once it is not zero unless always.
+func eachPeer(name, help, label string, always bool, read func(*peer.Measures) float64) row {
+	return labelled(c, name, help, []string{label}, func(v *view, put *putter) {
 		for _, p := range v.peers {
 			if x := read(p); always || x != 0 {
 				put.value(x, hex(p.ID))
@@ -23,7 +21,7 @@ func eachPeer(kind prometheus.ValueType, name, help, label string, always bool, 
 func peerTimes(name, help, label string, of func(*peer.Measures) *measure.Histogram) row {
 	return labelled(0, name, help, []string{label}, func(v *view, put *putter) {
 		for _, p := range v.peers {
-			put.seen(of(p), seconds, hex(p.ID))
+			put.times(of(p), hex(p.ID))
 		}
 	})
 }
@@ -32,9 +30,9 @@ func peerTimes(name, help, label string, of func(*peer.Measures) *measure.Histog
 func snapshots(direction, label string, of func(*peer.Measures) *peer.Snapshots) []row {
 	name := "etcd_network_snapshot_" + direction
 	return []row{
-		eachPeer(c, name+"_success", "Total number of successful snapshot "+direction+"s", label, false,
+		eachPeer(name+"_success", "Total number of successful snapshot "+direction+"s", label, false,
 			func(p *peer.Measures) float64 { return float64(of(p).Succeeded.Value()) }),
-		eachPeer(c, name+"_failures", "Total number of snapshot "+direction+" failures", label, false,
+		eachPeer(name+"_failures", "Total number of snapshot "+direction+" failures", label, false,
 			func(p *peer.Measures) float64 { return float64(of(p).Failed.Value()) }),
 		labelled(g, name+"_inflights_total", "Total number of inflight snapshot "+direction+"s", []string{label},
 			func(v *view, put *putter) {
@@ -71,13 +69,13 @@ var networkRows = append(append([]row{
 				}
 			}
 		}),
-	eachPeer(c, "etcd_network_peer_sent_bytes_total", "The total number of bytes sent to peers.", "To", true,
+	eachPeer("etcd_network_peer_sent_bytes_total", "The total number of bytes sent to peers.", "To", true,
 		func(p *peer.Measures) float64 { return float64(p.Sent.Value()) }),
-	eachPeer(c, "etcd_network_peer_received_bytes_total", "The total number of bytes received from peers.", "From", true,
+	eachPeer("etcd_network_peer_received_bytes_total", "The total number of bytes received from peers.", "From", true,
 		func(p *peer.Measures) float64 { return float64(p.Received.Value()) }),
-	eachPeer(c, "etcd_network_peer_sent_failures_total", "The total number of send failures from peers.", "To", false,
+	eachPeer("etcd_network_peer_sent_failures_total", "The total number of send failures from peers.", "To", false,
 		func(p *peer.Measures) float64 { return float64(p.SendFailures.Value()) }),
-	eachPeer(c, "etcd_network_peer_received_failures_total", "The total number of receive failures from peers.", "From", false,
+	eachPeer("etcd_network_peer_received_failures_total", "The total number of receive failures from peers.", "From", false,
 		func(p *peer.Measures) float64 { return float64(p.ReceiveFailures.Value()) }),
 	peerTimes("etcd_network_peer_round_trip_time_seconds", "Round-Trip-Time histogram between peers", "To",
 		func(p *peer.Measures) *measure.Histogram { return p.RoundTrips }),

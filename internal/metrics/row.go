@@ -87,9 +87,9 @@ func (p *putter) histogram(h *measure.Histogram, unit float64, labels ...string)
 	p.out <- prometheus.MustNewConstHistogram(p.desc, r.Count, float64(r.Sum)/unit, buckets, labels...)
 }
 
-// seen is histogram, but adds nothing without an observation, as etcd does where there are labels.
-func (p *putter) seen(h *measure.Histogram, unit float64, labels ...string) {
+// times is histogram for durations, but adds nothing without an observation, as etcd does where there are labels.
+func (p *putter) times(h *measure.Histogram, labels ...string) {
 	if h.Read().Count > 0 {
-		p.histogram(h, unit, labels...)
+		p.histogram(h, seconds, labels...)
 	}
 }

@@ -104,15 +104,15 @@ var serverRows = []row{
 		"Entries that were applied together have equal parts of the time.",
 		[]string{"version", "op", "success"}, func(v *view, put *putter) {
 			for _, cmd := range commands {
-				put.seen(v.counts.Applied[cmd].Succeeded, seconds, "v3", camel(cmd), "true")
-				put.seen(v.counts.Applied[cmd].Failed, seconds, "v3", camel(cmd), "false")
+				put.times(v.counts.Applied[cmd].Succeeded, "v3", camel(cmd), "true")
+				put.times(v.counts.Applied[cmd].Failed, "v3", camel(cmd), "false")
 			}
 		}),
 	labelled(0, "etcd_server_request_duration_seconds", "Response latency distribution in seconds for each type.",
 		[]string{"type", "success"}, func(v *view, put *putter) {
 			outcomes := func(o *measure.Outcomes, name string) {
-				put.seen(o.Succeeded, seconds, name, "true")
-				put.seen(o.Failed, seconds, name, "false")
+				put.times(o.Succeeded, name, "true")
+				put.times(o.Failed, name, "false")
 			}
 			for _, cmd := range commands {
 				if cmd != apply.CommandRange { // ranges do not go through the log
@@ -124,8 +124,8 @@ var serverRows = []row{
 		}),
 	labelled(0, "etcd_server_range_duration_seconds", "The latency distributions of txn.Range",
 		[]string{"success"}, func(v *view, put *putter) {
-			put.seen(v.Calls.Ranges.Succeeded, seconds, "true")
-			put.seen(v.Calls.Ranges.Failed, seconds, "false")
+			put.times(v.Calls.Ranges.Succeeded, "true")
+			put.times(v.Calls.Ranges.Failed, "false")
 		}),
 	labelled(c, "etcd_server_client_requests_total", "The total number of client requests per client version.",
 		[]string{"type", "client_api_version"}, func(v *view, put *putter) {
