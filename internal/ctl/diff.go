@@ -175,8 +175,7 @@ func (d *differences) pair(a, b *mvccpb.KeyValue) error {
 			return
 		}
 		if b == nil {
-			lines, _ := d.flags.decode.lines(a.GetValue())
-			writeEdits(p, d.paint, allLines('-', lines))
+			writeEdits(p, d.paint, allLines('-', d.flags.decode.lines(a.GetValue())))
 			return
 		}
 		d.flags.decode.writeChange(p, d.paint, a.GetValue(), b.GetValue(), a != nil)

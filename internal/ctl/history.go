@@ -221,15 +221,14 @@ func (v *versionPrinter) put(kv *mvccpb.KeyValue) error {
 
 // writeChange prints what differs between two values; without alive there was none before.
 func (d decoding) writeChange(p *page, c paint, before, after []byte, alive bool) {
-	lines, _ := d.lines(after)
+	lines := d.lines(after)
 	switch {
 	case !alive:
 		writeEdits(p, c, allLines('+', lines))
 	case string(before) == string(after):
 		p.line(c.dim("  (the same value)"))
 	default:
-		old, _ := d.lines(before)
-		writeEdits(p, c, diffLines(old, lines))
+		writeEdits(p, c, diffLines(d.lines(before), lines))
 	}
 }
 

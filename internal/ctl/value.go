@@ -51,18 +51,17 @@ func (d decoding) check() error {
 	return nil
 }
 
-// lines returns a value for people, a line each. ok is false for one that is no text: the line then tells its size and
-// sum.
-func (d decoding) lines(value []byte) (lines []string, ok bool) {
+// lines returns a value for people, a line each; of one that is no text, a line that tells its size and sum.
+func (d decoding) lines(value []byte) []string {
 	if d == "k8s" {
 		if text, err := kube.YAML(value); err == nil {
-			return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), true
+			return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 		}
 	}
 	if !printable(value, true) {
-		return []string{fmt.Sprintf("(%d bytes that are no text, sha256 %x…)", len(value), sha256Of(value)[:6])}, false
+		return []string{fmt.Sprintf("(%d bytes that are no text, sha256 %x…)", len(value), sha256Of(value)[:6])}
 	}
-	return strings.Split(string(value), "\n"), true
+	return strings.Split(string(value), "\n")
 }
 
 func sha256Of(b []byte) []byte {
