@@ -17,8 +17,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -27,7 +25,6 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/takeover"
-	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
 // requestTimeoutBase and two election timeouts are what etcd gives a request.
@@ -69,152 +66,12 @@ func RunIn(ctx context.Context, cfg config.Config, log *slog.Logger, h Host) (er
 // errRebuilt is returned when a member is to be opened anew: its state was wrong, and is rebuilt.
 var errRebuilt = errors.New("the state was rebuilt")
 
-// runOnce runs a member from its opening to its end.
-func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Logger) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if cfg.MemoryMlock {
-		if err := lockMemory(); err != nil {
-			return err
-		}
-	}
-	l, err := host.listenAll(ctx, &cfg)
-	if err != nil {
-		return err
-	}
-	e, err := encrypt(&cfg, log)
-	if err != nil {
-		return errors.Join(err, l.close())
-	}
-	requests, err := openAudit(&cfg, log)
-	if err != nil {
-		return errors.Join(err, l.close())
-	}
-	defer func() { err = also(err, requests.Close()) }()
-	e.forPeers(l.peers)
-	l.plain.encrypt(e)
-	failed := make(chan error, 1)
-	told := make(chan struct{}) // another member says that this one was removed
-	p := newPeers(&cfg, host.Clock, log, func() { close(told) })
-	p.dialTLS(e.dialing.Dialing(peerDialer(&cfg)))
-	initialised := cfg.Initialised()
-	m, remotes, err := openMember(ctx, host, &cfg, log, p, failed)
-	if errors.Is(err, member.ErrRemoved) {
-		tellRemoved(&cfg, log, host)
-		return errors.Join(l.close(), p.stop())
-	}
-	if err != nil {
-		return errors.Join(err, l.close(), p.stop())
-	}
-	go func() {
-		select {
-		case <-told:
-			m.ToldRemoved()
-		case <-ctx.Done():
-		}
-	}()
-	if cfg.Gate(config.GateInitialCorruptCheck) && initialised && m.Trusted() == nil { // one that is to be rebuilt is known to differ
-		if err := m.InitialCheck(ctx); err != nil {
-			log.Error("checkInitialHashKV failed", "error", err)
-			return errors.Join(err, p.stop(), m.Stop(), l.close())
-		}
-	}
-	p.serve(m, remotes, l.peers, log)
-	m.Start()
-	s, err := newServices(&cfg, m, host, p.transport.Measures, requests, log)
-	if err != nil {
-		return errors.Join(err, p.stop(), m.Stop(), l.close())
-	}
-	stop := sync.OnceValue(func() error {
-		if context.Cause(ctx) != ErrNoHandOver { //nolint:errorlint // it is nobody's but ours
-			m.HandOver(context.Background())
-		}
-		return errors.Join(s.stop(), p.stop(), m.Stop())
-	})
-	defer func() { err = also(err, stop()) }()
-	host.started(m)
-
-	log.Info("starting", "name", cfg.Name, "member", cluster.ID(m.ID()).String(),
-		"cluster", cluster.ID(m.ClusterID()).String(), "data-dir", cfg.DataDir,
-		"version", version.Ashlar, "etcd-level", version.Etcd, "entries-to-replay", m.ToReplay())
-	s.serveHTTP(s.metrics, l.plain.metrics...)
-	for _, x := range l.plain.metrics {
-		log.Info("serving metrics and health", "address", x.Addr().String())
-	}
-	removed := func() { tellRemoved(&cfg, log, host) }
-	if ready, err := awaitReady(ctx, m, failed, removed); !ready {
-		return also(err, l.close())
-	}
-	s.serve(l.clients, e.forClients, l.plain.clients)
-	for _, x := range host.forLocal() {
-		s.serveGRPC(x)
-	}
-	for _, x := range slices.Concat(l.clients, l.plain.clients) {
-		log.Info("ready to serve client requests", "address", x.Addr().String())
-	}
-	host.serving(m)
-	select {
-	case err := <-failed:
-		return err
-	case err := <-s.broken:
-		return fmt.Errorf("serve clients: %w", err)
-	case err := <-p.broken:
-		return err
-	case <-m.Removed():
-		linger(ctx)
-		removed()
-		return nil
-	case <-m.Rebuilt():
-		return errRebuilt
-	case <-ctx.Done():
-		log.Info("stopping")
-		return nil
-	}
-}
-
-// awaitReady waits until clients may be served. When the member ends before, ready is false, and err says why unless it ends in order.
-func awaitReady(ctx context.Context, m *member.Member, failed <-chan error, removed func()) (ready bool, err error) {
-	select {
-	case <-m.Ready():
-		return true, nil
-	case <-m.Removed():
-		removed()
-		return false, nil
-	case err := <-failed:
-		return false, err
-	case <-m.Rebuilt():
-		return false, errRebuilt
-	case <-ctx.Done():
-		return false, nil
-	}
-}
-
 // also joins an error to another one, which stays what it is when there is none.
 func also(err, more error) error {
 	if more == nil {
 		return err
 	}
 	return errors.Join(err, more)
-}
-
-// removedLinger is how long a member goes on after it was removed, as in etcd: who asked for it wants an answer, and the
-// others may yet have to learn from this member that it is decided.
-const removedLinger = time.Second
-
-func linger(ctx context.Context) {
-	timer := time.NewTimer(removedLinger)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// tellRemoved logs the end of a member that was removed. It is no failure: whoever starts members again should leave it be.
-func tellRemoved(cfg *config.Config, log *slog.Logger, host *lending) {
-	host.removed()
-	log.Warn("this member ends", "reason", member.ErrRemoved.Error())
-	log.Warn("the data directory of a removed member must be removed before the member can be added anew", "data-dir", cfg.DataDir)
 }
 
 // openMember opens the member that cfg describes, with the other members that a new one was told of. Its first fatal error
