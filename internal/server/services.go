@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ashlar-kv/ashlar/internal/audit"
+	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/metrics"
@@ -94,15 +95,22 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 	}
 	web.Prepare(s.http)
 	web.Prepare(s.metrics)
+	s.register(cfg, m, gate, o.calls, host.Clock)
+	host.register(s.grpc)
+	o.calls.Know(s.grpc.GetServiceInfo())
+	return s, nil
+}
+
+// register makes the services that clients call by gRPC those of its server.
+func (s *services) register(cfg *config.Config, m *member.Member, gate *rpc.Gate, measures *rpc.Measures, c clock.Clock) {
+	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: txnOpsMax(cfg), Conns: s.conns, Gate: gate, Measures: measures, ReserveCache: m.ReserveCache})
 	s.leases.Permit, s.leases.PermitKeys = gate.Lease, gate.LeaseKeys
+	s.leases.ShareBudget(kv)
+	s.line = rpc.NewLine(kv, s.leases, m.Hub(), c)
 	members := rpc.NewCluster(m)
 	members.Gate = gate
 	maintenance := rpc.NewMaintenance(m, func() rpc.Status { return status(cfg, m) })
 	maintenance.Alarms, maintenance.Gate = m, gate
-	kv := rpc.NewKV(m, rpc.KVOptions{TxnOpsMax: txnOpsMax(cfg), Conns: s.conns, Gate: gate, Measures: o.calls,
-		ReserveCache: m.ReserveCache})
-	s.leases.ShareBudget(kv)
-	s.line = rpc.NewLine(kv, s.leases, m.Hub(), host.Clock)
 	rpc.Services{
 		KV:          kv,
 		Maintenance: maintenance,
@@ -113,9 +121,6 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 		Lock:        rpc.NewLock(s.line),
 		Election:    rpc.NewElection(s.line),
 	}.Register(s.grpc)
-	host.register(s.grpc)
-	o.calls.Know(s.grpc.GetServiceInfo())
-	return s, nil
 }
 
 // txnOpsMax is the limit of operations for the KV service: 0 allows none, as in etcd.
