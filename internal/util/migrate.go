@@ -101,15 +101,7 @@ func (s *session) migrate(ctx context.Context, dataDir, walDir string, to level,
 	if err != nil {
 		return fmt.Errorf("failed to read wal: %w", err)
 	}
-	var from level
-	// All is read before it is opened for writing: a damaged one could end the process then.
-	err = s.withFile(path, func(f *etcdfile.File) error {
-		if err := f.Check(ctx); err != nil {
-			return err
-		}
-		from, err = fileLevel(f)
-		return err
-	})
+	from, err := s.checkedLevel(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -117,29 +109,47 @@ func (s *session) migrate(ctx context.Context, dataDir, walDir string, to level,
 		s.log.Info("storage version up-to-date", "storage-version", to.String())
 		return nil
 	}
-	err = checkWay(from, to)
-	if err == nil && to.below(from) && to.below(inLog) {
-		err = errors.New("cannot downgrade storage, WAL contains newer entries")
+	refused := checkWay(from, to)
+	if refused == nil && to.below(from) && to.below(inLog) {
+		refused = errors.New("cannot downgrade storage, WAL contains newer entries")
 	}
-	if err != nil {
-		if !force {
+	if refused == nil {
+		if err := s.setLevel(path, to); err != nil {
 			return err
 		}
-		s.log.Info("normal migrate failed, trying with force", "error", err)
+		s.log.Info("updated storage version", "new-storage-version", to.String()+".0")
+		return nil
 	}
+	if !force {
+		return refused
+	}
+	s.log.Info("normal migrate failed, trying with force", "error", refused)
+	if err := s.setLevel(path, to); err != nil {
+		return err
+	}
+	s.log.Warn("forcefully set storage version", "storage-version", to.String())
+	return nil
+}
+
+// checkedLevel returns the level of a database all of which it has read: a damaged one could end the process once it is opened for writing.
+func (s *session) checkedLevel(ctx context.Context, path string) (l level, err error) {
+	err = s.withFile(path, func(f *etcdfile.File) error {
+		if err := f.Check(ctx); err != nil {
+			return err
+		}
+		l, err = fileLevel(f)
+		return err
+	})
+	return l, err
+}
+
+// setLevel writes the level into a database.
+func (s *session) setLevel(path string, to level) error {
 	name := to.String() + ".0"
 	if to == firstLevel {
 		name = "" // it writes none
 	}
-	if err := etcdfile.SetStorageVersion(path, name, s.timeout); err != nil {
-		return err
-	}
-	if err != nil {
-		s.log.Warn("forcefully set storage version", "storage-version", to.String())
-		return nil
-	}
-	s.log.Info("updated storage version", "new-storage-version", to.String()+".0")
-	return nil
+	return etcdfile.SetStorageVersion(path, name, s.timeout)
 }
 
 // migrateOurs does nothing: the files of a member of ours are the same for every version of etcd's protocol. That it is at rest
