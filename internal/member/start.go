@@ -57,23 +57,13 @@ func (m *Member) openStores() (err error) {
 	if err != nil {
 		return err
 	}
-	switch {
-	case !m.log.Initialised() && known:
-		return fmt.Errorf("%w: %s says that this member was initialised, but the log in %s is empty: "+
-			"restore the log, or remove the data directory and add the member anew", ErrRefused, dir, logDir)
-	case !m.log.Initialised() && etcd != takeover.Nothing:
-		if err := m.takeOver(etcd); err != nil {
-			return fmt.Errorf("take over the member of etcd in %s: %w", dir, err)
-		}
-	case !m.log.Initialised():
-		if err := m.bootstrap(); err != nil {
-			return fmt.Errorf("bootstrap in %s: %w", dir, err)
-		}
-	default:
-		if known && identity != m.log.Identity() {
-			return fmt.Errorf("%w: the log in %s and the directory %s belong to different members", ErrRefused, logDir, dir)
-		}
-		m.identity = m.log.Identity()
+	if known {
+		err = m.recognise(identity, logDir)
+	} else {
+		err = m.initialise(etcd)
+	}
+	if err != nil {
+		return err
 	}
 	if err := m.openState(); err != nil {
 		return err
@@ -82,6 +72,36 @@ func (m *Member) openStores() (err error) {
 		return storage.WriteIdentityFile(m.cfg.FS, dir, m.identity)
 	}
 	return m.removeRestored()
+}
+
+// recognise takes the identity of the log, which must be that of the directory.
+func (m *Member) recognise(identity storage.Identity, logDir string) error {
+	switch {
+	case !m.log.Initialised():
+		return fmt.Errorf("%w: %s says that this member was initialised, but the log in %s is empty: "+
+			"restore the log, or remove the data directory and add the member anew", ErrRefused, m.cfg.DataDir, logDir)
+	case identity != m.log.Identity():
+		return fmt.Errorf("%w: the log in %s and the directory %s belong to different members", ErrRefused, logDir, m.cfg.DataDir)
+	}
+	m.identity = identity
+	return nil
+}
+
+// initialise makes the member that the directory does not name yet. When only that is missing, a start has broken off after the log was there.
+func (m *Member) initialise(etcd takeover.Found) error {
+	switch {
+	case m.log.Initialised():
+		m.identity = m.log.Identity()
+	case etcd != takeover.Nothing:
+		if err := m.takeOver(etcd); err != nil {
+			return fmt.Errorf("take over the member of etcd in %s: %w", m.cfg.DataDir, err)
+		}
+	default:
+		if err := m.bootstrap(); err != nil {
+			return fmt.Errorf("bootstrap in %s: %w", m.cfg.DataDir, err)
+		}
+	}
+	return nil
 }
 
 func (m *Member) logOptions() raftlog.Options {
