@@ -85,10 +85,30 @@ func (o *owner) write(ctx context.Context, op *etcdserverpb.RequestOp, spans []s
 
 // hold marks the keys among spans that the proxy owns as being written, and gives up those within ranges.
 func (o *owner) hold(ctx, out context.Context, spans []span) (held map[string]*owned, err error) {
-	var giveBack []title
-	var awaited chan struct{}
+	held, giveBack, awaited := o.mark(spans)
+	for _, t := range giveBack {
+		if err := o.release(out, t); err != nil {
+			o.settle(held, func(*owned) {})
+			return nil, err
+		}
+	}
+	if awaited == nil {
+		return held, nil
+	}
+	select {
+	case <-awaited:
+		return o.hold(ctx, out, spans)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// mark is hold without waiting: giveBack are titles of keys within ranges, which are not owned any more, and are to be released. When a key is
+// being acquired nothing is held, and awaited is closed once that has ended.
+func (o *owner) mark(spans []span) (held map[string]*owned, giveBack []title, awaited chan struct{}) {
 	held = map[string]*owned{}
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, s := range spans {
 		if len(s.to) == 0 {
 			if e := o.owned.keys[string(s.from)]; e != nil && e.answer != nil {
@@ -119,24 +139,7 @@ func (o *owner) hold(ctx, out context.Context, spans []span) (held map[string]*o
 	}
 	o.back = append(o.back, giveBack...) // in case that the client goes
 	poke(o.wake)
-	o.mu.Unlock()
-	for _, t := range giveBack {
-		if err = o.release(out, t); err != nil {
-			break
-		}
-	}
-	if err != nil || awaited == nil {
-		if err != nil {
-			o.settle(held, func(*owned) {})
-		}
-		return held, err
-	}
-	select {
-	case <-awaited:
-		return o.hold(ctx, out, spans)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return held, giveBack, awaited
 }
 
 // settle ends a write of keys; what is to be done with those that are still owned is done under the lock.
