@@ -342,11 +342,9 @@ func (b *run) storeFull(ctx context.Context, f *etcdfile.File, p *Point) error {
 // storeIncrement writes what the content has that the parent has not, and the other way round.
 func (b *run) storeIncrement(ctx context.Context, f *etcdfile.File, p *Point) (err error) {
 	parent := b.parent
-	switch p.Parent = parent.Number; {
-	case p.Cluster != "" && parent.Cluster != "" && p.Cluster != parent.Cluster:
-		return fmt.Errorf("%w: its cluster is %s, that of point %d is %s; make a full point", ErrDiverged, p.Cluster, parent.Number, parent.Cluster)
-	case p.Revision < parent.Revision:
-		return fmt.Errorf("%w: its revision is %d, that of point %d is %d; make a full point", ErrDiverged, p.Revision, parent.Number, parent.Revision)
+	p.Parent = parent.Number
+	if err := p.follows(parent); err != nil {
+		return err
 	}
 	chain, err := lineage(b.points, parent.Number)
 	if err != nil {
@@ -377,6 +375,22 @@ func (b *run) storeIncrement(ctx context.Context, f *etcdfile.File, p *Point) (e
 		return err
 	}
 	p.Versions = d.versions
+	return b.keep(ctx, p, names)
+}
+
+// follows returns an error unless a point that was made later than the parent can be an increment on it.
+func (p *Point) follows(parent *Point) error {
+	switch {
+	case p.Cluster != "" && parent.Cluster != "" && p.Cluster != parent.Cluster:
+		return fmt.Errorf("%w: its cluster is %s, that of point %d is %s; make a full point", ErrDiverged, p.Cluster, parent.Number, parent.Cluster)
+	case p.Revision < parent.Revision:
+		return fmt.Errorf("%w: its revision is %d, that of point %d is %d; make a full point", ErrDiverged, p.Revision, parent.Number, parent.Revision)
+	}
+	return nil
+}
+
+// keep gives files that are written their names, durably, and makes them those of the point.
+func (b *run) keep(ctx context.Context, p *Point, names []string) error {
 	for _, name := range names {
 		if err := os.Rename(b.path(name+tempSuffix), b.path(name)); err != nil {
 			return err
