@@ -21,14 +21,45 @@ import (
 
 // serve runs a member until it is told to stop, and returns the exit status.
 func serve(p process, program string, args []string) int {
-	fail := func(err error) int {
-		fmt.Fprintf(p.stderr, "%s: %s\n", program, oneLine(err))
-		return 1
-	}
 	if isProxy(args) {
 		return runProxy(p, program, args)
 	}
 	cfg, err := config.Parse(program, args, p.environ)
+	if err != nil {
+		return withoutConfig(p, program, err)
+	}
+	easeCollection(p.environ)
+	pebblemem.Use()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if !cfg.Initialised() {
+		if err := cfg.CheckBootstrap(ctx); err != nil {
+			return failed(p, program, err)
+		}
+	}
+	var level slog.LevelVar
+	log, logFiles, err := logging.Open(logOptions(p, program, cfg, &level))
+	if err != nil {
+		return failed(p, program, err)
+	}
+	defer logFiles.Close()
+	for _, n := range cfg.Notices {
+		log.LogAttrs(ctx, n.Level, n.Message, n.Attrs...)
+	}
+	defer handleSignals(log, stop)()
+	defer switchLevel(log, &level)()
+	n := newNotifier(p.environ, os.Getpid(), log)
+	defer n.stopping()
+	defer context.AfterFunc(ctx, n.stopping)()
+	if err := server.RunIn(ctx, cfg, log, server.Host{Started: n.started, Serving: n.serving}); err != nil {
+		log.Log(ctx, logging.LevelFatal, "member ended", "error", err)
+		return failed(p, program, err)
+	}
+	return 0
+}
+
+// withoutConfig does what is asked for, or says what is wrong, where the flags give no configuration to serve with, and returns the exit status.
+func withoutConfig(p process, program string, err error) int {
 	var usage *config.UsageError
 	switch {
 	case errors.Is(err, config.ErrHelp):
@@ -44,37 +75,14 @@ func serve(p process, program string, args []string) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(p.stderr, "%s: %v; see %s --help\n", program, err, program)
 		return 2
-	case err != nil:
-		return fail(err)
 	}
-	easeCollection(p.environ)
-	pebblemem.Use()
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	if !cfg.Initialised() {
-		if err := cfg.CheckBootstrap(ctx); err != nil {
-			return fail(err)
-		}
-	}
-	var level slog.LevelVar
-	log, logFiles, err := logging.Open(logOptions(p, program, cfg, &level))
-	if err != nil {
-		return fail(err)
-	}
-	defer logFiles.Close()
-	for _, n := range cfg.Notices {
-		log.LogAttrs(ctx, n.Level, n.Message, n.Attrs...)
-	}
-	defer handleSignals(log, stop)()
-	defer switchLevel(log, &level)()
-	n := newNotifier(p.environ, os.Getpid(), log)
-	defer n.stopping()
-	defer context.AfterFunc(ctx, n.stopping)()
-	if err := server.RunIn(ctx, cfg, log, server.Host{Started: n.started, Serving: n.serving}); err != nil {
-		log.Log(ctx, logging.LevelFatal, "member ended", "error", err)
-		return fail(err)
-	}
-	return 0
+	return failed(p, program, err)
+}
+
+// failed says why the process fails, and returns the exit status.
+func failed(p process, program string, err error) int {
+	fmt.Fprintf(p.stderr, "%s: %s\n", program, oneLine(err))
+	return 1
 }
 
 // gcPercent is the default of GOGC for a server.
