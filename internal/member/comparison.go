@@ -145,9 +145,15 @@ func (c *comparison) step(ctx context.Context) {
 		return // it was forgotten meanwhile
 	}
 	v := c.vote(own, c.ask(ctx, at))
+	if v.differ && chain == m.Chain() { // and no snapshot has replaced the state meanwhile
+		c.conclude(g, own, v)
+	}
+}
+
+// conclude does what follows from a vote on an entry after which states differ.
+func (c *comparison) conclude(g *generation, own apply.Point, v verdict) {
+	m := c.m
 	switch {
-	case !v.differ || chain != m.Chain(): // or a snapshot has replaced the state meanwhile
-		return
 	case v.wrong:
 		m.rebuild.distrust() // before a word is said about it
 		m.cfg.Logger.Error("this member's state differs from the majority's", "index", own.Index, "base", own.Base, "hash", own.Hash,
