@@ -349,7 +349,8 @@ func (db *DB) CompactAll(ctx context.Context) error {
 }
 
 // Close waits for background work and gives the directory free. A state is flushed first, so that the next
-// start replays nothing. Iterators must be closed before. After a failure Close returns that failure.
+// start replays nothing. Iterators must be closed before. After a failure Close returns that failure; where Pebble itself has panicked the
+// directory stays locked until the process ends, as Pebble may still be at work there.
 func (db *DB) Close() error {
 	var err error
 	db.pacer.end()
