@@ -204,21 +204,26 @@ func readAll(t *testing.T, db *DB, want map[string]string) error {
 	return nil
 }
 
-func TestAWriteStallBeyondItsBoundIsAFailure(t *testing.T) {
-	t.Parallel()
-	mem := vfs.NewMem()
-	release := make(chan struct{})
-	var slow atomic.Bool
-	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if slow.Load() && op.Kind == errorfs.OpCreate && path.Ext(op.Path) == ".sst" {
-			<-release
+// withoutTables returns a filesystem on which, between stick and release, whoever makes a table waits.
+func withoutTables(on vfs.FS) (fs vfs.FS, stick, release func()) {
+	released := make(chan struct{})
+	var stuck atomic.Bool
+	fs = errorfs.Wrap(on, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if stuck.Load() && op.Kind == errorfs.OpCreate && path.Ext(op.Path) == tableSuffix {
+			<-released
 		}
 		return nil
 	}))
+	return fs, func() { stuck.Store(true) }, func() { close(released) }
+}
+
+func TestAWriteStallBeyondItsBoundIsAFailure(t *testing.T) {
+	t.Parallel()
+	fs, stick, release := withoutTables(vfs.NewMem())
 	manual := clock.NewManual(time.Unix(0, 0))
 	r := newRecorder()
 	db := openTestState(t, fs, Options{Fatal: r.fatal, Clock: manual, MemTableBytes: 64 << 10, StallMax: time.Minute})
-	slow.Store(true)
+	stick()
 	ended := make(chan error)
 	go func() {
 		for i := range int64(10_000) {
@@ -235,7 +240,7 @@ func TestAWriteStallBeyondItsBoundIsAFailure(t *testing.T) {
 	if err := <-r.called; !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "data/state") {
 		t.Fatalf("fatal: %v", err)
 	}
-	close(release)
+	release()
 	if err := <-ended; !errors.Is(err, ErrFailed) {
 		t.Fatalf("the writer got %v", err)
 	}

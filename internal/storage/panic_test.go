@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"path"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -15,6 +14,18 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
+
+// closedState makes a state in which one key has the value 1.
+func closedState(t *testing.T) (mem *vfs.MemFS, key []byte) {
+	t.Helper()
+	mem, key = vfs.NewCrashableMem(), AppendPlainKey(nil, SpaceMeta, []byte("applied"))
+	db := openTestState(t, mem, Options{})
+	set(t, db, key, "1")
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return mem, key
+}
 
 // TestACommitThatPebbleRefusesFailsTheState, whether it does so by an error or a panic: it may be a bug of ours, and then nothing is
 // known about what was written.
@@ -48,15 +59,9 @@ func TestACommitThatPebbleRefusesFailsTheState(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			mem := vfs.NewCrashableMem()
-			db := openTestState(t, mem, Options{})
-			key := AppendPlainKey(nil, SpaceMeta, []byte("applied"))
-			set(t, db, key, "1")
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
+			mem, key := closedState(t)
 			r := newRecorder()
-			db = openTestState(t, mem, Options{Fatal: r.fatal, ReadOnly: c.readOnly})
+			db := openTestState(t, mem, Options{Fatal: r.fatal, ReadOnly: c.readOnly})
 			err := db.Commit(c.batch(t, db))
 			for _, err := range []error{err, <-r.called} {
 				if !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "committing a batch in data/state: ") ||
@@ -111,14 +116,7 @@ func (h panicking) Handle(_ context.Context, r slog.Record) error {
 func TestAStateWhosePebblePanickedWithItsLocksHeldIsClosed(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
-	release := make(chan struct{})
-	var slow atomic.Bool
-	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if slow.Load() && op.Kind == errorfs.OpCreate && path.Ext(op.Path) == ".sst" {
-			<-release
-		}
-		return nil
-	}))
+	fs, stick, release := withoutTables(mem)
 	r := newRecorder()
 	db := openTestState(t, fs, Options{Fatal: r.fatal, MemTableBytes: 64 << 10,
 		Logger: slog.New(panicking("writes wait for flushes or compactions"))})
@@ -127,7 +125,7 @@ func TestAStateWhosePebblePanickedWithItsLocksHeldIsClosed(t *testing.T) {
 	if err := db.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	slow.Store(true)
+	stick()
 	var err error
 	for i := int64(0); i < 10_000 && err == nil; i++ {
 		b := db.NewBatch()
@@ -136,7 +134,7 @@ func TestAStateWhosePebblePanickedWithItsLocksHeldIsClosed(t *testing.T) {
 	if !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "the logger broke down") {
 		t.Fatalf("commit: %v", err)
 	}
-	close(release)
+	release()
 	for _, err := range []error{<-r.called, db.Flush(), db.Commit(db.NewBatch()), db.Close()} {
 		if !errors.Is(err, ErrFailed) {
 			t.Errorf("after the failure: %v", err)
@@ -171,13 +169,7 @@ func TestAFailedOpenLeavesTheStateToTheNextOne(t *testing.T) {
 // failsToOpen opens a state whose write number at fails, and says whether that matters.
 func failsToOpen(t *testing.T, at int64, once bool, left, returned *int) bool {
 	t.Helper()
-	mem := vfs.NewCrashableMem()
-	db := openTestState(t, mem, Options{})
-	key := AppendPlainKey(nil, SpaceMeta, []byte("applied"))
-	set(t, db, key, "1")
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	mem, key := closedState(t)
 	var writes atomic.Int64
 	var whole atomic.Bool
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
