@@ -291,6 +291,8 @@ func (l *lessor) endLocked(id int64) {
 	l.checkpoints.Remove(id)
 	delete(l.checkpointing, id)
 	if e, ok := l.ending[id]; ok {
+		// It counts as expired even if a client was first to end it.
+		l.m.measures.LeasesExpired.Inc()
 		delete(l.ending, id)
 		l.forgetLocked(e)
 	}

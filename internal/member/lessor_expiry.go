@@ -161,9 +161,7 @@ func (l *lessor) expectEnd(term, request uint64, x begun) bool {
 		return false
 	}
 	x.w = l.m.waiters.registerFor(request, func(r apply.Result) {
-		if r.Err == nil {
-			l.m.measures.LeasesExpired.Inc()
-		} else {
+		if r.Err != nil { // otherwise noticed was told before, and nobody waits any more
 			l.failEnding(term, x, l.now()+lessorIdle)
 		}
 	})

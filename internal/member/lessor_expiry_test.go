@@ -47,6 +47,9 @@ func TestALeaseEndsWhenItsTimeIsOverAndTakesItsKeys(t *testing.T) {
 	}
 	x.pass(10 * time.Second)
 	x.wantLeft("at the second one's")
+	if n := x.Measures().LeasesExpired.Value(); n != 2 {
+		t.Errorf("%d were counted", n)
+	}
 }
 
 func TestWhatIsDueFirstEndsFirstAndNotAllAtOnce(t *testing.T) {

@@ -48,9 +48,10 @@ func (m *Member) LeaseKeysSize(id int64) int64 {
 // leases returns the present generation's table.
 func (m *Member) leases() *lease.Table { return m.gen.Load().leases }
 
-// LeaseMinTTL is the least time to live that this member grants, in seconds: one and a half election timeouts.
+// LeaseMinTTL is the least time to live that this member grants, in seconds: one and a half election timeouts, of which etcd drops
+// a part of a tick.
 func (m *Member) LeaseMinTTL() int64 {
-	least := time.Duration(m.cfg.ElectionTicks) * m.cfg.TickInterval * 3 / 2
+	least := time.Duration(m.cfg.ElectionTicks*3/2) * m.cfg.TickInterval
 	return int64((least + time.Second - 1) / time.Second)
 }
 

@@ -36,6 +36,24 @@ func TestAChosenIDIsPositiveAndTimesAreRaised(t *testing.T) {
 	}
 }
 
+// TestTheSmallestTimeIsThatOfEtcd: one and a half election timeouts in whole ticks, then in whole seconds.
+func TestTheSmallestTimeIsThatOfEtcd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tick  time.Duration
+		ticks int
+		want  int64
+	}{
+		{100 * time.Millisecond, 10, 2}, {100 * time.Millisecond, 50, 8}, {time.Second, 5, 7}, {time.Second, 6, 9}, {500 * time.Millisecond, 5, 4},
+		{400 * time.Millisecond, 7, 4},
+	} {
+		m := &Member{cfg: Config{TickInterval: c.tick, ElectionTicks: c.ticks}}
+		if got := m.LeaseMinTTL(); got != c.want {
+			t.Errorf("%d ticks of %v: %d s, want %d", c.ticks, c.tick, got, c.want)
+		}
+	}
+}
+
 // TestALeaseLastsAsLongAsAMemberOfEtcdHasPromised: that proposes what it was asked for, and tells what it raises it to.
 func TestALeaseLastsAsLongAsAMemberOfEtcdHasPromised(t *testing.T) {
 	t.Parallel()
