@@ -268,6 +268,9 @@ func TestADirectoryIsNotTakenOver(t *testing.T) {
 			}
 			write(t, filepath.Join(dir, "member"), "guard")
 		}, ErrRefused, "was taken over from etcd"},
+		"when an earlier take-over has left etcd's files": {func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "member.etcd-taken-over", "snap", "db"), "")
+		}, takeover.ErrRefused, "member.etcd-taken-over"},
 		"when etcd was started again in the middle": {func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "member.etcd-taking-over", "snap", "db"), "")
 		}, takeover.ErrRefused, "while it was taken over"},

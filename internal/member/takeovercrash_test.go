@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -152,6 +153,16 @@ func TestALogElsewhereIsTakenOver(t *testing.T) {
 	cfg := takerOf(t, nil, dir)
 	cfg.FS, cfg.DataDir, cfg.WALDir = nil, dir, wal
 	cfg.Etcd = &takeover.Place{DataDir: dir, WALDir: wal}
+	left := filepath.Join(wal, "etcd-taken-over")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(cfg); !errors.Is(err, takeover.ErrRefused) || !strings.Contains(err.Error(), left) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Remove(left); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		m := start(t, cfg)
 		checkTaken(t, m, etcdSummaryOf(t, name))

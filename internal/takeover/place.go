@@ -118,6 +118,23 @@ func (p Place) lookInside() (Found, error) {
 	return Nothing, nil
 }
 
+// checkNothingTaken refuses a member beside what an earlier take-over has left: that has the names that etcd's files are to get at last.
+func (p Place) checkNothingTaken() error {
+	left := []string{p.in(takenName)}
+	if p.WALDir != "" {
+		left = append(left, filepath.Join(p.WALDir, takenWALName))
+	}
+	for _, path := range left {
+		switch k, err := kindOf(path); {
+		case err != nil:
+			return err
+		case k != absent:
+			return refusef("%s is left of an earlier take-over, and nothing reads it: remove it, or give it another name", path)
+		}
+	}
+	return nil
+}
+
 // checkNoStrayLog refuses a log of etcd without its database.
 func (p Place) checkNoStrayLog() error {
 	if p.WALDir == "" {

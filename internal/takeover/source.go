@@ -49,6 +49,8 @@ func Open(ctx context.Context, p Place, found Found) (*Source, error) {
 	s := &Source{place: p, claimed: found == Claimed, dir: p.in(memberName)}
 	if s.claimed {
 		s.dir = p.in(takingName)
+	} else if err := p.checkNothingTaken(); err != nil {
+		return nil, err
 	}
 	if err := s.read(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
