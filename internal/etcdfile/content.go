@@ -2,7 +2,6 @@ package etcdfile
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -108,14 +107,6 @@ func (c *Content) each(space byte, fn func(rest, value []byte) error) error {
 		}
 	}
 	return c.explain(c.it.Error())
-}
-
-// walk gives everything to put, the versions of keys last. A file may be at temp meanwhile.
-func (c *Content) walk(ctx context.Context, temp string, put sink) error {
-	if err := c.small(put); err != nil {
-		return err
-	}
-	return c.versions(ctx, temp, put)
 }
 
 // small gives everything but the versions of keys to put.

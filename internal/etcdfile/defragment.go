@@ -45,7 +45,7 @@ func Defragment(ctx context.Context, path string, timeout time.Duration) (before
 
 // copyTo writes every record into a new file, which is synced.
 func (f *File) copyTo(ctx context.Context, path string) (size int64, err error) {
-	w, err := newWriter(path, runtime.Gosched)
+	w, err := createPages(path, runtime.Gosched)
 	if err != nil {
 		return 0, fmt.Errorf("make the database %s: %w", path, err)
 	}

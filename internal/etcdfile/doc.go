@@ -4,7 +4,8 @@
 // # Words
 //
 // A content is everything such a file holds, as records: a bucket, a key and a value. Read reads the content of a
-// state of ours; Write makes a file of it; Open reads a file, whoever wrote it.
+// state of ours; Write makes a file of it; Open reads a file, whoever wrote it. An image of a content is what its file is made of, from which
+// the file's bytes can be read.
 //
 // # Guarantees
 //
@@ -20,8 +21,10 @@
 //
 // etcd's file has versions in order of their revision, while our values lie in order of the keys, and a read of a
 // single value costs a seek of some microseconds. So all data is read once, as it lies; runs of it are sorted in memory and go to
-// a file, and are merged from there (sorter). The file gives back what was merged, so that it and the database together take the
-// room of one. History goes by beside the merge: a version that only one of the two has is damage, and ends it.
+// a file (sorter). They are merged from there twice: first the heads of the versions alone, to lay the pages out, and then the versions, to make
+// the pages, in their order, for whoever reads them (Image). Where they go to a file the one that was sorted gives back what was merged, so that both together
+// take the room of one. History goes by beside the first merge: a version that only one of the two has is damage, and ends it. The second needs
+// nothing of the state.
 //
 // # What it refuses
 //

@@ -13,25 +13,28 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// run is versions in order, in a part of a file.
+// run is versions in order, in a part of a file, or their heads.
 type run struct {
 	f       *os.File
 	at, end int64 // what is still to be read
-	punched int64 // where what was given back to the disk ends
+	heads   bool
+	release bool  // what was read is given back to the disk, where it can be
+	punched int64 // where that ends
 	in      *bufio.Reader
 
 	head [versionBytes]byte // of the version that comes next
 	rev  mvcc.Revision      // of it
 }
 
-// Read implements io.Reader. What was read is given back to the disk, where it can be: the file that is made of the runs
-// takes its place.
+// Read implements io.Reader.
 func (r *run) Read(p []byte) (int, error) {
 	if r.at == r.end {
 		return 0, io.EOF
 	}
-	release(r.f, r.punched, r.at-r.punched)
-	r.punched = r.at
+	if r.release {
+		release(r.f, r.punched, r.at-r.punched)
+		r.punched = r.at
+	}
 	n, err := r.f.ReadAt(p[:min(int64(len(p)), r.end-r.at)], r.at)
 	if r.at += int64(n); r.at < r.end && err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -50,57 +53,81 @@ func (r *run) next() (more bool, err error) {
 	return true, nil
 }
 
-// take returns the version whose head was read, in the buffer, which it makes larger if need be.
+// take returns the version whose head was read, its value in the buffer, which it makes larger if need be.
 func (r *run) take(buffer []byte) (version, error) {
-	rev, tombstone, n := decodeHead(r.head[:])
-	if int64(n) > r.end-r.at+int64(r.in.Buffered()) {
-		return version{}, fmt.Errorf("%w: a version among the sorted ones is damaged", storage.ErrCorrupt)
-	}
-	if buffer = slices.Grow(buffer[:0], n)[:n]; cap(buffer) > keepBytes && n <= keepBytes {
-		buffer = make([]byte, n)
-	}
-	if _, err := io.ReadFull(r.in, buffer); err != nil {
-		return version{}, fmt.Errorf("read sorted versions: %w", err)
+	rev, tombstone, size := decodeHead(r.head[:])
+	buffer = buffer[:0]
+	if !r.heads {
+		if int64(size) > r.end-r.at+int64(r.in.Buffered()) {
+			return version{}, fmt.Errorf("%w: a version among the sorted ones is damaged", storage.ErrCorrupt)
+		}
+		if buffer = slices.Grow(buffer, size)[:size]; cap(buffer) > keepBytes && size <= keepBytes {
+			buffer = make([]byte, size)
+		}
+		if _, err := io.ReadFull(r.in, buffer); err != nil {
+			return version{}, fmt.Errorf("read sorted versions: %w", err)
+		}
 	}
 	sum := crc32.Update(crc32.Checksum(r.head[sumBytes:], castagnoli), castagnoli, buffer)
 	if sum != binary.BigEndian.Uint32(r.head[:]) {
 		return version{}, fmt.Errorf("%w: a version among the sorted ones is damaged", storage.ErrCorrupt)
 	}
-	return version{rev, tombstone, buffer}, nil
+	return version{rev, tombstone, buffer, size}, nil
 }
 
-// merge calls fn for the versions of all runs, in order.
-func merge(runs []*run, fn func(version) error) error {
-	size := min(max(mergeBytes/len(runs), mergeBytesMin), mergeBytesMax)
-	heads := slices.Clone(runs) // a heap: the one that comes next stands first
-	for _, r := range heads {
+// merger goes through the versions of all runs, in order.
+type merger struct {
+	heap   []*run // the one that comes next stands first
+	buffer []byte // the value of the version before
+	begun  bool
+}
+
+func newMerger(runs []*run) *merger { return &merger{heap: runs} }
+
+// begin reads the first head of each run.
+func (m *merger) begin() error {
+	m.begun = true
+	if len(m.heap) == 0 {
+		return nil
+	}
+	size := min(max(mergeBytes/len(m.heap), mergeBytesMin), mergeBytesMax)
+	for _, r := range m.heap {
 		r.in = bufio.NewReaderSize(r, size)
 		if _, err := r.next(); err != nil { // no run is empty
 			return err
 		}
 	}
-	slices.SortFunc(heads, func(a, b *run) int { return compareRevisions(a.rev, b.rev) })
-	var buffer []byte
-	for len(heads) > 0 {
-		r := heads[0]
-		v, err := r.take(buffer)
-		if err != nil {
-			return err
-		}
-		buffer = v.value
-		if err := fn(v); err != nil {
-			return err
-		}
-		more, err := r.next()
-		if err != nil {
-			return err
-		}
-		if !more {
-			heads[0] = heads[len(heads)-1]
-			heads = heads[:len(heads)-1]
-		}
-		siftDown(heads)
+	slices.SortFunc(m.heap, func(a, b *run) int { return compareRevisions(a.rev, b.rev) })
+	return nil
+}
+
+// next returns the next version; more is false at the end. The value is valid until the next call.
+func (m *merger) next() (v version, more bool, err error) {
+	if !m.begun {
+		err = m.begin()
+	} else if len(m.heap) > 0 {
+		err = m.pass()
 	}
+	if err != nil || len(m.heap) == 0 {
+		return version{}, false, err
+	}
+	v, err = m.heap[0].take(m.buffer)
+	m.buffer = v.value
+	return v, err == nil, err
+}
+
+// pass goes on after the version that was taken.
+func (m *merger) pass() error {
+	more, err := m.heap[0].next()
+	if err != nil {
+		return err
+	}
+	if !more {
+		last := len(m.heap) - 1
+		m.heap[0] = m.heap[last]
+		m.heap = m.heap[:last]
+	}
+	siftDown(m.heap)
 	return nil
 }
 

@@ -82,10 +82,9 @@ func TestWhatAFileDoesNotTakeIsTold(t *testing.T) {
 // A run has 8 MiB, and whoever serves a request may wait for the processor that writes them.
 func TestSortingRestsWhileItWritesARun(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "sort")
-	s := newSorter(path, 20*pieceBytes)
-	var most func() int64
-	s.rest, most = growth(t, path)
+	f := sortFile(t)
+	rest, most := growth(t, f.Name())
+	s := newSorter(f, 20*pieceBytes, rest)
 	for i := range 20_000 {
 		noError(t, s.add(version{rev: mvcc.Revision{Main: int64(i + 2)}, value: make([]byte, 256)}))
 	}
@@ -96,5 +95,4 @@ func TestSortingRestsWhileItWritesARun(t *testing.T) {
 	if got := most(); got > pieceBytes {
 		t.Errorf("%d bytes were written without a rest, want %d at most", got, pieceBytes)
 	}
-	noError(t, s.close())
 }

@@ -59,12 +59,12 @@ func (w *Walk) Next() (key, value []byte, err error) {
 func (w *Walk) Close() error { return w.tx.Rollback() }
 
 // Writer writes a database of etcd's record by record. It belongs to one goroutine.
-type Writer struct{ w *writer }
+type Writer struct{ w *pageFile }
 
 // Create makes a database with all of etcd's buckets, empty ones, in the file at path, which must be empty or not exist. After an
 // error the file is to be thrown away.
 func Create(path string) (*Writer, error) {
-	w, err := newWriter(path, runtime.Gosched)
+	w, err := createPages(path, runtime.Gosched)
 	if err != nil {
 		return nil, fmt.Errorf("make the database %s: %w", path, err)
 	}

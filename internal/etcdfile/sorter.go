@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
@@ -27,7 +25,7 @@ const (
 const compareYield = 8 << 10
 
 // In the file a version is a CRC-32C of all that follows, its revision, the length of its value, whose highest bit marks a tombstone,
-// and the value.
+// and the value. The head of a version, after the versions of its run, is the same without the value.
 const (
 	placeBytes    = 16
 	sumBytes      = 4
@@ -40,23 +38,26 @@ type version struct {
 	rev       mvcc.Revision
 	tombstone bool
 	value     []byte
+	size      int // of the value, which a head lacks
 }
 
-// sorter puts versions in order of their revisions. Runs of them, each in order, go to a file, from which they are merged; what one
-// run holds needs no file. It belongs to one goroutine.
+// sorter puts versions in order of their revisions. Runs of them, each in order and with their heads after them, go to a file, from which
+// they are merged. It belongs to one goroutine.
 type sorter struct {
-	path     string
+	f        *os.File
 	bytesMax int    // of a run; one version alone may be larger
 	rest     func() // lets others run
 
 	data   []byte  // the run that is being filled
 	places []place // its versions
 
-	file *os.File // nil as long as there is one run
 	out  *bufio.Writer
-	end  int64
-	runs []*run
+	end  int64 // of what was written to the file
+	runs []bounds
 }
+
+// bounds are where in the file a run begins, its heads do, and it ends.
+type bounds struct{ versions, heads, end int64 }
 
 // place is where in the data a version is.
 type place struct {
@@ -70,8 +71,16 @@ func compareRevisions(a, b mvcc.Revision) int {
 	return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
 }
 
-func newSorter(path string, bytesMax int) *sorter {
-	return &sorter{path: path, bytesMax: bytesMax, rest: runtime.Gosched}
+// newSorter returns a sorter in a file, which is empty.
+func newSorter(f *os.File, bytesMax int, rest func()) *sorter {
+	return &sorter{f: f, bytesMax: bytesMax, rest: rest, out: bufio.NewWriterSize(pieces{f, rest}, pieceBytes)}
+}
+
+// Write implements io.Writer: what comes before the versions.
+func (s *sorter) Write(b []byte) (int, error) {
+	n, err := s.out.Write(b)
+	s.end += int64(n)
+	return n, err
 }
 
 // add adds a version, which it copies.
@@ -110,24 +119,24 @@ func (s *sorter) sort() {
 
 // spill writes the run in memory to the file.
 func (s *sorter) spill() error {
-	if s.file == nil {
-		f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("make a file to sort versions: %w", err)
-		}
-		s.file, s.out = f, bufio.NewWriterSize(pieces{f, s.rest}, pieceBytes)
-	}
 	s.sort()
-	from := s.end
+	r := bounds{versions: s.end}
 	for _, p := range s.places {
-		_, rest := decodeVersion(s.data[p.at:])
-		whole := s.data[p.at : len(s.data)-len(rest)]
-		if _, err := s.out.Write(whole); err != nil {
+		_, _, size := decodeHead(s.data[p.at:])
+		if _, err := s.Write(s.data[p.at:][:versionBytes+size]); err != nil {
 			return fmt.Errorf("sort versions: %w", err)
 		}
-		s.end += int64(len(whole))
 	}
-	s.runs = append(s.runs, &run{f: s.file, at: from, end: s.end, punched: from})
+	r.heads = s.end
+	for _, p := range s.places {
+		head := s.data[p.at:][:versionBytes]
+		binary.BigEndian.PutUint32(head, crc32.Checksum(head[sumBytes:], castagnoli))
+		if _, err := s.Write(head); err != nil {
+			return fmt.Errorf("sort versions: %w", err)
+		}
+	}
+	r.end = s.end
+	s.runs = append(s.runs, r)
 	s.places, s.data = s.places[:0], s.data[:0]
 	if cap(s.data) > 2*s.bytesMax {
 		s.data = nil
@@ -135,49 +144,24 @@ func (s *sorter) spill() error {
 	return nil
 }
 
-// decodeVersion splits what add has appended.
-func decodeVersion(b []byte) (v version, rest []byte) {
-	var length int
-	v.rev, v.tombstone, length = decodeHead(b)
-	end := versionBytes + length
-	v.value = b[versionBytes:end]
-	return v, b[end:]
-}
-
-// decodeHead decodes what comes before the value; length is that of the value.
-func decodeHead(b []byte) (rev mvcc.Revision, tombstone bool, length int) {
+// decodeHead decodes what comes before the value; size is that of the value.
+func decodeHead(b []byte) (rev mvcc.Revision, tombstone bool, size int) {
 	b = b[sumBytes:]
 	n := binary.BigEndian.Uint32(b[8+4:])
 	rev = mvcc.Revision{Main: int64(binary.BigEndian.Uint64(b)), Sub: binary.BigEndian.Uint32(b[8:])}
 	return rev, n&tombstoneFlag != 0, int(n &^ uint32(tombstoneFlag))
 }
 
-// each calls fn for every version, in order, once. The value is fn's only until it returns.
-func (s *sorter) each(fn func(version) error) error {
-	if s.file == nil {
-		s.sort()
-		for _, p := range s.places {
-			v, _ := decodeVersion(s.data[p.at:])
-			if err := fn(v); err != nil {
-				return err
-			}
+// finish writes what is left, so that all is in the file, and gives the memory back.
+func (s *sorter) finish() error {
+	if len(s.places) > 0 {
+		if err := s.spill(); err != nil {
+			return err
 		}
-		return nil
 	}
-	if err := s.spill(); err != nil {
-		return err
-	}
+	s.data, s.places = nil, nil
 	if err := s.out.Flush(); err != nil {
 		return fmt.Errorf("sort versions: %w", err)
 	}
-	s.data, s.places, s.out = nil, nil, nil
-	return merge(s.runs, fn)
-}
-
-// close removes the file.
-func (s *sorter) close() error {
-	if s.file == nil {
-		return nil
-	}
-	return errors.Join(Empty(s.file, s.end, s.rest), s.file.Close(), os.Remove(s.path))
+	return nil
 }

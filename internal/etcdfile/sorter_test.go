@@ -3,11 +3,11 @@ package etcdfile
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -15,117 +15,141 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
+// sortFile returns an empty file, which ends with the test.
+func sortFile(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "sort"))
+	noError(t, err)
+	t.Cleanup(func() { noError(t, f.Close()) })
+	return f
+}
+
+// sorted gives the versions to a sorter with runs of so many bytes, after something that is not its own.
+func sorted(t *testing.T, runBytes int, all ...version) *Image {
+	t.Helper()
+	s := newSorter(sortFile(t), runBytes, runtime.Gosched)
+	_, err := s.Write([]byte("before"))
+	noError(t, err)
+	for _, v := range all {
+		noError(t, s.add(v))
+	}
+	noError(t, s.finish())
+	return &Image{f: s.f, end: s.end, runs: s.runs}
+}
+
+// merged goes through the versions, or their heads, to their end.
+func merged(i *Image, heads, release bool) (all []version, err error) {
+	m := newMerger(i.open(heads, release))
+	for {
+		v, more, err := m.next()
+		if err != nil || !more {
+			return all, err
+		}
+		v.value = bytes.Clone(v.value)
+		all = append(all, v)
+	}
+}
+
 func TestVersionsComeInOrderOfTheirRevisions(t *testing.T) {
 	t.Parallel()
 	for name, runBytes := range map[string]int{
 		"a version a run":              1,
 		"many runs":                    500,
 		"two runs":                     40_000,
-		"all of them in memory":        1 << 30,
+		"one run":                      1 << 30,
 		"runs of the size that is set": runBytes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(1, uint64(runBytes)))
-			var want []version
+			var want, mixed []version
 			for i := range 1000 {
-				want = append(want, version{mvcc.Revision{Main: int64(i/3 + 2), Sub: uint32(i % 3)}, i%7 == 0, make([]byte, r.IntN(100))})
-				for j := range want[i].value {
-					want[i].value[j] = byte(r.Uint32())
+				v := version{mvcc.Revision{Main: int64(i/3 + 2), Sub: uint32(i % 3)}, i%7 == 0, make([]byte, r.IntN(100)), 0}
+				if i == 500 {
+					v.value = make([]byte, 3*keepBytes) // larger than a run, and than what is kept
 				}
+				for j := range v.value {
+					v.value[j] = byte(r.Uint32())
+				}
+				v.size = len(v.value)
+				want = append(want, v)
 			}
-			want[500].value = bytes.Repeat([]byte("x"), 3*keepBytes) // larger than a run, and than what is kept
-			path := filepath.Join(t.TempDir(), "sort")
-			s := newSorter(path, runBytes)
 			for _, i := range r.Perm(len(want)) {
-				noError(t, s.add(want[i]))
+				mixed = append(mixed, want[i])
 			}
-			n := 0
-			noError(t, s.each(func(got version) error {
-				if w := want[n]; got.rev != w.rev || got.tombstone != w.tombstone || !bytes.Equal(got.value, w.value) {
-					return fmt.Errorf("number %d: got %v with %d bytes, want %v with %d", n, got.rev, len(got.value), w.rev, len(w.value))
+			image := sorted(t, runBytes, mixed...)
+			for _, way := range []struct{ heads, release bool }{{true, false}, {false, false}, {false, true}} { // as often as one likes, but for the last
+				got, err := merged(image, way.heads, way.release)
+				if err != nil || len(got) != len(want) {
+					t.Fatalf("%+v: %d versions of %d, %v", way, len(got), len(want), err)
 				}
-				n++
-				return nil
-			}))
-			if n != len(want) {
-				t.Errorf("got %d versions of %d", n, len(want))
-			}
-			noError(t, s.close())
-			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the file is still there: %v", err)
+				for n, v := range got {
+					w := want[n]
+					if v.rev != w.rev || v.tombstone != w.tombstone || v.size != w.size || !way.heads && !bytes.Equal(v.value, w.value) {
+						t.Fatalf("%+v: number %d: got %v with %d bytes, want %v with %d", way, n, v.rev, v.size, w.rev, w.size)
+					}
+				}
 			}
 		})
 	}
 }
 
-func TestSortingEndsWithTheErrorOfTheCaller(t *testing.T) {
+func TestNothingSortedIsNothing(t *testing.T) {
 	t.Parallel()
-	full := errors.New("full")
-	for name, runBytes := range map[string]int{"in memory": 1 << 20, "from a file": 1} {
-		s := newSorter(filepath.Join(t.TempDir(), "sort"), runBytes)
-		for i := range 5 {
-			noError(t, s.add(version{rev: mvcc.Revision{Main: int64(i + 2)}}))
-		}
-		n := 0
-		err := s.each(func(version) error {
-			if n++; n == 3 {
-				return full
-			}
-			return nil
-		})
-		if !errors.Is(err, full) || n != 3 {
-			t.Errorf("%s: got %v after %d versions", name, err, n)
-		}
-		noError(t, s.close())
+	if all, err := merged(sorted(t, runBytes), false, false); err != nil || len(all) > 0 {
+		t.Errorf("%d versions, %v", len(all), err)
 	}
 }
 
 // The file is on a disk, and may come back as it was not written.
 func TestDamageInTheSortedFileIsAnError(t *testing.T) {
 	t.Parallel()
-	const each = versionBytes + 3
-	for at := range 2 * each {
-		s := newSorter(filepath.Join(t.TempDir(), "sort"), 1)
-		for i := range 3 {
-			noError(t, s.add(version{rev: mvcc.Revision{Main: int64(i + 2)}, value: []byte("abc")}))
-		}
-		noError(t, s.spill())
-		noError(t, s.out.Flush())
+	abc := func() *Image {
+		return sorted(t, 1,
+			version{rev: mvcc.Revision{Main: 2}, value: []byte("abc")},
+			version{rev: mvcc.Revision{Main: 3}, value: []byte("abc")},
+			version{rev: mvcc.Revision{Main: 4}, value: []byte("abc")})
+	}
+	const before, each = int64(len("before")), 2*versionBytes + 3
+	for at := before; at < before+2*each; at++ {
+		i := abc()
 		b := make([]byte, 1)
-		_, err := s.file.ReadAt(b, int64(at))
+		_, err := i.f.ReadAt(b, at)
 		noError(t, err)
-		_, err = s.file.WriteAt([]byte{b[0] ^ 0x10}, int64(at))
+		_, err = i.f.WriteAt([]byte{b[0] ^ 0x10}, at)
 		noError(t, err)
-		if err := merge(s.runs, func(version) error { return nil }); !errors.Is(err, storage.ErrCorrupt) {
-			t.Errorf("byte %d: got %v", at, err)
+		_, values := merged(i, false, false)
+		_, heads := merged(i, true, false)
+		damaged, whole := values, heads
+		if (at-before)%each >= versionBytes+3 {
+			damaged, whole = heads, values
 		}
-		noError(t, s.close())
+		if !errors.Is(damaged, storage.ErrCorrupt) || whole != nil {
+			t.Errorf("byte %d: values %v, heads %v", at, values, heads)
+		}
 	}
-	s := newSorter(filepath.Join(t.TempDir(), "sort"), 1)
-	for i := range 3 {
-		noError(t, s.add(version{rev: mvcc.Revision{Main: int64(i + 2)}, value: []byte("abc")}))
+	i := abc()
+	noError(t, i.f.Truncate(before+2*each)) // the last run is gone as a whole
+	for _, heads := range []bool{false, true} {
+		if _, err := merged(i, heads, false); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("a file that was cut short: %v", err)
+		}
 	}
-	noError(t, s.spill())
-	noError(t, s.out.Flush())
-	noError(t, s.file.Truncate(2*each)) // the last run is gone as a whole
-	if err := merge(s.runs, func(version) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a file that was cut short: %v", err)
-	}
-	noError(t, s.close())
 }
 
 func TestAFileToSortInIsNeverOneThatIsThere(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "sort")
-	noError(t, os.WriteFile(path, []byte("mine"), 0o600))
-	s := newSorter(path, 1)
-	noError(t, s.add(version{}))
-	if err := s.add(version{}); !errors.Is(err, os.ErrExist) {
+	s := newState(t)
+	s.put(t, "a", "v", 0)
+	c, err := Read(s.db)
+	noError(t, err)
+	defer func() { noError(t, c.Close()) }()
+	path := filepath.Join(t.TempDir(), "db")
+	noError(t, os.WriteFile(path+SortSuffix, []byte("mine"), 0o600))
+	if _, err := c.Write(t.Context(), path); !errors.Is(err, os.ErrExist) {
 		t.Errorf("got %v", err)
 	}
-	noError(t, s.close())
-	if b, err := os.ReadFile(path); err != nil || string(b) != "mine" {
+	if b, err := os.ReadFile(path + SortSuffix); err != nil || string(b) != "mine" {
 		t.Errorf("the file holds %q, %v", b, err)
 	}
 }

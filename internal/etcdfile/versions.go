@@ -13,22 +13,6 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// versions gives the bucket key to put, in order of revision. What memory does not hold goes through a file at temp meanwhile.
-func (c *Content) versions(ctx context.Context, temp string, put sink) (err error) {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	ctx, line := progress.Begin(ctx, "reading the state", 0)
-	defer line.End()
-	s := newSorter(temp, c.runBytes)
-	s.rest = c.rest
-	defer func() { err = errors.Join(err, s.close()) }()
-	if err := c.gather(ctx, s); err != nil {
-		return err
-	}
-	return c.inOrder(ctx, s, put)
-}
-
 // gather gives all data to the sorter, in order of the keys.
 func (c *Content) gather(ctx context.Context, s *sorter) error {
 	lower, upper := storage.SpaceBounds(storage.SpaceData)
@@ -55,7 +39,7 @@ func (c *Content) gather(ctx context.Context, s *sorter) error {
 			v = alone
 		}
 		line.Add(int64(len(v)))
-		if err := s.add(version{mvcc.Revision{Main: main, Sub: sub}, tombstone, v}); err != nil {
+		if err := s.add(version{mvcc.Revision{Main: main, Sub: sub}, tombstone, v, len(v)}); err != nil {
 			return err
 		}
 	}
@@ -82,28 +66,34 @@ func (c *Content) rest() {
 	}
 }
 
-// inOrder gives what the sorter has to put, beside a walk of history, which must hold the very same versions.
-func (c *Content) inOrder(ctx context.Context, s *sorter, put sink) error {
+// inOrder gives what is merged to put, beside a walk of history, which must hold the very same versions.
+func (c *Content) inOrder(ctx context.Context, m *merger, put func(version) error) error {
 	lower, upper := storage.SpaceBounds(storage.SpaceHistory)
 	more := c.it.SeekGE(lower)
-	var name []byte
-	n := 0
-	err := s.each(func(x version) error {
-		if n++; n%contextEvery == 0 && ctx.Err() != nil {
+	for n := 1; ; n++ {
+		if n%contextEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		c.giveWay(n)
-		if err := c.compare(x, more, upper); err != nil {
+		x, there, err := m.next()
+		switch {
+		case err != nil:
 			return err
+		case there:
+			err = c.compare(x, more, upper)
+		case more && storage.CompareKeys(c.it.Key(), upper) < 0:
+			return fmt.Errorf("%w: no data for the history record %x", storage.ErrCorrupt, c.it.Key())
+		default:
+			return c.explain(c.it.Error())
+		}
+		if err != nil {
+			return errors.Join(err, c.explain(c.it.Error()))
 		}
 		more = c.it.Next()
-		name = appendRevision(name[:0], Revision{Main: x.rev.Main, Sub: int64(x.rev.Sub), Tombstone: x.tombstone})
-		return put(bucketKey, name, x.value)
-	})
-	if err == nil && more && storage.CompareKeys(c.it.Key(), upper) < 0 {
-		err = fmt.Errorf("%w: no data for the history record %x", storage.ErrCorrupt, c.it.Key())
+		if err := put(x); err != nil {
+			return err
+		}
 	}
-	return errors.Join(err, c.explain(c.it.Error()))
 }
 
 // compare tells whether history, where there is more of it, goes on with a version.

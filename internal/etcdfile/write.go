@@ -1,11 +1,14 @@
 package etcdfile
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -17,23 +20,51 @@ import (
 const SortSuffix = ".sort"
 
 // Write writes the content into the file at path, which must be empty or not exist, and returns its size. The file is
-// not synced; after an error it is to be thrown away. It stops when ctx ends. A state that does not fit into memory is
-// sorted in a file at path and SortSuffix, which must not exist and is gone when Write returns.
+// not synced; after an error it is to be thrown away. It stops when ctx ends. The state is sorted in a file at path and SortSuffix, which
+// must not exist and is gone when Write returns.
 func (c *Content) Write(ctx context.Context, path string) (size int64, err error) {
-	w, err := newWriter(path, c.rest)
+	f, err := createEmpty(path)
 	if err != nil {
 		return 0, fmt.Errorf("make the database %s: %w", path, err)
 	}
-	if err = w.createBuckets(); err == nil {
-		err = c.walk(ctx, path+SortSuffix, w.put)
-	}
-	if err == nil {
-		size, err = w.finish()
-	}
-	if err = errors.Join(err, w.close()); err != nil {
+	size, err = c.writeTo(ctx, f, path+SortSuffix)
+	if err = errors.Join(err, f.Close()); err != nil {
 		return 0, fmt.Errorf("write the database %s: %w", path, err)
 	}
 	return size, nil
+}
+
+func (c *Content) writeTo(ctx context.Context, f *os.File, temp string) (size int64, err error) {
+	sorted, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, fmt.Errorf("make a file to sort versions: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(temp)) }()
+	i, err := c.Image(ctx, sorted)
+	if err != nil {
+		return 0, errors.Join(err, sorted.Close())
+	}
+	defer func() { err = errors.Join(err, i.Empty(c.rest), i.Close()) }()
+	r := i.Reader()
+	r.release = true
+	out := bufio.NewWriterSize(pieces{f, c.rest}, pieceBytes)
+	if _, err := io.Copy(out, &boundedReader{ctx, r}); err != nil {
+		return 0, err
+	}
+	return i.Size(), out.Flush()
+}
+
+// boundedReader reads as long as ctx lasts.
+type boundedReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.r.Read(p)
 }
 
 // recoverFault turns into an error what bbolt panics with when its mapped file cannot be read, or holds nonsense. It is to
@@ -56,18 +87,22 @@ func recoverFault(path string, err *error) func() {
 
 // writer puts records into a new database, page after page. Several buckets may be filled beside each other.
 type writer struct {
-	p       *pageFile
+	p       *pages
 	buckets map[string]*tree
 	bucket  *tree // the one put to last
 	name    string
+	key     []byte // of the last version
 }
 
-func newWriter(path string, rest func()) (*writer, error) {
-	p, err := createPages(path, rest)
-	if err != nil {
-		return nil, err
+func newWriter(p *pages) *writer { return &writer{p: p, buckets: make(map[string]*tree)} }
+
+// cloneTo returns a writer that goes on as this one would, but writes its pages elsewhere.
+func (w *writer) cloneTo(out io.Writer) *writer {
+	c := newWriter(&pages{out: out, size: w.p.size, next: w.p.next})
+	for name, t := range w.buckets {
+		c.buckets[name] = t.cloneTo(c.p)
 	}
-	return &writer{p: p, buckets: make(map[string]*tree)}, nil
+	return c
 }
 
 // createBuckets makes all buckets, since etcd's tools look for empty ones too.
@@ -90,40 +125,44 @@ func (w *writer) createBucket(name string) error {
 
 // put adds a record to a bucket, in order of the keys.
 func (w *writer) put(bucket string, key, value []byte) error {
+	return w.putSized(bucket, key, value, len(value))
+}
+
+// putVersion adds a version to the bucket of the keys.
+func (w *writer) putVersion(v version) error {
+	w.key = appendRevision(w.key[:0], Revision{Main: v.rev.Main, Sub: int64(v.rev.Sub), Tombstone: v.tombstone})
+	return w.putSized(bucketKey, w.key, v.value, v.size)
+}
+
+func (w *writer) putSized(bucket string, key, value []byte, size int) error {
 	if w.bucket == nil || w.name != bucket {
 		w.bucket, w.name = w.buckets[bucket], bucket
 		if w.bucket == nil {
 			return fmt.Errorf("bucket %s: %w", bucket, bolterrors.ErrBucketNotFound)
 		}
 	}
-	if err := w.bucket.put(leafRecord, key, value); err != nil {
+	if err := w.bucket.putSized(leafRecord, key, value, size); err != nil {
 		return fmt.Errorf("bucket %s, key %x: %w", bucket, key, err)
 	}
 	return nil
 }
 
-// finish writes what is left, and the buckets' roots, and returns the file's size.
-func (w *writer) finish() (size int64, err error) {
+// finish writes what is left, and the buckets' roots.
+func (w *writer) finish() (plan, error) {
 	top := newTree(w.p)
 	for _, name := range slices.Sorted(maps.Keys(w.buckets)) {
 		root, err := w.buckets[name].finish()
 		if err != nil {
-			return 0, fmt.Errorf("bucket %s: %w", name, err)
+			return plan{}, fmt.Errorf("bucket %s: %w", name, err)
 		}
 		value := binary.NativeEndian.AppendUint64(nil, root)
 		if err := top.put(leafBucket, []byte(name), binary.NativeEndian.AppendUint64(value, 0)); err != nil {
-			return 0, fmt.Errorf("bucket %s: %w", name, err)
+			return plan{}, fmt.Errorf("bucket %s: %w", name, err)
 		}
 	}
 	root, err := top.finish()
 	if err != nil {
-		return 0, err
+		return plan{}, err
 	}
 	return w.p.finish(root)
 }
-
-// sync makes the file durable.
-func (w *writer) sync() error { return w.p.f.Sync() }
-
-// close closes the file.
-func (w *writer) close() error { return w.p.close() }

@@ -18,7 +18,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// exportsMax is how many database files are made or sent at once: each takes as much of the disk as the state.
+// exportsMax is how many databases are made or sent at once: each takes as much of the disk as the state.
 const exportsMax = 2
 
 // exportStall is how long nothing may be read of a database file while somebody waits for a place: then its reader has lost
@@ -35,7 +35,7 @@ const exportSpareBytes = 32 << 20
 // ErrExportLost is returned to a reader that has read nothing of its Export for exportStall while others waited.
 var ErrExportLost = errors.New("member: the export was given up, since nothing of it was read while others waited")
 
-// Names of unfinished database files below the root (docs/format/data-dir.md).
+// Names of what databases are made of, until it is whole, below the root (docs/format/data-dir.md).
 const (
 	exportPrefix = "export-"
 	exportSuffix = ".db.tmp"
@@ -43,10 +43,11 @@ const (
 )
 
 // Export is the state at one instant as a database file that etcd and its tools can read. It belongs to one goroutine;
-// Close must be called, and removes the file.
+// Close must be called, and gives the space of what it is made of back.
 type Export struct {
 	x    *maintenance
 	left int64
+	from *etcdfile.ImageReader
 	pace *pacing.Stints // of whoever reads
 	exportFile
 
@@ -55,7 +56,7 @@ type Export struct {
 	closed bool       // by its owner, or because it was lost
 }
 
-// Export makes a database file of the state as of now. It waits while too many others are made or sent, and stops when ctx
+// Export makes a database of the state as of now. It waits while too many others are made or sent, and stops when ctx
 // ends. When it fails, for want of space for instance, nothing is left of it.
 func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	x := &m.maintenance
@@ -76,19 +77,12 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 	if e.id, err = newExportID(); err != nil {
 		return nil, err
 	}
-	path, err := m.exportTo(ctx, e)
+	err = m.exportTo(ctx, e)
 	if err != nil && x.ctx.Err() != nil {
 		err = ErrStopped
 	}
 	if err != nil {
 		return nil, fmt.Errorf("export the state: %w", err)
-	}
-	if e.file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil { // to be emptied at the end
-		return nil, errors.Join(fmt.Errorf("export the state: %w", err), os.Remove(path))
-	}
-	// The open file lives on without its name, and ends with this process at the latest.
-	if err := os.Remove(path); err != nil {
-		return nil, errors.Join(fmt.Errorf("export the state: %w", err), e.file.Close())
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -98,7 +92,7 @@ func (m *Member) Export(ctx context.Context) (_ *Export, err error) {
 
 // sendLocked notes that the export is being read. REQUIRES: maintenance.mu.
 func (e *Export) sendLocked() {
-	e.left, e.read = e.size, e.x.m.cfg.Clock.Now()
+	e.from, e.left, e.read = e.image.Reader(), e.image.Size(), e.x.m.cfg.Clock.Now()
 	e.x.sent[e] = struct{}{}
 }
 
@@ -134,32 +128,30 @@ func (x *maintenance) loseStalled(now time.Time) {
 	}
 }
 
-// exportTo writes the file and returns its path.
-func (m *Member) exportTo(ctx context.Context, e *Export) (path string, err error) {
+// exportTo makes the image of an export.
+func (m *Member) exportTo(ctx context.Context, e *Export) error {
 	clk := m.cfg.Clock
 	begin := clk.Now()
 	f, err := m.tempFile()
 	if err != nil {
-		return "", err
+		return err
 	}
-	path = f.Name()
-	if err = f.Close(); err == nil {
-		err = m.withCopy(path+exportCopy, func(db *storage.DB) error {
-			c, err := etcdfile.Read(db)
-			if err != nil {
-				return err
-			}
-			e.version, c.Rest = c.ClusterVersion, m.newStints().Pause
-			e.size, err = c.Write(ctx, path)
-			return errors.Join(err, c.Close())
-		})
-	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(path))
+	err = m.withCopy(f.Name()+exportCopy, func(db *storage.DB) error {
+		c, err := etcdfile.Read(db)
+		if err != nil {
+			return err
+		}
+		e.version, c.Rest = c.ClusterVersion, m.newStints().Pause
+		e.image, err = c.Image(ctx, f)
+		return errors.Join(err, c.Close())
+	})
+	// The open file lives on without its name, and ends with this process at the latest.
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+		return errors.Join(err, f.Close())
 	}
 	m.measures.Exports.Took(clk.Now().Sub(begin))
-	m.cfg.Logger.Info("exported the state", "bytes", e.size, "took", clk.Now().Sub(begin))
-	return path, nil
+	m.cfg.Logger.Info("exported the state", "bytes", e.image.Size(), "took", clk.Now().Sub(begin))
+	return nil
 }
 
 // withCopy calls fn with a copy of the state, which lies in dir until fn returns.
@@ -226,7 +218,7 @@ func (e *Export) Read(p []byte) (int, error) {
 	if e.left == 0 {
 		return 0, io.EOF
 	}
-	n, err := e.file.Read(p[:min(int64(len(p)), e.left)])
+	n, err := e.from.Read(p[:min(int64(len(p)), e.left)])
 	e.left -= int64(n)
 	if errors.Is(err, io.EOF) && e.left > 0 {
 		err = io.ErrUnexpectedEOF
@@ -260,7 +252,7 @@ func (e *Export) stop() bool {
 
 // stopLocked REQUIRES: both locks.
 func (e *Export) stopLocked() {
-	e.closed = true
+	e.closed, e.from = true, nil
 	delete(e.x.sent, e)
 }
 
@@ -270,7 +262,7 @@ func (e *Export) closeLocked() error {
 		return nil
 	}
 	e.leaveLocked()
-	return e.file.Close()
+	return e.image.Close()
 }
 
 // leaveLocked ends the reading, gives the place back and leaves the file open. REQUIRES: both locks.

@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
@@ -17,17 +15,16 @@ import (
 // ErrExportGone is returned by ResumeExport when the database file is not there any more.
 var ErrExportGone = errors.New("member: that export is not kept any more")
 
-// exportFile is a database file, which lives without a name as long as it is open.
+// exportFile is a database, which lives in a file without a name.
 type exportFile struct {
 	id      string // drawn at random: who knows it was sent the beginning
-	file    *os.File
-	size    int64
+	image   *etcdfile.Image
 	version string
 }
 
 // end gives the file's space back piece by piece.
 func (f *exportFile) end(rest func()) error {
-	return errors.Join(etcdfile.Empty(f.file, f.size, rest), f.file.Close())
+	return errors.Join(f.image.Empty(rest), f.image.Close())
 }
 
 // keptExport is a file that nobody reads at the moment. There is one at most.
@@ -98,7 +95,7 @@ func (x *maintenance) forgetKeptLocked() error {
 	}
 	x.kept = nil
 	k.timer.Stop()
-	return k.file.Close()
+	return k.image.Close()
 }
 
 // ResumeExport returns an export again whose reader was cut off, from its beginning: one that is kept, or one whose reader has
@@ -111,17 +108,12 @@ func (m *Member) ResumeExport(ctx context.Context, id string) (_ *Export, err er
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	e := &Export{x: x, pace: m.newStints()}
-	if e.exportFile = x.takeLocked(id); e.file == nil {
+	if e.exportFile = x.takeLocked(id); e.image == nil {
 		<-x.exports
 		return nil, ErrExportGone
 	}
 	e.sendLocked()
-	if _, err := e.file.Seek(0, io.SeekStart); err != nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return nil, errors.Join(fmt.Errorf("go on with an export: %w", err), e.closeLocked())
-	}
-	m.cfg.Logger.Info("going on with an export that was cut off", "bytes", e.size)
+	m.cfg.Logger.Info("going on with an export that was cut off", "bytes", e.image.Size())
 	return e, nil
 }
 

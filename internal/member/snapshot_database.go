@@ -10,11 +10,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// Database makes a database file of etcd of the state on its way, for members of etcd: the file, its size, and the v2 store that
-// goes beside it. The file is gone when it is closed.
+// Database makes a database of etcd of the state on its way, for members of etcd: what to read it from, its size, and the v2 store that
+// goes beside it. Nothing of it is left when that is closed.
 func (r *heldReader) Database(ctx context.Context) (_ io.ReadCloser, size int64, data []byte, err error) {
 	if data, err = r.content.V2Store(); err != nil {
 		return nil, 0, nil, err
@@ -29,12 +30,34 @@ func (r *heldReader) Database(ctx context.Context) (_ io.ReadCloser, size int64,
 	}
 	// The open file lives on without its name.
 	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	r.content.Rest = r.member.newStints().Pause
-	size, err = r.content.Write(ctx, f.Name())
+	pace := r.member.newStints()
+	r.content.Rest = pace.Pause
+	image, err := r.content.Image(ctx, f)
 	if err != nil {
-		return nil, 0, nil, errors.Join(err, f.Close())
+		return nil, 0, nil, errors.Join(fmt.Errorf("make a database of the state: %w", err), f.Close())
 	}
-	return f, size, data, nil
+	return &database{image, image.Reader(), pace}, image.Size(), data, nil
+}
+
+// database is a database on its way to another member, which rests as it was made.
+type database struct {
+	image *etcdfile.Image
+	from  *etcdfile.ImageReader
+	pace  *pacing.Stints
+}
+
+// Read implements io.Reader.
+func (d *database) Read(p []byte) (int, error) {
+	d.pace.Resume()
+	n, err := d.from.Read(p)
+	d.pace.Pause()
+	return n, err
+}
+
+// Close gives the space back.
+func (d *database) Close() error {
+	d.pace.Resume()
+	return errors.Join(d.image.Empty(d.pace.Pause), d.image.Close())
 }
 
 // tempFile makes a file that the next start removes if this process does not.
