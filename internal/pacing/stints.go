@@ -40,9 +40,8 @@ const (
 	RestMax = 3 * time.Millisecond
 	// share is how many times as long as a stint the rest after it is, on one processor, and less on more.
 	share = 6
-	// gentleShare is that of gentle stints, and gentleMax how long these may be.
-	gentleShare = 9
-	gentleMax   = StintMax / 2
+	// gentleMax is how long gentle stints may be.
+	gentleMax = StintMax / 2
 )
 
 // Rests are as long as they are to be on average: one that lasts too long, as on a busy machine, makes the next ones shorter, by RestMax at most.
@@ -73,7 +72,7 @@ type Stints struct {
 	busy  func(now time.Time) bool
 
 	max        time.Duration // of a stint
-	share      time.Duration
+	whole      bool          // nobody else is let run within a stint
 	processors int
 	begun      time.Time     // the stint
 	worked     time.Duration // how long it was at the last pause
@@ -82,18 +81,19 @@ type Stints struct {
 
 // NewStints begins the first stint. There are rests while busy says so (Demand.Busy), and none goes on once stop is closed.
 func NewStints(c clock.Clock, stop <-chan struct{}, busy func(now time.Time) bool) *Stints {
-	return &Stints{clock: c, stop: stop, busy: busy, max: StintMax, share: share, processors: runtime.GOMAXPROCS(0), begun: c.Now()}
+	return &Stints{clock: c, stop: stop, busy: busy, max: StintMax, processors: runtime.GOMAXPROCS(0), begun: c.Now()}
 }
 
-// Gently makes them half as long and the rests longer, for work that takes seconds and for which nobody's request waits. Rests that were too
+// Gently makes them half as long, for work that takes seconds and for which nobody's request waits. Rests that were too
 // long, as each is where the system lets a thread sleep longer than it asked for, make the next ones shorter by half at most: two stints
-// without a rest in between are as one.
+// without a rest in between are as one. Within a stint nobody else is let run: to ask the scheduler wakes a thread, which looks for work on another
+// processor, and is a sixth of all that a snapshot takes.
 func (p *Stints) Gently() *Stints {
-	p.max, p.share, p.rests.half = gentleMax, gentleShare, true
+	p.max, p.whole, p.rests.half = gentleMax, true, true
 	return p
 }
 
-// Pause is to be called several times in each stint: it rests after a stint, and lets other goroutines run in between.
+// Pause is to be called several times in each stint: it rests after a stint, and lets other goroutines run in between, unless it is a gentle one.
 func (p *Stints) Pause() { p.PauseFor(1) }
 
 // PauseFor is Pause with rests of so many times their length, of which 0 is none.
@@ -101,10 +101,12 @@ func (p *Stints) PauseFor(part float64) {
 	now := p.clock.Now()
 	p.worked = now.Sub(p.begun)
 	if p.worked < p.max {
-		runtime.Gosched()
+		if !p.whole {
+			runtime.Gosched()
+		}
 		return
 	}
-	d := min(p.share*p.worked/time.Duration(p.processors), RestMax)
+	d := min(share*p.worked/time.Duration(p.processors), RestMax)
 	d = p.rests.Next(time.Duration(part * float64(d)))
 	p.worked = 0
 	if !p.busy(now) || d == 0 {

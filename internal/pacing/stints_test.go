@@ -20,8 +20,8 @@ func TestWorkInTheBackgroundRestsBesideRequests(t *testing.T) {
 	}{
 		"after each stint, less what it rested too long before": {200 * time.Microsecond, 2, false, func() uint64 { requests++; return requests },
 			[]time.Duration{1200 * time.Microsecond, 1000 * time.Microsecond, 1000 * time.Microsecond}},
-		"gently: sooner, longer, and after long rests half as long": {100 * time.Microsecond, 2, true, func() uint64 { requests++; return requests },
-			[]time.Duration{900 * time.Microsecond, 800 * time.Microsecond, 800 * time.Microsecond}},
+		"gently: sooner, and after long rests half as long": {100 * time.Microsecond, 2, true, func() uint64 { requests++; return requests },
+			[]time.Duration{600 * time.Microsecond, 500 * time.Microsecond, 500 * time.Microsecond}},
 		"less with many processors": {200 * time.Microsecond, 24, false, func() uint64 { requests++; return requests },
 			[]time.Duration{100 * time.Microsecond}},
 		"with a bound":                     {10 * time.Millisecond, 2, false, func() uint64 { requests++; return requests }, slices.Repeat([]time.Duration{RestMax}, 3)},
