@@ -96,7 +96,10 @@ func (d *durability) flushIfDue(now time.Time) error {
 
 // cut reads how far the state is durable and cuts the log below it, leaving
 // what followers that are a little behind (catchUp) and others need.
-func (d *durability) cut() error {
+func (d *durability) cut() error { return d.cutUpTo(d.m.node.Settled()) }
+
+// cutUpTo is cut, but not above settled.
+func (d *durability) cutUpTo(settled uint64) error {
 	var durable, stateBytes uint64
 	err := d.m.held(func(g *generation) (err error) {
 		durable, err = mvcc.DurableApplied(g.db)
@@ -112,7 +115,7 @@ func (d *durability) cut() error {
 	if d.hold.Load() {
 		return nil
 	}
-	to := d.spare(d.m.catchUp(min(d.durable, d.m.node.Settled())), stateBytes)
+	to := d.spare(d.m.catchUp(min(d.durable, settled)), stateBytes)
 	if !d.worthCutting(to) {
 		return nil
 	}
@@ -128,7 +131,7 @@ func (d *durability) worthCutting(to uint64) bool {
 	if to < first {
 		return false
 	}
-	if to-first > d.m.cfg.SnapshotCatchUpEntries/4 {
+	if to-first > d.m.cfg.SnapshotCatchUpEntries/4 || to == d.m.log.LastIndex() && d.m.log.WorthEmptying() {
 		return true
 	}
 	// The log may grow between the two.
@@ -142,10 +145,29 @@ const catchUpBytes = 32 << 20
 // catchUp returns above which entry the log is kept for members that are a little behind the one at index.
 func (m *Member) catchUp(index uint64) uint64 {
 	above := index - min(index, m.cfg.SnapshotCatchUpEntries)
-	if m.cfg.KeepLogForAbsent { // and so for everybody who is known to need more
-		above = max(above, min(index, m.log.Within(m.cfg.CatchUpBytes)-1))
+	switch {
+	case !m.cfg.KeepLogForAbsent:
+		return above
+	case m.onlyMember(): // one that is added gets a snapshot first
+		return index
+	default: // everybody who is known to need more has it kept
+		return max(above, min(index, m.log.Within(m.cfg.CatchUpBytes)-1))
 	}
-	return above
+}
+
+// onlyMember says whether there is no other member, not even one that has not started yet.
+func (m *Member) onlyMember() bool { return len(m.Members().Members()) == 1 }
+
+// rest leaves nothing in the log of an only member that stops, so that its next start has next to nothing to read. REQUIRES: neither
+// the loop nor the node runs any more.
+func (d *durability) rest() error {
+	if !d.m.cfg.KeepLogForAbsent || !d.m.onlyMember() || !d.m.log.WorthEmptying() || d.m.log.Err() != nil {
+		return nil
+	}
+	if d.m.Flush() != nil {
+		return nil // closing the state fails for the same reason, and says so
+	}
+	return d.cutUpTo(d.m.node.Applied())
 }
 
 // spareBytes is what the disk must have free for the log to be kept for others: they can have a snapshot, and a member without

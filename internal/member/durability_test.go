@@ -27,9 +27,12 @@ func TestLargeEntriesAreKeptUpToABound(t *testing.T) {
 	} {
 		disk := vfs.NewCrashableMem()
 		cfg := configOf(t, disk, alone)
-		cfg.MaxRequestBytes = 1 << 20
+		cfg.MaxRequestBytes, cfg.MaxLearners = 1<<20, 1
 		cfg.SnapshotCatchUpEntries, cfg.KeepLogForAbsent, cfg.CatchUpBytes = 30, !c.byNumber, c.bytes
-		m := open(t, cfg)
+		m := start(t, cfg)
+		mustAdd(t, m, true, "http://127.0.0.1:11") // somebody the log is kept for
+		stop(t, m)
+		m = open(t, cfg)
 		step(m)
 		for i := range entries {
 			putStepped(t, m, "k", fmt.Sprint(i)+strings.Repeat("v", size))
@@ -52,5 +55,59 @@ func TestLargeEntriesAreKeptUpToABound(t *testing.T) {
 			t.Errorf("%s: k is %q after a crash", name, got)
 		}
 		stop(t, m)
+	}
+}
+
+// TestAnOnlyMemberKeepsNoLogForOthers: what is durable in the state is cut off, and a stop leaves less than an eighth of a segment. What was put is
+// there after it, and after a crash of the disk once it has ended.
+func TestAnOnlyMemberKeepsNoLogForOthers(t *testing.T) {
+	t.Parallel()
+	const size = 256 << 10
+	for name, c := range map[string]struct {
+		byNumber bool
+		learner  bool
+		puts     int
+		emptied  bool
+	}{
+		"a small log":            {puts: 8},
+		"an eighth of a segment": {puts: 20, emptied: true},
+		"more than a segment":    {puts: 150, emptied: true},
+		"somebody is added":      {learner: true, puts: 20},
+		"by their number":        {byNumber: true, puts: 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			disk := vfs.NewCrashableMem()
+			cfg := configOf(t, disk, alone)
+			cfg.MaxRequestBytes, cfg.MaxLearners, cfg.SnapshotCatchUpEntries, cfg.KeepLogForAbsent = 1<<20, 1, 5000, !c.byNumber
+			m := start(t, cfg)
+			if c.learner {
+				mustAdd(t, m, true, "http://127.0.0.1:11")
+			}
+			for i := range c.puts {
+				put(t, m, "k", fmt.Sprint(i)+strings.Repeat("v", size))
+			}
+			put(t, m, "k", "last")
+			last := m.Log().LastIndex()
+			stop(t, m)
+			for state, disk := range map[string]*vfs.MemFS{"stop": disk, "stop and a power cut": disk.CrashClone(vfs.CrashCloneCfg{})} {
+				cfg.FS = disk
+				m = open(t, cfg)
+				if mark := m.Log().Mark().Index; (mark == last) != c.emptied {
+					t.Errorf("after a %s the log is cut at %d of %d", state, mark, last)
+				}
+				if got := m.Log().Metrics(); c.emptied && (got.Segments != 1 || got.DiskBytes > 64<<10) {
+					t.Errorf("after a %s the log has %d segments and %d bytes", state, got.Segments, got.DiskBytes)
+				}
+				step(m)
+				putStepped(t, m, "k2", "more")
+				stop(t, m)
+				m = start(t, cfg)
+				if k, k2 := get(t, m, "k"), get(t, m, "k2"); k != "last" || k2 != "more" {
+					t.Errorf("after a %s k is %.10q and k2 %q", state, k, k2)
+				}
+				stop(t, m)
+			}
+		})
 	}
 }

@@ -276,7 +276,7 @@ func (m *Member) Stop() error {
 		m.hub.Close()
 		m.wg.Wait()
 		m.replaced.Wait() // they close their databases below the directory that is locked
-		m.stopErr = errors.Join(m.rebuild.adopt(), m.closeStores())
+		m.stopErr = errors.Join(m.durable.rest(), m.rebuild.adopt(), m.closeStores())
 	})
 	return m.stopErr
 }

@@ -58,7 +58,8 @@ func (l *Log) Install(m Mark, hs HardState, entries []*raftpb.Entry) error {
 }
 
 // Cut removes the entries up to index and makes it the mark. It is synced only when files go: a cut that is lost in a crash is
-// done again. Below or at the mark it does nothing; above the last entry it is refused.
+// done again. Below or at the mark it does nothing; above the last entry it is refused. Where nothing is left, and it is WorthEmptying,
+// another segment begins, so that all that was there goes.
 func (l *Log) Cut(index uint64) error {
 	l.write.Lock()
 	gone, err := l.cutLocked(index)
@@ -84,6 +85,9 @@ func (l *Log) cutLocked(index uint64) (gone []*segment, err error) {
 	mark.Index = index
 	if mark.Term, err = l.Term(index); err != nil {
 		return nil, err
+	}
+	if index == l.LastIndex() && l.WorthEmptying() {
+		l.full = true
 	}
 	if err := l.putLocked(record{kind: kindMark, mark: &mark}, false); err != nil {
 		return nil, err

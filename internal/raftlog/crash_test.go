@@ -186,7 +186,7 @@ func (w *workload) write(next version, synced bool, do func() error) {
 // step does one random operation.
 func (w *workload) step() {
 	w.t.Helper()
-	switch w.rng.IntN(24) {
+	switch w.rng.IntN(25) {
 	case 0, 1, 2, 3, 4, 5, 6, 7:
 		w.append(w.now.last()+1, 1+w.rng.Uint64N(30))
 	case 8, 9, 10:
@@ -210,6 +210,8 @@ func (w *workload) step() {
 		w.install()
 	case 23:
 		w.reopen()
+	case 24:
+		w.empty()
 	}
 }
 
@@ -259,7 +261,18 @@ func (w *workload) cut() {
 		return
 	}
 	at := binary.BigEndian.Uint64(val)
-	at -= min(at, w.rng.Uint64N(10))
+	w.cutAt(at - min(at, w.rng.Uint64N(10)))
+}
+
+// empty cuts all that is there, as a member does that stops.
+func (w *workload) empty() {
+	w.write(w.now, true, func() error { return w.log.do(record{kind: kindSeal}, true) })
+	w.apply()
+	w.flush()
+	w.cutAt(w.now.last())
+}
+
+func (w *workload) cutAt(at uint64) {
 	if at <= w.now.mark.Index {
 		return
 	}

@@ -52,6 +52,35 @@ func TestACutRemovesTheSegmentsThatHoldNothingAnyMore(t *testing.T) {
 	must(t, l.Close())
 }
 
+// TestACutOfAllLeavesNothingToRead once there is an eighth of a segment: it begins another one.
+func TestACutOfAllLeavesNothingToRead(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		segment int64
+		cutAt   uint64
+		want    []uint64
+	}{
+		"little is there":  {1 << 20, 100, []uint64{1}},
+		"an entry is left": {8 << 10, 99, []uint64{1}},
+		"all of some":      {8 << 10, 100, []uint64{2}},
+	} {
+		fs := vfs.NewCrashableMem()
+		l := bootstrapped(t, fs, 100, Options{SegmentBytes: c.segment})
+		if want := c.segment < 1<<20; l.WorthEmptying() != want {
+			t.Errorf("%s: worth emptying: %v", name, !want)
+		}
+		must(t, l.Cut(c.cutAt))
+		if numbers := numbersIn(t, fs); !slices.Equal(numbers, c.want) {
+			t.Errorf("%s: the segments are %d, want %d", name, numbers, c.want)
+		}
+		must(t, l.Append(nil, run(101, 103, 2), true))
+		crashed := open(t, fs.CrashClone(vfs.CrashCloneCfg{}), Options{})
+		wantLog(t, crashed, Mark{c.cutAt, 1, 1}, append(run(c.cutAt+1, 101, 1), run(101, 103, 2)...))
+		must(t, crashed.Close())
+		must(t, l.Close())
+	}
+}
+
 // TestWhatItTakesToKeepTheLogIsKnown but for the point that is before an entry and what is at the beginning of segments.
 func TestWhatItTakesToKeepTheLogIsKnown(t *testing.T) {
 	t.Parallel()
