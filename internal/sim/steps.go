@@ -243,13 +243,20 @@ func (w *World) settled() bool {
 }
 
 func (w *World) describe() (s string) {
+	s = fmt.Sprintf("\n  seen applied %d, %d clients and %d renewals wait, alarms %v, dismissed", w.history.applied, len(w.clients), len(w.renewals), w.history.model.corrupt)
+	for _, h := range w.hosts {
+		if h.dismissed {
+			s += fmt.Sprintf(" %d", h.n)
+		}
+	}
 	for _, h := range w.hosts {
 		if h.m == nil {
+			s += fmt.Sprintf("\n  member %d is down", h.n)
 			continue
 		}
 		n := h.m.Node()
-		s += fmt.Sprintf("\n  member %d (%x): leader %x term %d committed %d applied %d, log from %d, waiting %d, fault %+v, trusted %t",
-			h.n, h.hostID, n.Leader(), n.Term(), n.Committed(), n.Applied(), h.m.Log().FirstIndex(), len(w.clients), h.fault, h.m.Trusted() == nil)
+		s += fmt.Sprintf("\n  member %d (%x): leader %x term %d committed %d applied %d, log from %d, fault %+v, trusted %t",
+			h.n, h.hostID, n.Leader(), n.Term(), n.Committed(), n.Applied(), h.m.Log().FirstIndex(), h.fault, h.m.Trusted() == nil)
 	}
 	return s
 }
