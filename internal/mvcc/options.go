@@ -48,9 +48,13 @@ type RangeOptions struct {
 	SkipCount bool
 	// NoLarge says that no values are wanted, as with Reader.Head. Nothing is copied for it, and leases are given out.
 	NoLarge bool
-	// Measure, when not nil, is asked before a key-value is given out, with the length of its encoding; what it does not want is
-	// neither given out nor read. Its error ends the range and is returned as it is. It is not asked with KeysOnly.
-	Measure func(size int) (wanted bool, err error)
+	// Measure, when not nil, is told how long the encodings of those key-values are that are not given out because emit has returned
+	// ErrMeasure. It is told of several at a time, perhaps of none, in any order, and by any goroutine, but by one after another. Its error
+	// ends the range and is returned as it is. With NoLarge it is told how long the whole ones are.
+	Measure func(lengths []int) error
+	// Rest, when not nil, is called now and then by goroutines that measure beside the one of the call, so that they do not keep all
+	// processors from others. They may be in it at the same time.
+	Rest func()
 	// Hold, when not nil, is called before a sort holds that many more bytes of key-values, in pieces of 64 KiB or more. Its
 	// error ends the range and is returned as it is. They are held until Range returns.
 	Hold func(bytes int) error

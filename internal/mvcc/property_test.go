@@ -265,10 +265,13 @@ func (x *machine) read(t *rapid.T) {
 	for range rapid.IntRange(1, 3).Draw(t, "ranges") {
 		o := x.options(t, x.m.revision)
 		compareRange(t, v, x.m, o)
+		compareMeasured(t, v, o)
 		compareNewest(t, x.s, x.m, o)
 	}
 	if x.view != nil {
-		compareRange(t, x.view, x.held, x.options(t, x.held.revision))
+		o := x.options(t, x.held.revision)
+		compareRange(t, x.view, x.held, o)
+		compareMeasured(t, x.view, o)
 	}
 	// Pages, as Kubernetes reads them: the count of each is that of what is left.
 	o := RangeOptions{Key: []byte{0}, End: []byte("\x00"), Rev: x.m.revision, Limit: 4}

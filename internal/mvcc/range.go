@@ -14,6 +14,8 @@ type source interface {
 	runAfter(key, end []byte) []byte
 	// pages is the cache that counts may come from, nil where the revisions read are not final.
 	pages() *pageCache
+	// apart is the view that this is, which several goroutines may read beside each other, nil when it is none.
+	apart() *View
 }
 
 // query is one call of Range.
@@ -30,9 +32,18 @@ type query struct {
 	before       int64  // count below it
 	buf          []byte
 	last         []byte // last key given out, once the limit is reached
+	measuring    bool   // nothing is given out any more
+	lengths      []int  // measured, and not told yet
 }
 
 func (q *query) run() error {
+	if err := q.walk(); err != nil || !q.measuring {
+		return err
+	}
+	return q.tell()
+}
+
+func (q *query) walk() error {
 	switch {
 	case len(q.o.End) == 0:
 		return q.single()
@@ -97,8 +108,14 @@ func (q *query) stream() error {
 			return q.countRest(c.key(), backwards)
 		}
 		q.count++
+		began := q.measuring
 		if err := q.give(c.record(), false); err != nil {
 			return err
+		}
+		if q.measuring && !began {
+			if p := q.pieces(c.key(), backwards); p != nil {
+				return p.measure()
+			}
 		}
 		if q.full() {
 			q.last = append(q.last[:0], c.key()...)
@@ -125,22 +142,30 @@ func (q *query) passes(r record) bool {
 // give gives a version out. moving is as for the source's whole.
 func (q *query) give(r record, moving bool) error {
 	q.given++
-	if q.o.KeysOnly {
-		return q.emit(q.withoutValue(r))
+	if q.measuring {
+		return q.measure(q.length(r))
 	}
-	if q.o.Measure != nil {
-		if wanted, err := q.o.Measure(r.size()); err != nil || !wanted {
-			return err
-		}
-	}
-	if q.o.NoLarge {
-		return q.emit(r.lean())
-	}
-	kv, err := q.src.whole(r, moving)
+	kv, err := q.wanted(r, moving)
 	if err != nil {
 		return err
 	}
-	return q.emit(kv)
+	if err = q.emit(kv); err == ErrMeasure && q.o.Measure != nil {
+		q.measuring = true
+		return q.measure(len(kv.Raw()))
+	}
+	return err
+}
+
+// wanted returns what is given out of a version.
+func (q *query) wanted(r record, moving bool) (KV, error) {
+	switch {
+	case q.o.KeysOnly:
+		return q.withoutValue(r), nil
+	case q.o.NoLarge:
+		return r.lean(), nil
+	default:
+		return q.src.whole(r, moving)
+	}
 }
 
 // withoutValue is what keys alone are given out as, until it is called again.

@@ -11,11 +11,12 @@ import (
 )
 
 // runSizes bounds runs, in live keys, and chunks, in runs. A run that has grown to max is cut into runs of target; a
-// small one that shrinks joins its neighbour when both together stay below half of target.
-type runSizes struct{ max, target, chunk int }
+// small one that shrinks joins its neighbour when both together stay below half of target. What is measured in pieces is cut into those of
+// piece live keys.
+type runSizes struct{ max, target, chunk, piece int }
 
 // defaultRunSizes makes the two ends of a count, which are looked at key by key, cost some 0.04 ms each.
-var defaultRunSizes = runSizes{max: 256, target: 128, chunk: 128}
+var defaultRunSizes = runSizes{max: 256, target: 128, chunk: 128, piece: 8 << 10}
 
 // run is a stretch of keys from first up to the next run's first; live of them are live.
 type run struct {
@@ -110,6 +111,22 @@ func (l *runList) nameAfter(key, end []byte) []byte {
 		return nil
 	}
 	return l.at(p).first
+}
+
+// cuts returns the first keys of runs that cut what lies between key and end into pieces, the last of which may be smaller.
+func (l *runList) cuts(key, end []byte) (cuts [][]byte) {
+	last := l.pastEnd()
+	if !bytes.Equal(end, fromKeyOn) {
+		last = l.find(end)
+	}
+	n := int64(0)
+	for p := l.find(key); p != last; {
+		n += l.at(p).live
+		if p = l.after(p); p != last && n >= int64(l.sizes.piece) {
+			cuts, n = append(cuts, l.at(p).first), 0
+		}
+	}
+	return cuts
 }
 
 // rank returns the number of live keys in the runs before p.

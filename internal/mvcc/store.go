@@ -44,6 +44,8 @@ type Store struct {
 	newest *newest
 	idle   idle
 	gate   gate
+
+	besides atomic.Int32 // goroutines that measure beside another
 }
 
 // published is what readers see of the store beside the database. It is immutable.

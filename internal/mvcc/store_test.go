@@ -13,7 +13,7 @@ import (
 )
 
 // smallRuns makes tests of a few keys meet cuts, joins and several chunks.
-var smallRuns = runSizes{max: 6, target: 3, chunk: 4}
+var smallRuns = runSizes{max: 6, target: 3, chunk: 4, piece: 4}
 
 // openStore opens a store on fs, which the test closes by the returned function.
 func openStore(t testing.TB, fs vfs.FS, sizes runSizes) (*Store, func()) {

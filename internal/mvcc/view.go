@@ -155,6 +155,8 @@ func (v *View) runAfter(key, end []byte) []byte { return v.snap.now.runs.nameAft
 
 func (v *View) pages() *pageCache { return &v.snap.store.pages }
 
+func (v *View) apart() *View { return v }
+
 // readable checks a revision to read at.
 func readable(rev, current, compact int64) error {
 	if rev > current {

@@ -382,6 +382,8 @@ func (w *Writer) runAfter(key, end []byte) []byte { return nil } // what the gro
 // pages is nil: what the group writes may yet be discarded.
 func (w *Writer) pages() *pageCache { return nil }
 
+func (w *Writer) apart() *View { return nil }
+
 // ScheduleCompact makes rev the compact revision: with the group, reads below it are refused, and CompactStep
 // may delete what they needed. Returns ErrCompacted when rev is not above the compact revision and ErrFutureRevision when it
 // is above the current one; nothing is changed then.

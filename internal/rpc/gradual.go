@@ -22,8 +22,9 @@ const (
 	gradualMax = 8
 	// readerPatience is how long an answer that keeps a view open waits for a client that takes nothing of it.
 	readerPatience = 5 * time.Minute
-	// gradualLook is after how many keys that are measured it is looked whether somebody still waits.
-	gradualLook = 1 << 10
+	// measureRest is how long who measures beside another rests after each piece: with all processors taken, nobody would look for 10 ms
+	// at a time whether requests have come.
+	measureRest = 50 * time.Microsecond
 )
 
 // errChanged cannot happen: a view reads the same twice.
@@ -37,6 +38,7 @@ type rest struct {
 	view    *mvcc.View
 	o       mvcc.RangeOptions // of the second walk
 	walked  int64             // keys of the first one
+	begun   bool              // the first walk has come to it
 	whole   bool              // there will be no rest
 	length  int               // of fields, and then of tail also
 	tail    []byte
@@ -53,32 +55,24 @@ func (s *KV) gradual(v *mvcc.View, q *apply.Range) *rest {
 	return &rest{kv: s, view: v, o: o}
 }
 
-// walk takes the next key-value of the first walk: into the response, or to be measured.
+// walk takes the next key-value of the first walk, which only measures from the first one of the rest on.
 func (l *rest) walk(ctx context.Context, r *Response, kv mvcc.KV) error {
-	if l.length == 0 && (l.whole || r.Len() < l.kv.gradualFrom || !l.begin(kv)) {
+	if l.whole || r.Len() < l.kv.gradualFrom || !l.begin(kv) {
 		l.walked++
 		return r.field(ctx, rangeKVs, kv.Raw())
 	}
-	return l.measured(ctx, r, len(kv.Raw()))
+	return mvcc.ErrMeasure
 }
 
-// measure is walk for what need not be read: once the rest has begun, only the lengths of key-values are wanted.
-func (l *rest) measure(ctx context.Context, r *Response, n int) (wanted bool, err error) {
-	if l.length == 0 {
-		return true, nil
+// measured takes key-values of these lengths into the rest.
+func (l *rest) measured(ctx context.Context, r *Response, lengths []int) error {
+	for _, n := range lengths {
+		l.length += headLen(rangeKVs, n) + n
 	}
-	return false, l.measured(ctx, r, n)
-}
-
-// measured takes a key-value of n bytes into the rest.
-func (l *rest) measured(ctx context.Context, r *Response, n int) error {
-	if l.length += headLen(rangeKVs, n) + n; r.Len()+l.length+headMax+headMax > responseMax {
+	if r.Len()+l.length+headMax+headMax > responseMax {
 		return errResponseTooLarge
 	}
-	if l.walked++; l.walked%gradualLook == 0 {
-		return ctx.Err()
-	}
-	return nil
+	return ctx.Err()
 }
 
 // begin makes a key-value the first of the rest; false while too many answers have one.
@@ -94,6 +88,7 @@ func (l *rest) begin(kv mvcc.KV) bool {
 	if l.o.Limit > 0 {
 		l.o.Limit -= l.walked
 	}
+	l.begun = true
 	return true
 }
 
@@ -105,9 +100,6 @@ func (l *rest) rangeTail(res mvcc.RangeResult) {
 	l.tail = appendNumber(l.tail, rangeCount, uint64(res.Count))
 	l.length += len(l.tail)
 }
-
-// begun tells whether there is a rest at all.
-func (l *rest) begun() bool { return l != nil && l.length > 0 }
 
 // send makes the rest.
 func (l *rest) send(send func(mem.BufferSlice) error) error {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -175,6 +176,22 @@ func TestNothingIsLeftOfARestThatIsNotMade(t *testing.T) {
 	if b := kv.budget; b.building != 0 || b.writing != 0 {
 		t.Errorf("left of the budget: %d %d", b.building, b.writing)
 	}
+}
+
+func TestARestThatNobodyWaitsForIsNotMeasured(t *testing.T) {
+	t.Parallel()
+	_, kv, _ := gradualLab(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	v, err := kv.member.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := request(t, MethodRange, &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
+	if r, err := kv.rangeOf(ctx, v, &q.get, true); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", r, err)
+	}
+	kv.idle(t)
 }
 
 // TestAReaderThatTakesNothingHoldsNoView: a client that reads nothing keeps the state of a past time for as long as it is waited for.

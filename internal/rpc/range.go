@@ -11,6 +11,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/h2"
 	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
+	"github.com/ashlar-kv/ashlar/internal/pacing"
 )
 
 // The fields of RangeResponse beside the header.
@@ -151,12 +152,13 @@ func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, graduall
 	}
 	if l != nil {
 		emit = func(kv mvcc.KV) error { return l.walk(ctx, r, kv) }
-		o.Measure = func(size int) (bool, error) { return l.measure(ctx, r, size) }
+		o.Measure = func(lengths []int) error { return l.measured(ctx, r, lengths) }
+		o.Rest = func() { pacing.Rest(s.budget.clock, ctx.Done(), measureRest) }
 	}
 	res, err := v.Range(o, emit)
 	r.release(0)
 	switch {
-	case l.begun():
+	case l != nil && l.begun:
 		l.rangeTail(res)
 		r.rest = l
 	case err == nil:

@@ -1,0 +1,135 @@
+package mvcc
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"pgregory.net/rapid"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
+)
+
+// compareMeasured reads a range twice, once whole and once measured from some key on, and wants the same lengths and the same result.
+func compareMeasured(t *rapid.T, r Reader, o RangeOptions) {
+	var want, given, told []int
+	whole, wantErr := r.Range(o, func(kv KV) error { want = append(want, len(kv.Raw())); return nil })
+	from := rapid.IntRange(0, 6).Draw(t, "measured from")
+	o.Measure = func(lengths []int) error { told = append(told, lengths...); return nil }
+	got, err := r.Range(o, func(kv KV) error {
+		if len(given) == from {
+			return ErrMeasure
+		}
+		given = append(given, len(kv.Raw()))
+		return nil
+	})
+	rest := slices.Sorted(slices.Values(want[len(given):]))
+	slices.Sort(told)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) || got != whole || !slices.Equal(given, want[:len(given)]) || !slices.Equal(told, rest) {
+		t.Fatalf("range %+v\n gives %d and measures %d: %+v (%v)\nwant %d and %d: %+v (%v)",
+			o, given, told, got, err, want[:len(given)], rest, whole, wantErr)
+	}
+}
+
+// piecesLab is a store of some pieces, from a tenth of which versions were deleted.
+func piecesLab(t *testing.T) (s *Store, done func()) {
+	t.Helper()
+	s, done = openStore(t, vfs.NewMem(), smallRuns)
+	for i := range 200 {
+		put(t, s, fmt.Sprintf("k%03d", i), "v", fmt.Sprintf("k%03d", i), fmt.Sprint(i))
+		if i%10 == 3 {
+			del(t, s, fmt.Sprintf("k%03d", i), "")
+		}
+	}
+	return s, done
+}
+
+// measured measures all keys but the first.
+func measured(s *Store, measure func(lengths []int) error) (res RangeResult, err error) {
+	v, err := s.View(0)
+	if err != nil {
+		return res, err
+	}
+	res, err = v.Range(with(func(o *RangeOptions) { o.Measure = measure }), func(KV) error { return ErrMeasure })
+	return res, errors.Join(err, v.Close())
+}
+
+func TestPiecesAreMeasuredBesideEachOther(t *testing.T) {
+	t.Parallel()
+	s, done := piecesLab(t)
+	defer done()
+	keys, beside := 0, int32(0)
+	res, err := measured(s, func(lengths []int) error {
+		keys, beside = keys+len(lengths), max(beside, s.besides.Load())
+		return nil
+	})
+	if err != nil || res.Count != 180 || keys != 180 {
+		t.Errorf("%d keys of 180 are measured, %+v, %v", keys, res, err)
+	}
+	if want := int32(min(runtime.GOMAXPROCS(0)-1, besidesMax)); beside > want || want > 0 && beside == 0 {
+		t.Errorf("%d measured beside another, of %d that may", beside, want)
+	}
+	if n := s.besides.Load(); n != 0 {
+		t.Errorf("%d still do", n)
+	}
+}
+
+// TestNobodyMeasuresBesideTooMany: there are as many already as may be, and the one who was asked does it alone.
+func TestNobodyMeasuresBesideTooMany(t *testing.T) {
+	t.Parallel()
+	s, done := piecesLab(t)
+	defer done()
+	s.besides.Store(besidesMax)
+	keys := 0
+	res, err := measured(s, func(lengths []int) error {
+		if keys += len(lengths); s.besides.Load() != besidesMax {
+			t.Errorf("%d measure", s.besides.Load())
+		}
+		return nil
+	})
+	if err != nil || res.Count != 180 || keys != 180 {
+		t.Errorf("%d keys of 180 are measured, %+v, %v", keys, res, err)
+	}
+}
+
+func TestAnErrorEndsAllPieces(t *testing.T) {
+	t.Parallel()
+	t.Run("of who is told", func(t *testing.T) {
+		t.Parallel()
+		s, done := piecesLab(t)
+		defer done()
+		enough := errors.New("enough")
+		for n := range 5 {
+			calls := 0
+			_, err := measured(s, func([]int) error {
+				if calls++; calls > n {
+					return enough
+				}
+				return nil
+			})
+			if !errors.Is(err, enough) || calls != n+1 {
+				t.Errorf("after %d calls of %d: %v", calls, n+1, err)
+			}
+		}
+		if n := s.besides.Load(); n != 0 {
+			t.Errorf("%d still measure", n)
+		}
+	})
+	t.Run("of a version", func(t *testing.T) {
+		t.Parallel()
+		s, done := piecesLab(t)
+		defer done()
+		change(t, s, func(b *storage.Batch) error {
+			return b.Set(storage.AppendDataKey(nil, []byte("k150"), s.Revision(), 0), []byte{stubMark}, nil)
+		})
+		if _, err := measured(s, func([]int) error { return nil }); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("a damaged version is measured: %v", err)
+		}
+		if n := s.besides.Load(); n != 0 {
+			t.Errorf("%d still measure", n)
+		}
+	})
+}
