@@ -123,6 +123,11 @@ const (
 // the newest of their keys in memory, in buffers of 32 KiB for blocks of 8, or of 10 where package pebblemem is used.
 const tableBytes = 4 << 20
 
+// newestTablesMax is how many tables may lie in the newest level before it is compacted however few of them lie on one another. Tables of large values
+// lie on no others and stay there. Once there are as many, each flush makes a compaction due, and that takes small values, of which a memtable or
+// two have gathered since the last one, as they lie deepest. A store of twice the default quota has fewer.
+const newestTablesMax = 1000
+
 // uncompressedLevels is how many levels of the state, from the newest, are written without compression: they are
 // rewritten soon, and most reads of what was just written go there.
 const uncompressedLevels = 5
@@ -145,12 +150,17 @@ func stateOptions(o Options) *pebble.Options {
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       8,
+		L0CompactionFileThreshold:   newestTablesMax,
 		L0StopWritesThreshold:       64,
-		LBaseMaxBytes:               64 << 20,
+		LBaseMaxBytes:               128 << 20,
 		MaxOpenFiles:                4096,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax() },
 		ReadOnly:                    o.ReadOnly,
 	}
+	// What comes out of the newest level is merged with the first level below it right into the next one where that writes clearly less for each
+	// byte: a first level that is full keeps its bytes, which each compaction of the newest level writes again, while only what is above its
+	// size goes on.
+	p.Experimental.MultiLevelCompactionHeuristic = pebble.WriteAmpHeuristic{AddPropensity: -0.2, AllowL0: true}
 	// Tables end where large values begin and end. These come in the order of their keys, so a table of nothing else falls between no
 	// others and is moved down as it is; together with the small records of its group it would be written again by each compaction of
 	// those.

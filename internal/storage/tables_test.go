@@ -64,3 +64,34 @@ func TestLargeValuesLieInTablesOfTheirOwn(t *testing.T) {
 		t.Errorf("%d tables of large values, %d others", large, others)
 	}
 }
+
+// TestManyTablesOfLargeValuesCompactNothing: they lie on no others, so however many are flushed, what lies beside them is not compacted for them.
+func TestManyTablesOfLargeValuesCompactNothing(t *testing.T) {
+	t.Parallel()
+	db, err := OpenState("state", Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const small, large = 2, 600
+	for rev := range int64(small + large) {
+		key := AppendRevKey(nil, SpaceLarge, rev+1, 0)
+		if rev < small {
+			key = AppendDataKey(nil, []byte("k"), rev+1, 0)
+		}
+		b := db.NewBatch()
+		if err := b.Set(key, []byte("value"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Commit(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := db.Metrics(); m.Compactions != 0 || m.CompactionsRunning != 0 || m.Levels[0].Tables != small+large {
+		t.Errorf("%d compactions ended and %d run; of %d tables %d are where they were flushed to",
+			m.Compactions, m.CompactionsRunning, small+large, m.Levels[0].Tables)
+	}
+}
