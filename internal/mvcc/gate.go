@@ -51,6 +51,12 @@ func (s *Store) Hold() error { return s.gate.enter() }
 // Release ends a Hold.
 func (s *Store) Release() { s.gate.leave() }
 
+// asked is a number that changes with whatever is asked of the store.
+func (s *Store) asked() uint64 {
+	now := s.now.Load()
+	return s.Views() + now.index + uint64(now.revision)
+}
+
 // Views returns how many views were opened so far, or reads answered from memory instead. What the member does for itself is not among them.
 func (s *Store) Views() uint64 {
 	s.gate.mu.Lock()

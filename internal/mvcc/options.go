@@ -52,9 +52,6 @@ type RangeOptions struct {
 	// ErrMeasure. It is told of several at a time, perhaps of none, in any order, and by any goroutine, but by one after another. Its error
 	// ends the range and is returned as it is. With NoLarge it is told how long the whole ones are.
 	Measure func(lengths []int) error
-	// Rest, when not nil, is called now and then by goroutines that measure beside the one of the call, so that they do not keep all
-	// processors from others. They may be in it at the same time.
-	Rest func()
 	// Hold, when not nil, is called before a sort holds that many more bytes of key-values, in pieces of 64 KiB or more. Its
 	// error ends the range and is returned as it is. They are held until Range returns.
 	Hold func(bytes int) error

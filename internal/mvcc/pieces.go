@@ -15,7 +15,7 @@ const (
 	// lengthsMax is how many lengths Measure is told of at a time.
 	lengthsMax = 1 << 10
 	// piecesMin is how many pieces are worth more than one goroutine.
-	piecesMin = 4
+	piecesMin = 16
 	// besidesMax is how many goroutines measure beside the one that was asked to, at most.
 	besidesMax = 3
 )
@@ -51,6 +51,8 @@ type pieces struct {
 	keys [][]byte // each piece lies between one and the next
 	next atomic.Int64
 
+	asked uint64 // of the store, when it began
+
 	mu  sync.Mutex // for what follows, for Measure, and for q
 	err error      // the first
 }
@@ -66,7 +68,7 @@ func (q *query) pieces(key []byte, backwards bool) *pieces {
 		return nil
 	}
 	keys := append([][]byte{append(bytes.Clone(key), 0)}, cuts...)
-	return &pieces{q: q, view: v, keys: append(keys, q.o.End)}
+	return &pieces{q: q, view: v, keys: append(keys, q.o.End), asked: v.snap.store.asked()}
 }
 
 // measure measures all pieces. The view's iterator is moved.
@@ -81,7 +83,7 @@ func (p *pieces) measure() error {
 			break
 		}
 		others.Go(func() {
-			p.walk(v, p.q.o.Rest)
+			p.walk(v, p.quiet)
 			p.fail(v.endBeside())
 		})
 	}
@@ -90,18 +92,22 @@ func (p *pieces) measure() error {
 	return p.err
 }
 
-// walk measures one piece after another by a view. After each it calls rest, if that is not nil.
-func (p *pieces) walk(v *View, rest func()) {
+// quiet says whether nobody has asked the store for anything since: others would wait where all processors measure.
+func (p *pieces) quiet() bool { return p.view.snap.store.asked() == p.asked }
+
+// walk measures one piece after another by a view, as long as more says so, if that is not nil.
+func (p *pieces) walk(v *View, more func() bool) {
 	q := query{o: p.q.o, rev: p.q.rev, src: v, measuring: true}
 	q.o.Measure = p.tell
-	for i := p.next.Add(1); i < int64(len(p.keys)); i = p.next.Add(1) {
+	for more == nil || more() {
+		i := p.next.Add(1)
+		if i >= int64(len(p.keys)) {
+			break
+		}
 		q.o.Key, q.o.End = p.keys[i-1], p.keys[i]
 		if err := q.run(); err != nil {
 			p.fail(err)
 			return
-		}
-		if rest != nil {
-			rest()
 		}
 	}
 	p.mu.Lock()

@@ -77,6 +77,43 @@ func TestPiecesAreMeasuredBesideEachOther(t *testing.T) {
 	}
 }
 
+// TestNobodyMeasuresBesideWhileOthersAsk: once another view is opened, or something was applied, the one who was asked goes on alone.
+func TestNobodyMeasuresBesideWhileOthersAsk(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(*Store){
+		"for a view": func(s *Store) {
+			v, err := s.View(0)
+			if err = errors.Join(err, v.Close()); err != nil {
+				t.Error(err)
+			}
+		},
+		"for a put": func(s *Store) { put(t, s, "other", "v") },
+	} {
+		s, done := piecesLab(t)
+		v, err := s.View(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &query{o: with(func(o *RangeOptions) { o.Measure = func([]int) error { return nil } }), rev: v.rev, src: v}
+		p := q.pieces([]byte("k000"), false)
+		if !p.quiet() {
+			t.Errorf("asked %s: somebody asked before", name)
+		}
+		ask(s)
+		p.walk(v, p.quiet)
+		if n := p.next.Load(); n != 0 || p.quiet() {
+			t.Errorf("asked %s: a goroutine beside took %d pieces", name, n)
+		}
+		if p.walk(v, nil); p.err != nil || q.count != 179 {
+			t.Errorf("asked %s: %d keys are measured, %v", name, q.count, p.err)
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+		done()
+	}
+}
+
 // TestNobodyMeasuresBesideTooMany: there are as many already as may be, and the one who was asked does it alone.
 func TestNobodyMeasuresBesideTooMany(t *testing.T) {
 	t.Parallel()

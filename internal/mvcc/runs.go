@@ -16,7 +16,7 @@ import (
 type runSizes struct{ max, target, chunk, piece int }
 
 // defaultRunSizes makes the two ends of a count, which are looked at key by key, cost some 0.04 ms each.
-var defaultRunSizes = runSizes{max: 256, target: 128, chunk: 128, piece: 8 << 10}
+var defaultRunSizes = runSizes{max: 256, target: 128, chunk: 128, piece: 2 << 10}
 
 // run is a stretch of keys from first up to the next run's first; live of them are live.
 type run struct {

@@ -22,9 +22,6 @@ const (
 	gradualMax = 8
 	// readerPatience is how long an answer that keeps a view open waits for a client that takes nothing of it.
 	readerPatience = 5 * time.Minute
-	// measureRest is how long who measures beside another rests after each piece: with all processors taken, nobody would look for 10 ms
-	// at a time whether requests have come.
-	measureRest = 50 * time.Microsecond
 )
 
 // errChanged cannot happen: a view reads the same twice.

@@ -11,7 +11,6 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/h2"
 	"github.com/ashlar-kv/ashlar/internal/measure"
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
-	"github.com/ashlar-kv/ashlar/internal/pacing"
 )
 
 // The fields of RangeResponse beside the header.
@@ -153,7 +152,6 @@ func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, graduall
 	if l != nil {
 		emit = func(kv mvcc.KV) error { return l.walk(ctx, r, kv) }
 		o.Measure = func(lengths []int) error { return l.measured(ctx, r, lengths) }
-		o.Rest = func() { pacing.Rest(s.budget.clock, ctx.Done(), measureRest) }
 	}
 	res, err := v.Range(o, emit)
 	r.release(0)
