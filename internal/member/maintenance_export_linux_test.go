@@ -40,17 +40,17 @@ func openWithoutName(t *testing.T, cfg Config) *os.File {
 // TestAnExportIsEmptiedBeforeItIsClosed so that closing it has nothing left to give back at once.
 func TestAnExportIsEmptiedBeforeItIsClosed(t *testing.T) {
 	t.Parallel()
-	x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
-	defer stop(t, x.Member)
-	x.do(apply.CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
-	for name, end := range map[string]func(*Export) error{
-		"closed": (*Export).Close,
-		"kept for nobody": func(e *Export) error {
+	for name, end := range map[string]func(*leased, *Export) error{
+		"closed": func(_ *leased, e *Export) error { return e.Close() },
+		"kept for nobody": func(x *leased, e *Export) error {
 			err := e.Keep(time.Minute)
 			x.clock.Advance(time.Minute)
 			return err
 		},
 	} {
+		x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
+		defer stop(t, x.Member)
+		x.do(apply.CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
 		e, err := x.Export(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestAnExportIsEmptiedBeforeItIsClosed(t *testing.T) {
 		if info, err := f.Stat(); err != nil || info.Size() == 0 {
 			t.Errorf("%s: it has %d bytes, %v", name, info.Size(), err)
 		}
-		if err := end(e); err != nil {
+		if err := end(x, e); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := f.Stat(); err != nil || info.Size() != 0 {
