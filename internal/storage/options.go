@@ -152,15 +152,11 @@ func stateOptions(o Options) *pebble.Options {
 		L0CompactionThreshold:       8,
 		L0CompactionFileThreshold:   newestTablesMax,
 		L0StopWritesThreshold:       64,
-		LBaseMaxBytes:               128 << 20,
+		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax() },
 		ReadOnly:                    o.ReadOnly,
 	}
-	// What comes out of the newest level is merged with the first level below it right into the next one where that writes clearly less for each
-	// byte: a first level that is full keeps its bytes, which each compaction of the newest level writes again, while only what is above its
-	// size goes on.
-	p.Experimental.MultiLevelCompactionHeuristic = pebble.WriteAmpHeuristic{AddPropensity: -0.2, AllowL0: true}
 	// Tables end where large values begin and end. These come in the order of their keys, so a table of nothing else falls between no
 	// others and is moved down as it is; together with the small records of its group it would be written again by each compaction of
 	// those.
