@@ -119,7 +119,11 @@ func (d *durability) cutUpTo(settled uint64) error {
 	if !d.worthCutting(to) {
 		return nil
 	}
-	if err := d.m.log.Cut(to); err != nil {
+	cut := d.m.log.Cut
+	if d.empties(to) {
+		cut = d.m.log.CutAll
+	}
+	if err := cut(to); err != nil {
 		return fmt.Errorf("cut the log up to %d: %w", to, err)
 	}
 	return nil
@@ -131,7 +135,7 @@ func (d *durability) worthCutting(to uint64) bool {
 	if to < first {
 		return false
 	}
-	if to-first > d.m.cfg.SnapshotCatchUpEntries/4 || to == d.m.log.LastIndex() && d.m.log.WorthEmptying() {
+	if to-first > d.m.cfg.SnapshotCatchUpEntries/4 || d.empties(to) {
 		return true
 	}
 	// The log may grow between the two.
@@ -155,19 +159,31 @@ func (m *Member) catchUp(index uint64) uint64 {
 	}
 }
 
-// onlyMember says whether there is no other member, not even one that has not started yet.
-func (m *Member) onlyMember() bool { return len(m.Members().Members()) == 1 }
+// onlyMember says whether this is the only member, and there is none that has not started yet either.
+func (m *Member) onlyMember() bool {
+	all := m.Members().Members()
+	return len(all) == 1 && all[0].ID == m.self()
+}
+
+// emptyBytes are more than the segment takes that an emptied log begins with.
+const emptyBytes = 1 << 20
+
+// empties says whether a cut leaves nothing of a log that is worth it. A disk without room for another segment would end the member.
+func (d *durability) empties(to uint64) bool {
+	return to == d.m.log.LastIndex() && d.m.log.WorthEmptying() && d.m.roomFor(emptyBytes) == nil
+}
 
 // rest leaves nothing in the log of an only member that stops, so that its next start has next to nothing to read. REQUIRES: neither
 // the loop nor the node runs any more.
 func (d *durability) rest() error {
-	if !d.m.cfg.KeepLogForAbsent || !d.m.onlyMember() || !d.m.log.WorthEmptying() || d.m.log.Err() != nil {
+	m := d.m
+	if !m.cfg.KeepLogForAbsent || !m.onlyMember() || m.Trusted() != nil || !m.log.WorthEmptying() || m.log.Err() != nil {
 		return nil
 	}
-	if d.m.Flush() != nil {
+	if m.Flush() != nil {
 		return nil // closing the state fails for the same reason, and says so
 	}
-	return d.cutUpTo(d.m.node.Applied())
+	return d.cutUpTo(m.node.Applied())
 }
 
 // spareBytes is what the disk must have free for the log to be kept for others: they can have a snapshot, and a member without

@@ -66,6 +66,7 @@ func TestAnOnlyMemberKeepsNoLogForOthers(t *testing.T) {
 	for name, c := range map[string]struct {
 		byNumber bool
 		learner  bool
+		noRoom   bool
 		puts     int
 		emptied  bool
 	}{
@@ -74,12 +75,18 @@ func TestAnOnlyMemberKeepsNoLogForOthers(t *testing.T) {
 		"more than a segment":    {puts: 150, emptied: true},
 		"somebody is added":      {learner: true, puts: 20},
 		"by their number":        {byNumber: true, puts: 20},
+		"no room on the disk":    {noRoom: true, puts: 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			disk := vfs.NewCrashableMem()
 			cfg := configOf(t, disk, alone)
 			cfg.MaxRequestBytes, cfg.MaxLearners, cfg.SnapshotCatchUpEntries, cfg.KeepLogForAbsent = 1<<20, 1, 5000, !c.byNumber
+			if c.noRoom {
+				full := &tight{FS: disk}
+				full.free.Store(emptyBytes - 1)
+				cfg.FS = full
+			}
 			m := start(t, cfg)
 			if c.learner {
 				mustAdd(t, m, true, "http://127.0.0.1:11")

@@ -58,11 +58,15 @@ func (l *Log) Install(m Mark, hs HardState, entries []*raftpb.Entry) error {
 }
 
 // Cut removes the entries up to index and makes it the mark. It is synced only when files go: a cut that is lost in a crash is
-// done again. Below or at the mark it does nothing; above the last entry it is refused. Where nothing is left, and it is WorthEmptying,
-// another segment begins, so that all that was there goes.
-func (l *Log) Cut(index uint64) error {
+// done again. Below or at the mark it does nothing; above the last entry it is refused.
+func (l *Log) Cut(index uint64) error { return l.cut(index, false) }
+
+// CutAll is Cut at the last entry, and begins another segment, so that all that was there goes. At another entry it is Cut.
+func (l *Log) CutAll(index uint64) error { return l.cut(index, true) }
+
+func (l *Log) cut(index uint64, all bool) error {
 	l.write.Lock()
-	gone, err := l.cutLocked(index)
+	gone, err := l.cutLocked(index, all)
 	l.write.Unlock()
 	if err == nil && len(gone) > 0 {
 		err = l.removeGently(gone)
@@ -73,8 +77,8 @@ func (l *Log) Cut(index uint64) error {
 	return nil
 }
 
-// cutLocked is Cut without removing files. REQUIRES: write is held.
-func (l *Log) cutLocked(index uint64) (gone []*segment, err error) {
+// cutLocked is cut without removing files. REQUIRES: write is held.
+func (l *Log) cutLocked(index uint64, all bool) (gone []*segment, err error) {
 	mark := l.now().mark
 	if index <= mark.Index {
 		return nil, l.failure.check()
@@ -86,7 +90,7 @@ func (l *Log) cutLocked(index uint64) (gone []*segment, err error) {
 	if mark.Term, err = l.Term(index); err != nil {
 		return nil, err
 	}
-	if index == l.LastIndex() && l.WorthEmptying() {
+	if all && index == l.LastIndex() {
 		l.full = true
 	}
 	if err := l.putLocked(record{kind: kindMark, mark: &mark}, false); err != nil {

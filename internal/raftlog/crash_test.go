@@ -261,7 +261,7 @@ func (w *workload) cut() {
 		return
 	}
 	at := binary.BigEndian.Uint64(val)
-	w.cutAt(at - min(at, w.rng.Uint64N(10)))
+	w.cutAt(at-min(at, w.rng.Uint64N(10)), w.log.Cut)
 }
 
 // empty cuts all that is there, as a member does that stops.
@@ -269,10 +269,10 @@ func (w *workload) empty() {
 	w.write(w.now, true, func() error { return w.log.do(record{kind: kindSeal}, true) })
 	w.apply()
 	w.flush()
-	w.cutAt(w.now.last())
+	w.cutAt(w.now.last(), w.log.CutAll)
 }
 
-func (w *workload) cutAt(at uint64) {
+func (w *workload) cutAt(at uint64, cut func(uint64) error) {
 	if at <= w.now.mark.Index {
 		return
 	}
@@ -280,7 +280,7 @@ func (w *workload) cutAt(at uint64) {
 	next.what = fmt.Sprintf("cut at %d", at)
 	next.mark.Index, next.mark.Term = at, w.now.entries[at-w.now.mark.Index-1].GetTerm()
 	next.entries = slices.Clone(w.now.entries[at-w.now.mark.Index:])
-	w.write(next, false, func() error { return w.log.Cut(at) })
+	w.write(next, false, func() error { return cut(at) })
 }
 
 // install builds the next generation somewhere above the applied index and puts it in place.

@@ -106,7 +106,7 @@ func (l *Log) Within(bytes uint64) uint64 {
 }
 
 // WorthEmptying says whether the segments have an eighth of what one may have, and so would take long enough to read at a start to be
-// removed once none of their entries is needed.
+// removed by CutAll once none of their entries is needed.
 func (l *Log) WorthEmptying() bool { return l.Metrics().DiskBytes >= uint64(l.segmentBytes)/8 }
 
 // bytesFromLocked REQUIRES: mu is held.

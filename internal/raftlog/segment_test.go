@@ -52,24 +52,27 @@ func TestACutRemovesTheSegmentsThatHoldNothingAnyMore(t *testing.T) {
 	must(t, l.Close())
 }
 
-// TestACutOfAllLeavesNothingToRead once there is an eighth of a segment: it begins another one.
+// TestACutOfAllLeavesNothingToRead: it begins another segment.
 func TestACutOfAllLeavesNothingToRead(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		segment int64
+		cut     func(*Log, uint64) error
 		cutAt   uint64
+		worth   bool
 		want    []uint64
 	}{
-		"little is there":  {1 << 20, 100, []uint64{1}},
-		"an entry is left": {8 << 10, 99, []uint64{1}},
-		"all of some":      {8 << 10, 100, []uint64{2}},
+		"little is there":  {1 << 20, (*Log).CutAll, 100, false, []uint64{2}},
+		"all of an eighth": {8 << 10, (*Log).CutAll, 100, true, []uint64{2}},
+		"an entry is left": {8 << 10, (*Log).CutAll, 99, true, []uint64{1}},
+		"a cut like any":   {8 << 10, (*Log).Cut, 100, true, []uint64{1}},
 	} {
 		fs := vfs.NewCrashableMem()
 		l := bootstrapped(t, fs, 100, Options{SegmentBytes: c.segment})
-		if want := c.segment < 1<<20; l.WorthEmptying() != want {
-			t.Errorf("%s: worth emptying: %v", name, !want)
+		if l.WorthEmptying() != c.worth {
+			t.Errorf("%s: worth emptying: %v", name, !c.worth)
 		}
-		must(t, l.Cut(c.cutAt))
+		must(t, c.cut(l, c.cutAt))
 		if numbers := numbersIn(t, fs); !slices.Equal(numbers, c.want) {
 			t.Errorf("%s: the segments are %d, want %d", name, numbers, c.want)
 		}
