@@ -2,6 +2,7 @@ package etcdfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -25,13 +26,18 @@ type Image struct {
 
 // Image makes an image of the content in the file f, which must be empty, and to be read and written. The image has it from then on; after
 // an error it is the caller's still. It stops when ctx ends. The content may be closed after it.
-func (c *Content) Image(ctx context.Context, f *os.File) (*Image, error) {
+func (c *Content) Image(ctx context.Context, f *os.File) (_ *Image, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	ctx, line := progress.Begin(ctx, "reading the state", 0)
 	defer line.End()
 	s, sum := newSorter(f, c.runBytes, c.rest), crc32.New(castagnoli)
+	defer func() {
+		if err != nil { // to close the file would give all of it back at once
+			err = errors.Join(err, Empty(f, s.end, c.rest))
+		}
+	}()
 	i := &Image{f: f, trees: newWriter(newPages(io.MultiWriter(s, sum)))}
 	if err := i.trees.createBuckets(); err != nil {
 		return nil, err
@@ -46,13 +52,12 @@ func (c *Content) Image(ctx context.Context, f *os.File) (*Image, error) {
 	if err := s.finish(); err != nil {
 		return nil, err
 	}
-	i.runs, i.end = s.runs, s.end
+	i.runs, i.end, i.trees.p.out = s.runs, s.end, nil // which would keep the content in memory
 	counted := i.trees.cloneTo(nil)
-	err := c.inOrder(ctx, newMerger(i.open(true, false)), counted.putVersion)
-	if err == nil {
-		i.plan, err = counted.finish()
+	if err := c.inOrder(ctx, newMerger(i.open(true, false)), counted.putVersion); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	if i.plan, err = counted.finish(); err != nil {
 		return nil, err
 	}
 	return i, nil
@@ -166,7 +171,14 @@ func (r *ImageReader) merged() error {
 		return err
 	}
 	if more {
-		return r.w.putVersion(v)
+		if err := r.w.putVersion(v); err != nil {
+			return err
+		}
+		if r.w.p.next >= r.i.plan.end { // which has the last page in it
+			r.made = nil
+			return fmt.Errorf("%w: there are more sorted versions than were counted", storage.ErrCorrupt)
+		}
+		return nil
 	}
 	r.merger = nil
 	plan, err := r.w.finish()

@@ -2,6 +2,7 @@ package etcdfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -102,6 +103,7 @@ func TestADamagedImageIsNeverReadToItsEnd(t *testing.T) {
 		"a page that comes first": {func(t *testing.T, i *Image) { flip(t, i.f, i.pages/2) }, storage.ErrCorrupt},
 		"a version":               {func(t *testing.T, i *Image) { flip(t, i.f, i.runs[1].heads-1) }, storage.ErrCorrupt},
 		"what was counted":        {func(_ *testing.T, i *Image) { i.plan.root++ }, storage.ErrCorrupt},
+		"fewer were counted":      {func(_ *testing.T, i *Image) { i.plan.end -= 50 }, storage.ErrCorrupt},
 		"a file cut short":        {func(t *testing.T, i *Image) { noError(t, i.f.Truncate(i.runs[1].heads-1)) }, io.ErrUnexpectedEOF},
 		"a file cut to nothing":   {func(t *testing.T, i *Image) { noError(t, i.f.Truncate(0)) }, io.ErrUnexpectedEOF},
 	} {
@@ -116,6 +118,28 @@ func TestADamagedImageIsNeverReadToItsEnd(t *testing.T) {
 			t.Errorf("%s: read again: %v", name, again)
 		}
 	}
+}
+
+// TestAnImageThatIsNotMadeGivesItsSpaceBack piece by piece: the file has no name by then, and closing it would give back all at once.
+func TestAnImageThatIsNotMadeGivesItsSpaceBack(t *testing.T) {
+	t.Parallel()
+	c, err := Read(varied(t).db)
+	noError(t, err)
+	c.runBytes = 20_000
+	f := sortFile(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var before int64
+	c.Rest = func() {
+		if info, err := f.Stat(); err == nil && info.Size() > 0 && ctx.Err() == nil {
+			before = info.Size()
+			cancel()
+		}
+	}
+	_, err = c.Image(ctx, f)
+	if info, serr := f.Stat(); !errors.Is(err, context.Canceled) || before == 0 || serr != nil || info.Size() != 0 {
+		t.Errorf("of %d bytes %d are left, %v, %v", before, info.Size(), serr, err)
+	}
+	noError(t, c.Close())
 }
 
 func flip(t *testing.T, f *os.File, at int64) {

@@ -13,7 +13,8 @@ import (
 )
 
 // Bounds of a sorter's memory: that of a run, unless a test has another; that of all buffers from which runs are merged; and
-// the least and the most of one of these. So it is 24 MiB for a state of up to 32 GiB, and 1/2,000 more of what is above.
+// the least and the most of one of these. So it is 24 MiB for a state of up to 32 GiB, and 1/2,000 more of what is above;
+// and whoever reads an image has buffers to merge of its own.
 const (
 	runBytes      = 8 << 20
 	mergeBytes    = 16 << 20

@@ -54,6 +54,7 @@ type Export struct {
 	mu     sync.Mutex // guards what follows, and reading; it comes after maintenance.mu
 	read   time.Time  // when something was last read
 	closed bool       // by its owner, or because it was lost
+	broken bool       // what it is made of is damaged, or cannot be read
 }
 
 // Export makes a database of the state as of now. It waits while too many others are made or sent, and stops when ctx
@@ -223,6 +224,7 @@ func (e *Export) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) && e.left > 0 {
 		err = io.ErrUnexpectedEOF
 	}
+	e.broken = e.broken || err != nil && !errors.Is(err, io.EOF)
 	return n, err
 }
 

@@ -1,6 +1,8 @@
 package member
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,5 +68,31 @@ func TestAnExportIsEmptiedBeforeItIsClosed(t *testing.T) {
 		if info, err := f.Stat(); err != nil || info.Size() != 0 {
 			t.Errorf("%s: %d bytes are left, %v", name, info.Size(), err)
 		}
+	}
+}
+
+// TestADamagedExportIsKeptForNobody: whoever came back for it would get no further, again and again.
+func TestADamagedExportIsKeptForNobody(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
+	defer stop(t, x.Member)
+	x.do(apply.CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
+	e, err := x.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := openWithoutName(t, x.cfg)
+	defer f.Close()
+	if err := os.Truncate(f.Name(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, e); err == nil || e.Left() == 0 {
+		t.Errorf("%d bytes are read, %v", n, err)
+	}
+	if err := e.Keep(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.ResumeExport(t.Context(), e.ID()); !errors.Is(err, ErrExportGone) {
+		t.Errorf("it is gone on with: %v", err)
 	}
 }

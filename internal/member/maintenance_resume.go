@@ -52,7 +52,7 @@ func (e *Export) Keep(d time.Duration) error {
 	defer x.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || x.ended {
+	if e.closed || x.ended || e.broken { // who came back would get no further
 		return e.closeLocked()
 	}
 	e.leaveLocked()

@@ -28,12 +28,11 @@ func (r *heldReader) Database(ctx context.Context) (_ io.ReadCloser, size int64,
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	// The open file lives on without its name.
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	pace := r.member.newStints()
 	r.content.Rest = pace.Pause
 	image, err := r.content.Image(ctx, f)
-	if err != nil {
+	// The open file lives on without its name.
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
 		return nil, 0, nil, errors.Join(fmt.Errorf("make a database of the state: %w", err), f.Close())
 	}
 	return &database{image, image.Reader(), pace}, image.Size(), data, nil
