@@ -120,10 +120,10 @@ func (p *pieces) walk(v *View, more func() bool) {
 func (p *pieces) tell(lengths []int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err != nil {
-		return p.err
+	if p.err == nil {
+		p.err = p.q.o.Measure(lengths)
 	}
-	return p.q.o.Measure(lengths)
+	return p.err
 }
 
 // fail takes the first error.

@@ -151,7 +151,7 @@ func (q *query) give(r record, moving bool) error {
 	}
 	if err = q.emit(kv); err == ErrMeasure && q.o.Measure != nil {
 		q.measuring = true
-		return q.measure(len(kv.Raw()))
+		return q.measure(q.length(r))
 	}
 	return err
 }
