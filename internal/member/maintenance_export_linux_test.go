@@ -39,6 +39,21 @@ func openWithoutName(t *testing.T, cfg Config) *os.File {
 	return nil
 }
 
+// exported returns an export of a small member, and the file that it lies in.
+func exported(t *testing.T) (*leased, *Export, *os.File) {
+	t.Helper()
+	x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
+	t.Cleanup(func() { stop(t, x.Member) })
+	x.do(apply.CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
+	e, err := x.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := openWithoutName(t, x.cfg)
+	t.Cleanup(func() { _ = f.Close() })
+	return x, e, f
+}
+
 // TestAnExportIsEmptiedBeforeItIsClosed so that closing it has nothing left to give back at once.
 func TestAnExportIsEmptiedBeforeItIsClosed(t *testing.T) {
 	t.Parallel()
@@ -50,15 +65,7 @@ func TestAnExportIsEmptiedBeforeItIsClosed(t *testing.T) {
 			return err
 		},
 	} {
-		x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
-		defer stop(t, x.Member)
-		x.do(apply.CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
-		e, err := x.Export(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := openWithoutName(t, x.cfg)
-		defer f.Close()
+		x, e, f := exported(t)
 		if info, err := f.Stat(); err != nil || info.Size() == 0 {
 			t.Errorf("%s: it has %d bytes, %v", name, info.Size(), err)
 		}
@@ -74,15 +81,7 @@ func TestAnExportIsEmptiedBeforeItIsClosed(t *testing.T) {
 // TestADamagedExportIsKeptForNobody: whoever came back for it would get no further, again and again.
 func TestADamagedExportIsKeptForNobody(t *testing.T) {
 	t.Parallel()
-	x := newLeased(t, vfs.Default, func(cfg *Config) { cfg.DataDir = t.TempDir() })
-	defer stop(t, x.Member)
-	x.do(apply.CommandPut, &etcdserverpb.PutRequest{Key: []byte("a"), Value: []byte("1")})
-	e, err := x.Export(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := openWithoutName(t, x.cfg)
-	defer f.Close()
+	x, e, f := exported(t)
 	if err := os.Truncate(f.Name(), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -55,6 +55,17 @@ func TestAFailedWriteIsNeverAcknowledged(t *testing.T) {
 	}
 }
 
+// failingRead returns the filesystem with an error of its at-th read. over says whether there were fewer, and ends that.
+func failingRead(of storage.FS, at int64) (fs storage.FS, over func() bool) {
+	var reads atomic.Int64
+	return errorfs.Wrap(of, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead && reads.Add(1) == at {
+			return syscall.EIO
+		}
+		return nil
+	})), func() bool { return reads.Swap(at) < at }
+}
+
 // TestAnErrorOfAnyReadRefusesTheOpen with that error, and as no damage, unless the log is whole without what was to be read.
 func TestAnErrorOfAnyReadRefusesTheOpen(t *testing.T) {
 	t.Parallel()
@@ -62,16 +73,11 @@ func TestAnErrorOfAnyReadRefusesTheOpen(t *testing.T) {
 	segmented(t, mem)
 	refused := 0
 	for at := int64(1); ; at++ {
-		var reads atomic.Int64
-		l, err := tryOpen(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind.ReadOrWrite() == errorfs.OpIsRead && reads.Add(1) == at {
-				return syscall.EIO
-			}
-			return nil
-		})))
+		fs, over := failingRead(mem, at)
+		l, err := tryOpen(fs)
 		switch {
 		case err == nil:
-			all := reads.Swap(at) < at // and no more errors
+			all := over()
 			wantLog(t, l, Mark{Generation: 1}, run(1, 101, 1))
 			must(t, l.Close())
 			if all {

@@ -8,13 +8,11 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // oldRecord is a key of a log in Pebble and its value.
@@ -159,16 +157,11 @@ func TestAnErrorOfAnyReadRefusesTheTakeOver(t *testing.T) {
 			for at, all := int64(1), false; !all; at++ {
 				mem := vfs.NewMem()
 				oldLogOn(t, mem, name)
-				var reads atomic.Int64
-				l, err := tryOpen(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-					if op.Kind.ReadOrWrite() == errorfs.OpIsRead && reads.Add(1) == at {
-						return syscall.EIO
-					}
-					return nil
-				})))
+				fs, over := failingRead(mem, at)
+				l, err := tryOpen(fs)
 				switch {
 				case err == nil:
-					all = reads.Swap(at) < at // and no more errors
+					all = over()
 					wantOld(t, l, name)
 					must(t, l.Close())
 				case !errors.Is(err, syscall.EIO), errors.Is(err, storage.ErrCorrupt):
