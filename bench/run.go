@@ -162,10 +162,7 @@ func (s *stand) turn(ctx context.Context, scenario *Scenario, round int) Turn {
 	if s.failure != nil {
 		return failedTurn(s.failure)
 	}
-	s.round, s.touched = round, 0
-	if scenario.Large {
-		s.touched = s.keys * touchedBytes
-	}
+	s.round, s.touched = round, s.keys*touchedBytes
 	debug.FreeOSMemory() // the first turn of a round would otherwise be the one that pays for the memory of the clients
 	return scenario.run(ctx, s.rig)
 }

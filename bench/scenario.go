@@ -18,9 +18,7 @@ type Scenario struct {
 	Loaded bool
 	// Slow scenarios run fewer rounds.
 	Slow bool
-	// Large scenarios have answers with all keys.
-	Large bool
-	run   func(ctx context.Context, r *rig) Turn
+	run  func(ctx context.Context, r *rig) Turn
 }
 
 // group is what scenarios have in common that run on the same servers, one after another.

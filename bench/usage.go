@@ -145,7 +145,7 @@ func (c *cluster) measure(ctx context.Context, settle time.Duration, work func()
 	return turn
 }
 
-// touchedBytes is how much memory is touched for each key before a turn whose answers have all of them, on the servers and the clients.
+// touchedBytes is how much memory is touched for each key before a turn: enough for an answer with all of them, on the servers and the clients.
 const touchedBytes = 4 << 10
 
 // touchMemory takes memory, writes to it and gives it back. On a virtual machine free memory may be its host's: who is the first to use some then
