@@ -3,7 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"fmt"
-	"sync"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -60,7 +59,7 @@ func (s *snapshot) countByRuns(key, end []byte, rev int64) (int64, error) {
 // countTail returns the number of live keys in [first, end) at the published revision, where first begins a run. Pages of one range have
 // this end in common, so it is remembered as what is left of a range.
 func (s *snapshot) countTail(first, end []byte) (int64, error) {
-	k := pageEnd{string(first), string(end), s.now.revision}
+	k := pageEnd{span{string(first), string(end)}, s.now.revision}
 	if n, ok := s.store.pages.get(k); ok {
 		return n, nil
 	}
@@ -106,50 +105,10 @@ func (s *snapshot) createdSince(key, end []byte, rev int64) (n int64, err error)
 
 // pageEnd names what is left of a range after a page at a revision: it begins at key.
 type pageEnd struct {
-	key, end string
-	rev      int64
+	span
+	rev int64
 }
 
 // pageCache remembers how many keys are left after a page, for whoever reads on from there at the same revision, as
-// Kubernetes does. What it holds stays true for ever, since the past does not change. It is bounded: the oldest
-// of pagesMax entries goes.
-type pageCache struct {
-	mu    sync.Mutex
-	left  map[pageEnd]int64
-	order []pageEnd // ring, the oldest at old
-	old   int
-}
-
-const (
-	pagesMax    = 256
-	pageKeysMax = 16 << 10 // longer keys are not worth the memory
-)
-
-func (p *pageCache) get(k pageEnd) (int64, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n, ok := p.left[k]
-	return n, ok
-}
-
-func (p *pageCache) put(k pageEnd, n int64) {
-	if len(k.key)+len(k.end) > pageKeysMax {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.left[k]; ok {
-		return
-	}
-	if p.left == nil {
-		p.left = make(map[pageEnd]int64)
-	}
-	if len(p.order) < pagesMax {
-		p.order = append(p.order, k)
-	} else {
-		delete(p.left, p.order[p.old])
-		p.order[p.old] = k
-		p.old = (p.old + 1) % pagesMax
-	}
-	p.left[k] = n
-}
+// Kubernetes does.
+type pageCache = memory[pageEnd, int64]

@@ -21,6 +21,8 @@
 //
 // Reads of one key at the current revision look first at what is kept of keys that are read again and again (newest.go).
 //
+// How long a large range was is remembered, and corrected by what history says has changed since (extent.go).
+//
 // A compaction keeps a hash of the content, as etcd does (kept.go); it is made by the compaction's first slice.
 //
 // # Invariants
@@ -40,8 +42,8 @@
 //
 // # Locks
 //
-// Store.compacting serialises the slices of compaction, which write no record that a Writer writes. The page
-// cache and the gate (who still uses the database, see Retire) have locks of their own that are held for a few
+// Store.compacting serialises the slices of compaction, which write no record that a Writer writes. What is remembered of
+// ranges (memory.go) and the gate (who still uses the database, see Retire) have locks of their own that are held for a few
 // instructions only. Nothing is called back while one of them is held.
 //
 // # What it refuses

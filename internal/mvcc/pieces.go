@@ -12,8 +12,8 @@ import (
 var ErrMeasure = errors.New("the rest is only to be measured")
 
 const (
-	// lengthsMax is how many lengths Measure is told of at a time.
-	lengthsMax = 1 << 10
+	// untoldMax is how many key-values Measure is told of at a time.
+	untoldMax = 1 << 10
 	// piecesMin is how many pieces are worth more than one goroutine.
 	piecesMin = 16
 	// besidesMax is how many goroutines measure beside the one that was asked to, at most.
@@ -22,14 +22,17 @@ const (
 
 // measure takes the length of a key-value that is not given out.
 func (q *query) measure(n int) error {
-	if q.lengths = append(q.lengths, n); len(q.lengths) < lengthsMax {
+	n = bytesSize(n)
+	q.length += n
+	q.untold += n
+	if q.untoldKeys++; q.untoldKeys < untoldMax {
 		return nil
 	}
 	return q.tell()
 }
 
-// length returns the length of what would be given out of a version.
-func (q *query) length(r record) int {
+// lengthOf returns the length of what would be given out of a version.
+func (q *query) lengthOf(r record) int {
 	if q.o.KeysOnly {
 		return len(q.withoutValue(r).Raw())
 	}
@@ -38,9 +41,20 @@ func (q *query) length(r record) int {
 
 // tell tells Measure what it was not told yet.
 func (q *query) tell() error {
-	err := q.o.Measure(q.lengths)
-	q.lengths = q.lengths[:0]
-	return err
+	n := q.untold
+	q.untold, q.untoldKeys = 0, 0
+	return q.o.Measure(n)
+}
+
+// measureRest measures what comes behind key in the range; false when that is left to the cursor.
+func (q *query) measureRest(key []byte, backwards bool) (done bool, err error) {
+	if done, err := q.recall(); done || err != nil {
+		return done, err
+	}
+	if p := q.pieces(key, backwards); p != nil {
+		return true, p.measure()
+	}
+	return false, nil
 }
 
 // pieces is the rest of a range that is measured by several goroutines beside each other. Nothing of an answer can be sent, and its client has
@@ -114,14 +128,15 @@ func (p *pieces) walk(v *View, more func() bool) {
 	defer p.mu.Unlock()
 	p.q.count += q.count
 	p.q.given += q.given
+	p.q.length += q.length
 }
 
 // tell is Measure of the pieces. It ends those that go on after an error.
-func (p *pieces) tell(lengths []int) error {
+func (p *pieces) tell(length int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
-		p.err = p.q.o.Measure(lengths)
+		p.err = p.q.o.Measure(length)
 	}
 	return p.err
 }
@@ -143,16 +158,27 @@ func (v *View) beside() (*View, error) {
 		s.besides.Add(-1)
 		return nil, nil
 	}
-	it, err := v.snap.clone(dataLower, largeUpper)
+	twin, err := v.twin()
 	if err != nil {
 		s.besides.Add(-1)
-		return nil, err
 	}
-	return &View{snap: snapshot{store: s, now: v.snap.now, it: it}, rev: v.rev, compact: v.compact}, nil
+	return twin, err
 }
 
 // endBeside closes what beside has returned.
 func (v *View) endBeside() error {
 	defer v.snap.store.besides.Add(-1)
-	return errors.Join(v.snap.large.close(), v.snap.it.Close())
+	return v.endTwin()
 }
+
+// twin returns a view of the same, to be ended by endTwin before this one is closed.
+func (v *View) twin() (*View, error) {
+	it, err := v.snap.clone(dataLower, largeUpper)
+	if err != nil {
+		return nil, err
+	}
+	return &View{snap: snapshot{store: v.snap.store, now: v.snap.now, it: it}, rev: v.rev, compact: v.compact}, nil
+}
+
+// endTwin closes what twin has returned.
+func (v *View) endTwin() error { return errors.Join(v.snap.large.close(), v.snap.it.Close()) }

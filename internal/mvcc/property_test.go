@@ -61,6 +61,7 @@ func TestStoreBehavesLikeTheModel(t *testing.T) {
 			"read":    x.read,
 			"read2":   x.read,
 			"again":   x.again,
+			"measure": x.measuredAgain,
 			"hold":    x.hold,
 			"compact": x.compactStep,
 			"flush":   x.flush,

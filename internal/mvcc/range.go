@@ -33,7 +33,9 @@ type query struct {
 	buf          []byte
 	last         []byte // last key given out, once the limit is reached
 	measuring    bool   // nothing is given out any more
-	lengths      []int  // measured, and not told yet
+	length       int    // of what was given out and measured, as Measure is told it
+	untold       int    // what Measure was not told yet of it
+	untoldKeys   int
 }
 
 func (q *query) run() error {
@@ -113,8 +115,8 @@ func (q *query) stream() error {
 			return err
 		}
 		if q.measuring && !began {
-			if p := q.pieces(c.key(), backwards); p != nil {
-				return p.measure()
+			if done, err := q.measureRest(c.key(), backwards); done || err != nil {
+				return err
 			}
 		}
 		if q.full() {
@@ -143,7 +145,7 @@ func (q *query) passes(r record) bool {
 func (q *query) give(r record, moving bool) error {
 	q.given++
 	if q.measuring {
-		return q.measure(q.length(r))
+		return q.measure(q.lengthOf(r))
 	}
 	kv, err := q.wanted(r, moving)
 	if err != nil {
@@ -151,8 +153,9 @@ func (q *query) give(r record, moving bool) error {
 	}
 	if err = q.emit(kv); err == ErrMeasure && q.o.Measure != nil {
 		q.measuring = true
-		return q.measure(q.length(r))
+		return q.measure(q.lengthOf(r))
 	}
+	q.length += bytesSize(len(kv.raw))
 	return err
 }
 
@@ -194,7 +197,7 @@ func (q *query) countRest(next []byte, backwards bool) error {
 	}
 	q.count = total
 	if p := q.src.pages(); p != nil && !q.filtered() {
-		p.put(pageEnd{string(append(q.last, 0)), string(q.o.End), q.rev}, total-seen)
+		p.put(pageEnd{span{string(append(q.last, 0)), string(q.o.End)}, q.rev}, total-seen)
 	}
 	return nil
 }
@@ -203,7 +206,7 @@ func (q *query) countRest(next []byte, backwards bool) error {
 // before left it there.
 func (q *query) total(next []byte, seen int64) (int64, error) {
 	if p := q.src.pages(); p != nil {
-		if n, ok := p.get(pageEnd{string(q.o.Key), string(q.o.End), q.rev}); ok {
+		if n, ok := p.get(pageEnd{span{string(q.o.Key), string(q.o.End)}, q.rev}); ok {
 			return n, nil
 		}
 	}

@@ -38,12 +38,13 @@ type Store struct {
 
 	removed measure.Counter // versions deleted by compactions since Open
 
-	kept   kept
-	pages  pageCache
-	heads  heads // of the Writer
-	newest *newest
-	idle   idle
-	gate   gate
+	kept    kept
+	pages   pageCache
+	extents memory[span, extent]
+	heads   heads // of the Writer
+	newest  *newest
+	idle    idle
+	gate    gate
 
 	besides atomic.Int32 // goroutines that measure beside another
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// smallRuns makes tests of a few keys meet cuts, joins and several chunks.
-var smallRuns = runSizes{max: 6, target: 3, chunk: 4, piece: 4}
+// smallRuns makes tests of a few keys meet cuts, joins, several chunks and corrections by many changes.
+var smallRuns = runSizes{max: 6, target: 3, chunk: 4, piece: 4, corrected: 2}
 
 // openStore opens a store on fs, which the test closes by the returned function.
 func openStore(t testing.TB, fs vfs.FS, sizes runSizes) (*Store, func()) {

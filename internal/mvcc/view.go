@@ -88,6 +88,9 @@ func (v *View) Range(o RangeOptions, emit func(kv KV) error) (RangeResult, error
 	if err := q.run(); err != nil {
 		return RangeResult{}, err
 	}
+	if q.measuring {
+		q.remember()
+	}
 	return RangeResult{Count: q.count, More: q.more, Rev: v.Current()}, nil
 }
 
@@ -125,10 +128,17 @@ func (v *View) At(key []byte, rev Revision) (KV, bool, error) {
 func (v *View) loadVersion(key []byte, rev Revision) (KV, error) {
 	kv, found, err := v.At(key, rev)
 	if err == nil && !found {
-		err = fmt.Errorf("%w: no data for the history record %d/%d", storage.ErrCorrupt, rev.Main, rev.Sub)
+		err = noVersion(rev)
 	}
 	return kv, err
 }
+
+func noVersion(rev Revision) error {
+	return fmt.Errorf("%w: no data for the history record %d/%d", storage.ErrCorrupt, rev.Main, rev.Sub)
+}
+
+// ForgetLengths says that a length that Measure was told has turned out to be wrong: what is remembered of any may be, and is no longer used.
+func (v *View) ForgetLengths() { v.snap.store.extents.forget() }
 
 func (v *View) get(key []byte, rev int64) (record, bool, error) {
 	r, at, live, err := v.snap.get(key, rev)

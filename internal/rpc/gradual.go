@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,11 +25,11 @@ const (
 	readerPatience = 5 * time.Minute
 )
 
-// errChanged cannot happen: a view reads the same twice.
+// errChanged cannot happen: a view reads the same twice, and what a store remembers of a range is corrected by all that has changed since.
 var errChanged = status.Error(codes.Internal, "ashlar: the rest of a range is not what it was measured to be")
 
 // rest is the end of a large range's answer, which is made from its view while the answer is sent: the message begins with its length, so
-// the range is walked twice, first to measure and then to make. Its memory is that of the pieces on their way, which are not
+// the range is walked twice, first to measure, unless it is remembered how long it is, and then to make. Its memory is that of the pieces on their way, which are not
 // counted in the budget: h2 has as much of them as are free to any response.
 type rest struct {
 	kv      *KV
@@ -61,11 +62,9 @@ func (l *rest) walk(ctx context.Context, r *Response, kv mvcc.KV) error {
 	return mvcc.ErrMeasure
 }
 
-// measured takes key-values of these lengths into the rest.
-func (l *rest) measured(ctx context.Context, r *Response, lengths []int) error {
-	for _, n := range lengths {
-		l.length += headLen(rangeKVs, n) + n
-	}
+// measured takes key-values into the rest that have this length as fields of the answer: its tag is one of one byte.
+func (l *rest) measured(ctx context.Context, r *Response, length int) error {
+	l.length += length
 	if r.Len()+l.length+headMax+headMax > responseMax {
 		return errResponseTooLarge
 	}
@@ -100,8 +99,16 @@ func (l *rest) rangeTail(res mvcc.RangeResult) {
 
 // send makes the rest.
 func (l *rest) send(send func(mem.BufferSlice) error) error {
-	p := piece{send: send, trusted: l.trusted}
+	p := piece{send: send, trusted: l.trusted, left: l.length}
 	defer func() { p.drop() }()
+	err := l.make(&p)
+	if errors.Is(err, errChanged) {
+		l.view.ForgetLengths() // so that the next answer is whole
+	}
+	return err
+}
+
+func (l *rest) make(p *piece) error {
 	_, err := l.view.Range(l.o, func(kv mvcc.KV) error { return p.field(rangeKVs, kv.Raw()) })
 	if err != nil {
 		return fmt.Errorf("making the rest of a range: %w", err)
@@ -110,7 +117,7 @@ func (l *rest) send(send func(mem.BufferSlice) error) error {
 		return err
 	}
 	p.buf = append(p.buf, l.tail...)
-	if p.sent+len(p.buf) != l.length {
+	if len(p.buf) != p.left {
 		return errChanged
 	}
 	return p.pass()
@@ -128,7 +135,7 @@ type piece struct {
 	trusted func() error
 	loan    *[]byte // buf's chunk, nil when there is none
 	buf     []byte
-	sent    int
+	left    int // bytes that were announced and not sent
 }
 
 // field adds a field.
@@ -158,6 +165,9 @@ func (p *piece) pass() error {
 	if p.loan == nil {
 		return nil
 	}
+	if len(p.buf) > p.left {
+		return errChanged
+	}
 	if p.trusted != nil {
 		if err := p.trusted(); err != nil {
 			return err
@@ -165,7 +175,7 @@ func (p *piece) pass() error {
 	}
 	*p.loan = p.buf
 	b := mem.BufferSlice{mem.NewBuffer(p.loan, chunkPool)}
-	p.sent += len(p.buf)
+	p.left -= len(p.buf)
 	p.loan, p.buf = nil, nil
 	return p.send(b)
 }
@@ -175,12 +185,6 @@ func (p *piece) drop() {
 	if p.loan != nil {
 		chunkPool.Put(p.loan)
 	}
-}
-
-// headLen returns how many bytes tag and length of a field of n bytes take.
-func headLen(field uint32, n int) int {
-	var b [headMax]byte
-	return len(appendBytesHead(b[:0], field, n))
 }
 
 var _ h2.Gradual = (*Response)(nil)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
 // gradualLab is a member with keys of several sizes and a KV service that makes small answers gradually already.
@@ -285,5 +288,113 @@ func TestLargeRangesHaveMoreOfTheCache(t *testing.T) {
 			}
 			kv.idle(t)
 		})
+	}
+}
+
+// TestGradualAnswersBesideWritersAreWhole: how long an answer is follows from how long an earlier one was, and from what was changed since.
+func TestGradualAnswersBesideWritersAreWhole(t *testing.T) {
+	t.Parallel()
+	const answers = 150
+	_, kv, client := gradualLab(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	read := make(chan struct{}, 3) // a change follows each answer, about
+	var writers sync.WaitGroup
+	for range 2 {
+		writers.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				if err := changeAny(ctx, client, i); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+				select {
+				case <-read:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	compared := 0
+	for range answers {
+		q := &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")}
+		got, err := client.Range(ctx, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read <- struct{}{}
+		q.Revision = got.Header.Revision
+		direct, err := kv.Range(ctx, request(t, MethodRange, q))
+		if errors.Is(err, mvcc.ErrCompacted) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunks, want := direct.take(), new(etcdserverpb.RangeResponse)
+		err = proto.Unmarshal(chunks.Materialize(), want)
+		chunks.Free()
+		if got.Header, want.Header = nil, nil; err != nil || !proto.Equal(got, want) {
+			t.Fatalf("%d keys of %d, want %d of %d (%v)", len(got.Kvs), got.Count, len(want.Kvs), want.Count, err)
+		}
+		compared++
+	}
+	cancel()
+	writers.Wait()
+	if compared < answers/2 {
+		t.Errorf("only %d answers could be compared", compared)
+	}
+	kv.idle(t)
+}
+
+// changeAny puts or deletes some of the keys of gradualLab, or compacts what came before.
+func changeAny(ctx context.Context, c etcdserverpb.KVClient, i int) error {
+	key := fmt.Appendf(nil, "k%03d", i*83%320)
+	switch i % 9 {
+	case 2:
+		_, err := c.DeleteRange(ctx, &etcdserverpb.DeleteRangeRequest{Key: key})
+		return err
+	case 5:
+		var ops []*etcdserverpb.RequestOp
+		for n := range 3 {
+			put := &etcdserverpb.PutRequest{Key: fmt.Appendf(nil, "k%03dt%d", i%300, n), Value: make([]byte, i*71%6000)}
+			ops = append(ops, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestPut{RequestPut: put}})
+		}
+		_, err := c.Txn(ctx, &etcdserverpb.TxnRequest{Success: ops})
+		return err
+	case 8:
+		now, err := c.Range(ctx, &etcdserverpb.RangeRequest{Key: key})
+		if err == nil {
+			_, err = c.Compact(ctx, &etcdserverpb.CompactionRequest{Revision: now.Header.Revision - int64(i%4)})
+		}
+		if status.Code(err) == codes.OutOfRange {
+			return nil // the other writer was there before
+		}
+		return err
+	}
+	_, err := c.Put(ctx, &etcdserverpb.PutRequest{Key: key, Value: make([]byte, i*97%6000)})
+	return err
+}
+
+// TestAWrongLengthIsForgotten: the answer ends with an error, and the next one is measured anew.
+func TestAWrongLengthIsForgotten(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []int{-1, 1, -100 << 10} {
+		_, kv, _ := gradualLab(t, Options{})
+		for _, want := range []error{errChanged, nil} {
+			r := part(t, kv)
+			if want != nil {
+				r.rest.length += wrong
+			}
+			announced := r.Len()
+			sent := 0
+			err := r.Make(func(p mem.BufferSlice) error {
+				sent += p.Len()
+				p.Free()
+				return nil
+			})
+			if !errors.Is(err, want) || sent > announced {
+				t.Errorf("%d bytes wrong: %d were sent of %d, %v, want %v", wrong, sent, announced, err, want)
+			}
+		}
+		kv.idle(t)
 	}
 }

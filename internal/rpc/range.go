@@ -151,7 +151,7 @@ func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, graduall
 	}
 	if l != nil {
 		emit = func(kv mvcc.KV) error { return l.walk(ctx, r, kv) }
-		o.Measure = func(lengths []int) error { return l.measured(ctx, r, lengths) }
+		o.Measure = func(length int) error { return l.measured(ctx, r, length) }
 	}
 	res, err := v.Range(o, emit)
 	r.release(0)
