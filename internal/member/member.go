@@ -233,6 +233,7 @@ func (m *Member) openNode() error {
 // Start runs the member until Stop.
 func (m *Member) Start() {
 	m.tellMembers(m.gen.Load())
+	m.log.KeepSealed()
 	m.node.Start()
 	for _, loop := range []func(){m.compactor.run, m.durable.run, m.quota.run, m.sweep, m.lessor.run, m.autoCompact, m.publish, m.versions.run, m.sweepTokens, m.hasten, m.missLeader,
 		m.corruption.runPeriodic, m.corruption.runCompact, m.comparison.run, m.rebuild.yield} {

@@ -131,7 +131,8 @@ func TestASealProvesTheLastRecord(t *testing.T) {
 		seal func(l *Log) error
 	}{
 		"asked for": {Options{}, func(l *Log) error { return l.do(record{kind: kindSeal}, true) }},
-		"after a second without an append": {Options{Clock: manual, SealAfter: time.Second}, func(*Log) error {
+		"after a second without an append": {Options{Clock: manual, SealAfter: time.Second}, func(l *Log) error {
+			l.KeepSealed()
 			manual.WaitPending(1)
 			manual.Advance(time.Second)
 			return nil

@@ -27,7 +27,7 @@ type Options struct {
 	NoSync bool
 	// Clock tells when to seal and how long a sync takes; nil is the real one.
 	Clock clock.Clock
-	// SealAfter is how long after the last synced append the log seals itself; 0 seals only at Close.
+	// SealAfter is how long after the last synced append a log seals itself that is kept sealed; 0 seals only at Close.
 	SealAfter time.Duration
 	// TailBytes bounds the memory for the newest entries, of which it holds tailEntries at most; 0 is 8 MiB.
 	TailBytes int

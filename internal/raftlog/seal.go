@@ -23,12 +23,22 @@ type sealer struct {
 }
 
 func newSealer(seal func() error, c clock.Clock, after time.Duration) *sealer {
-	s := &sealer{seal: seal, clock: c, after: after, wake: make(chan struct{}, 1), stop: make(chan struct{})}
-	if after > 0 {
-		s.done.Add(1)
-		go s.run()
+	return &sealer{seal: seal, clock: c, after: after, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+// KeepSealed has the log seal itself from now on, Options.SealAfter after the last synced append. It may be called once, before Close.
+func (l *Log) KeepSealed() {
+	if l.sealer.after > 0 {
+		l.sealer.done.Go(l.sealer.run)
 	}
-	return s
+}
+
+// Seal proves what was synced, as the log does by itself once it is kept sealed.
+func (l *Log) Seal() error {
+	if !l.sealer.take() {
+		return nil
+	}
+	return l.sealer.seal()
 }
 
 // appended is called after each synced append.
@@ -48,7 +58,6 @@ func (s *sealer) appended() {
 }
 
 func (s *sealer) run() {
-	defer s.done.Done()
 	for {
 		select {
 		case <-s.wake:

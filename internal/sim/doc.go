@@ -37,9 +37,13 @@
 //
 // In worlds without growth, members that come in addition to the first never start: they only count.
 //
-// A failing run prints its seed and the command that runs it again. Pebble's
-// background work has threads of its own, so a run is repeatable in what it does, not
-// in when Pebble compacts; what is found must hold under any such timing.
+// A failing run prints its seed and the command that runs it again. What happens in a world follows from its seed: what raft draws
+// comes from it, too (chance.go), and what a crash leaves depends on nothing but the seed and the paths (crash.go). With -journal a world
+// writes down what it has come to after each step; two runs of a seed write the same.
+//
+// Pebble's background work and the hubs of watchers have threads of their own, so when a table is compacted and in how many messages
+// a watcher is told does not follow from the seed: a power cut may come with a table there or not. What is found must hold under any
+// such timing.
 //
 // Each later feature adds its steps to steps.go and its checks to check.go.
 package sim

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -158,15 +157,13 @@ func (w *World) stepCompare() {
 	}
 	w.note("the power of member %d fails while it is rebuilt", h.n)
 	w.faults.interrupted++
-	h.power.arm(h.fs, w.rng.Intn(60), w.powerCut())
+	h.power.arm(h.fs, w.rng.Intn(60), h.powerCut())
 	h.compare()
 	h.stop(100)
 }
 
 // powerCut draws how much of what was not synced survives one.
-func (w *World) powerCut() vfs.CrashCloneCfg {
-	return vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * w.rng.Intn(3), RNG: randV2(w.rng)}
-}
+func (h *host) powerCut() crash { return h.crash(50 * h.w.rng.Intn(3)) }
 
 func (h *host) compare() {
 	w := h.w
@@ -219,22 +216,18 @@ func (h *host) reopen() {
 	h.w.forget(h)
 	fails := h.w.rng.Intn(2) == 0
 	if fails {
-		h.power.arm(h.fs, h.w.rng.Intn(20), h.w.powerCut())
+		h.power.arm(h.fs, h.w.rng.Intn(20), h.powerCut())
 	}
 	if err := m.Stop(); err != nil {
 		h.w.fail("member %d does not close: %v", h.n, err)
 	}
 	h.w.note("member %d ends to take the rebuilt state; the power fails meanwhile: %t", h.n, fails)
-	disk := h.power.disarm()
 	if !fails {
 		h.start()
 		return
 	}
 	h.w.faults.interrupted++
-	if disk == nil {
-		disk = h.fs.CrashClone(h.w.powerCut())
-	}
-	h.fs = disk
+	h.fs = h.lostPower(h.powerCut)
 }
 
 // stepOperator lowers the alarm that is raised when nobody knows who is right.

@@ -2,8 +2,6 @@ package sim
 
 import (
 	"testing"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // faultSeed is one of a world with faults.
@@ -92,7 +90,7 @@ func TestAPowerCutAtAnyWriteOfARebuild(t *testing.T) {
 		for n, last := unsynced/100, false; !last; n += 3 { // the random worlds see to the others
 			w, h := wrongWorld(t, (*World).follower)
 			wrong := h.fault.generation
-			h.power.arm(h.fs, n, vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: randV2(w.rng)})
+			h.power.arm(h.fs, n, h.crash(unsynced))
 			h.rebuild()
 			m := h.m
 			h.m = nil
@@ -102,7 +100,11 @@ func TestAPowerCutAtAnyWriteOfARebuild(t *testing.T) {
 				t.Fatal(err)
 			}
 			last = h.power.writes() <= n
-			if disk := h.power.disarm(); disk != nil {
+			disk, err := h.power.disarm()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if disk != nil {
 				h.fs = disk
 			}
 			w.note("the power of member %d fails before write %d, %d %% of what was not synced survives", h.n, n, unsynced)

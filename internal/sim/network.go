@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand"
-	randv2 "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -239,6 +237,3 @@ func (n *network) answered(to *host, req *http.Request) *http.Response {
 	}
 	return resp
 }
-
-// randV2 makes a generator of the kind that Pebble's filesystem takes.
-func randV2(r *rand.Rand) *randv2.Rand { return randv2.New(randv2.NewPCG(r.Uint64(), r.Uint64())) }

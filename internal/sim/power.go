@@ -12,26 +12,34 @@ import (
 type powerCut struct {
 	mu    sync.Mutex
 	fs    *vfs.MemFS // nil: not armed
-	cfg   vfs.CrashCloneCfg
+	crash crash
 	left  int
 	seen  int
 	after *vfs.MemFS
+	err   error // why there is no after
 }
 
 // arm makes the power fail before the n-th write from now on, counted from 0.
-func (p *powerCut) arm(fs *vfs.MemFS, n int, cfg vfs.CrashCloneCfg) {
+func (p *powerCut) arm(fs *vfs.MemFS, n int, c crash) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fs, p.cfg, p.left, p.seen, p.after = fs, cfg, n, 0, nil
+	p.fs, p.crash, p.left, p.seen, p.after = fs, c, n, 0, nil
 }
 
 // disarm returns the disk as the power cut left it; nil when it did not come.
-func (p *powerCut) disarm() *vfs.MemFS {
+func (p *powerCut) disarm() (*vfs.MemFS, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	disk := p.after
-	p.fs, p.after = nil, nil
-	return disk
+	disk, err := p.after, p.err
+	p.fs, p.after, p.err = nil, nil, nil
+	return disk, err
+}
+
+// now returns the disk as a power cut leaves it at this moment.
+func (p *powerCut) now(fs *vfs.MemFS, c crash) (*vfs.MemFS, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.of(fs)
 }
 
 // writes returns how many writes there were since arm.
@@ -52,8 +60,8 @@ func (p *powerCut) MaybeError(op errorfs.Op) error {
 		return nil
 	}
 	p.seen++
-	if p.left--; p.left < 0 && p.after == nil {
-		p.after = p.fs.CrashClone(p.cfg)
+	if p.left--; p.left < 0 && p.after == nil && p.err == nil {
+		p.after, p.err = p.crash.of(p.fs)
 	}
 	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/ashlar-kv/ashlar/internal/member"
 )
 
@@ -230,7 +228,7 @@ func TestAPowerCutAtAnyWriteOfAnInstallation(t *testing.T) {
 			w := newWorld(t, int64(n+1), 3)
 			h := w.leaveBehind()
 			p := w.untilSnapshotArrives(h)
-			h.power.arm(h.fs, n, vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: randV2(w.rng)})
+			h.power.arm(h.fs, n, h.crash(unsynced))
 			if err := h.m.ReceiveSnapshot(p.m, newState(p)); err != nil {
 				t.Fatal(err)
 			}

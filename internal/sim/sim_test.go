@@ -1,15 +1,21 @@
 package sim
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
 var (
 	seedFlag  = flag.Int64("seed", 0, "run this one seed; 0 runs -seeds of them")
 	seedsFlag = flag.Int("seeds", 12, "how many seeds to run")
+	firstFlag = flag.Int64("first", 1, "the first of -seeds")
 	stepsFlag = flag.Int("steps", 30_000, "how many steps a seed takes")
+
+	journalFlag = flag.String("journal", "", "write what each world comes to after each step to files in this directory")
 )
 
 // TestSeeds runs random worlds of three members. One seed again:
@@ -19,7 +25,7 @@ func TestSeeds(t *testing.T) {
 	t.Parallel()
 	seeds := make([]int64, 0, *seedsFlag)
 	for i := range *seedsFlag {
-		seeds = append(seeds, int64(i+1))
+		seeds = append(seeds, *firstFlag+int64(i))
 	}
 	if *seedFlag != 0 {
 		seeds = []int64{*seedFlag}
@@ -37,6 +43,9 @@ func TestSeeds(t *testing.T) {
 				members, steps = 5, 2*steps // five share them
 			}
 			w := New(t, seed, members)
+			if *journalFlag != "" {
+				keepJournal(t, w, filepath.Join(*journalFlag, fmt.Sprint(seed)))
+			}
 			w.etcdFiles = seed%16 == 11
 			if seed%5 == 2 {
 				w.keepLog = members - 1
@@ -87,6 +96,21 @@ func TestSeeds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// keepJournal has the world write its journal to a file.
+func keepJournal(t *testing.T, w *World, name string) {
+	t.Helper()
+	file, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal := w.Journal(file)
+	t.Cleanup(func() {
+		if err := errors.Join(journal.Flush(), file.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func (w *World) stopAll() {

@@ -18,6 +18,7 @@ var steps = []step{
 	{"answers", 300, (*World).stepAnswers},
 	{"flush", 20, (*World).stepFlush},
 	{"cut the log", 30, (*World).stepCut},
+	{"seal the log", 30, (*World).stepSeal},
 	{"compact a slice", 10, (*World).stepCompact},
 	{"kill", 2, func(w *World) { w.stepCrash(0) }},
 	{"power cut", 2, func(w *World) { w.stepCrash([]int{100, 70, 30}[w.rng.Intn(3)]) }},
@@ -48,16 +49,18 @@ var stepWeights = func() (sum int) {
 // Run takes n random steps, checking after each.
 func (w *World) Run(n int) {
 	for range n {
-		x := w.rng.Intn(stepWeights)
+		x, name := w.rng.Intn(stepWeights), ""
 		for _, s := range steps {
 			if x -= s.weight; x < 0 {
 				s.run(w)
+				name = s.name
 				break
 			}
 		}
 		w.check()
 		w.dismiss(false)
 		w.admit()
+		w.record(name)
 	}
 }
 
@@ -120,6 +123,14 @@ func (w *World) stepCut() {
 	if h := w.pick(running); h != nil {
 		if err := h.m.CutLog(); err != nil {
 			w.fail("member %d: cut the log: %v", h.n, err)
+		}
+	}
+}
+
+func (w *World) stepSeal() {
+	if h := w.pick(running); h != nil {
+		if err := h.m.Log().Seal(); err != nil {
+			w.fail("member %d: seal the log: %v", h.n, err)
 		}
 	}
 }
@@ -224,6 +235,7 @@ func (w *World) round() {
 	w.check()
 	w.dismiss(true)
 	w.admit()
+	w.record("round")
 }
 
 func (w *World) settled() bool {

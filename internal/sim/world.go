@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"net/http"
 	"os"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ const tick = 100 * time.Millisecond
 type World struct {
 	t        testing.TB
 	rng      *rand.Rand
+	draws    *draws // what rng draws from
 	clock    *clock.Manual
 	hosts    []*host
 	network  network
@@ -46,6 +48,7 @@ type World struct {
 	catchUpBytes uint64 // of the log are kept for others by those hosts
 	history      history
 	trace        []string // the newest steps, for a failure's report
+	journal      journal
 }
 
 // host is the machine a member runs on: its disk survives the member.
@@ -75,10 +78,12 @@ const traceLen = 60
 
 // New founds a cluster of n members, all down.
 func New(t testing.TB, seed int64, n int) *World {
+	draws := &draws{Source64: rand.NewSource(seed).(rand.Source64)}
 	w := &World{
-		founders: n, t: t, rng: rand.New(rand.NewSource(seed)),
+		founders: n, t: t, rng: rand.New(draws), draws: draws,
 		clock: clock.NewManual(time.Unix(1_700_000_000, 0)),
 	}
+	t.Cleanup(fix(seed))
 	w.network.init(w, n)
 	w.history.init()
 	w.terms.init()
@@ -130,7 +135,9 @@ func (w *World) initialCluster() cluster.InitialCluster {
 func (h *host) start() {
 	h.w.t.Helper()
 	h.failed, h.paused, h.checked = nil, false, 0
-	h.power.disarm()
+	if _, err := h.power.disarm(); err != nil {
+		h.w.t.Fatal(err)
+	}
 	cfg := h.config(errorfs.Wrap(h.fs, &h.power))
 	if h.forced {
 		if err := member.ForceNewCluster(cfg); err != nil {
@@ -201,13 +208,27 @@ func (h *host) stop(lost int) {
 	h.m, h.dismissed = nil, h.dismissed || h.lingers > 0
 	h.w.network.down(h)
 	h.w.forget(h)
-	disk := h.power.disarm() // as it was when the power failed, if it did
-	if disk == nil {
-		disk = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100 - lost, RNG: randV2(h.w.rng)})
-	}
+	disk := h.lostPower(func() crash { return h.crash(100 - lost) })
 	// The old member goes on only on the old disk, which nobody looks at any more.
 	if err := m.Stop(); err != nil && h.failed == nil {
 		h.w.fail("member %d does not close: %v", h.n, err)
 	}
 	h.fs = disk
+}
+
+// lostPower is the disk as it was when the power failed; if it did not yet it does now.
+func (h *host) lostPower(now func() crash) *vfs.MemFS {
+	disk, err := h.power.disarm()
+	if disk == nil && err == nil {
+		disk, err = h.power.now(h.fs, now())
+	}
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	return disk
+}
+
+// crash is one that leaves this percentage of what was not synced.
+func (h *host) crash(percent int) crash {
+	return crash{percent, h.w.rng.Uint64(), path.Join("/", h.dataDir())}
 }
