@@ -31,7 +31,11 @@ const firstPort = 21400
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	if err := command(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	asked, err := asReader(ctx, os.Args[1:], os.Stdout)
+	if !asked {
+		err = command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
+	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 		}
