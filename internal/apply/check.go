@@ -16,6 +16,8 @@ type checker struct {
 	leaseExists    func(id int64) bool
 	// clearedFrom is the smallest key from which on the transaction has deleted all, nil if it has not.
 	clearedFrom []byte
+	// looked is how many puts etcd would have read the version before for, to check them.
+	looked int
 }
 
 // checker returns the one for an entry of the group. REQUIRES: the entry has written nothing yet.
@@ -68,6 +70,7 @@ func (c *checker) put(p *Put) error {
 	if p.Lease != 0 && !c.leaseExists(p.Lease) {
 		return lease.ErrNotFound
 	}
+	c.looked += p.reads()
 	if !p.IgnoreValue && !p.IgnoreLease {
 		return nil
 	}

@@ -18,15 +18,16 @@ type plan struct {
 	succeeded bool
 	ops       []Op
 	nested    []*plan // of the operations that are transactions, in their order
+	looked    int     // conditions that were looked at, nested ones too
 }
 
 // decide evaluates the conditions of t and of the transactions in the branch taken.
 func decide(from mvcc.Reader, t *Txn) (*plan, error) {
-	ok, err := holds(from, t.Compare)
+	ok, looked, err := holds(from, t.Compare)
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{succeeded: ok, ops: t.Failure}
+	p := &plan{succeeded: ok, ops: t.Failure, looked: looked}
 	if ok {
 		p.ops = t.Success
 	}
@@ -39,17 +40,19 @@ func decide(from mvcc.Reader, t *Txn) (*plan, error) {
 			return nil, err
 		}
 		p.nested = append(p.nested, n)
+		p.looked += n.looked
 	}
 	return p, nil
 }
 
-func holds(from mvcc.Reader, cs []Compare) (bool, error) {
+// holds tells whether all conditions hold, and how many of them were looked at for that.
+func holds(from mvcc.Reader, cs []Compare) (ok bool, looked int, err error) {
 	for i := range cs {
 		if ok, err := cs[i].holds(from); err != nil || !ok {
-			return false, err
+			return false, i + 1, err
 		}
 	}
-	return true, nil
+	return true, len(cs), nil
 }
 
 // holds evaluates one condition, for every key of its range. Where there is no key

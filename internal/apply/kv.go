@@ -22,8 +22,10 @@ func (g *group) put(raw []byte, want bool) ([]byte, error) {
 	}
 	c := g.checker()
 	if err := c.put(&p); err != nil {
+		g.m.counts.did(c.looked, 0)
 		return nil, err
 	}
+	g.m.counts.did(c.looked, 1)
 	return write(g.w, &p, want, g.m.counts)
 }
 
@@ -70,6 +72,7 @@ func (g *group) deleteRange(raw []byte, want bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.m.counts.did(d.reads(), 1)
 	return erase(g.w, &d, want, g.m.counts)
 }
 

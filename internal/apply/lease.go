@@ -69,9 +69,7 @@ func (g *group) leaseRevoke(raw []byte) error {
 		}
 		g.m.counts.Deletes.Inc()
 	}
-	if len(keys) > 1 {
-		g.m.counts.Txns.Inc()
-	}
+	g.m.counts.did(0, len(keys))
 	return nil
 }
 

@@ -308,7 +308,11 @@ func (g *group) compact(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	return g.w.ScheduleCompact(c.Revision)
+	if err := g.w.ScheduleCompact(c.Revision); err != nil {
+		return err
+	}
+	g.m.counts.did(1, 0) // etcd asks its store for the revision by a range
+	return nil
 }
 
 // change returns the group's change of the membership.

@@ -21,12 +21,14 @@ func (g *group) txn(raw []byte, want bool) ([]byte, error) {
 		return nil, err
 	}
 	c := g.checker()
-	if err := c.plan(p); err != nil {
+	err = c.plan(p)
+	g.m.counts.did(p.looked+c.looked, 0)
+	if err != nil {
 		return nil, err
 	}
 	x := executor{w: g.w, from: g.w, revision: g.w.Revision, want: want, left: answerMax, counts: g.m.counts}
 	a, err := x.run(p)
-	g.m.counts.txn(p, want)
+	g.m.counts.did(p.operations())
 	if err != nil || !want {
 		return nil, err
 	}
@@ -48,11 +50,13 @@ func ReadTxn(v *mvcc.View, t *Txn, counts *Counts, hold func(bytes int) error) (
 	}
 	c := checker{from: v, rev: v.Current(), compacted: v.CompactRevision()}
 	if err := c.plan(p); err != nil {
+		counts.did(p.looked, 0)
 		return nil, 0, err
 	}
 	x := executor{from: v, revision: v.Current, want: true, left: answerMax, hold: hold}
 	a, err := x.run(p)
-	counts.txn(p, true)
+	ranges, _ := p.operations()
+	counts.did(p.looked+ranges, 0)
 	if err != nil {
 		return nil, 0, err
 	}

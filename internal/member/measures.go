@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -106,7 +107,7 @@ func (t *tallies) add(c apply.Command, refusal error) {
 		}
 		t.others[c] = x
 	}
-	if refusal == nil {
+	if refusal == nil || errors.Is(refusal, mvcc.ErrCompacted) { // as in etcd
 		x.done++
 	} else {
 		x.refused++

@@ -100,6 +100,13 @@ var serverRows = []row{
 		func(v *view) float64 { return float64(v.Quota) }),
 	gauge("etcd_server_snapshot_apply_in_progress_total", "1 if the server is applying the incoming snapshot. 0 if none.",
 		func(v *view) float64 { return flag(v.counts.Installing.Load()) }),
+	labelled(g, "etcd_debugging_server_alarms", "Alarms for every member in cluster. 1 for each that is raised.",
+		[]string{"server_id", "alarm_type"}, func(v *view, put *putter) {
+			alarms := v.Member.Alarms().List() // clients may raise any number, of members that are none
+			for _, a := range alarms[:min(len(alarms), alarmsMax)] {
+				put.value(1, a.Member.String(), a.Type.String())
+			}
+		}),
 	labelled(0, "etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend. "+
 		"Entries that were applied together have equal parts of the time.",
 		[]string{"version", "op", "success"}, func(v *view, put *putter) {
@@ -132,6 +139,9 @@ var serverRows = []row{
 			v.Calls.EachClient(func(k rpc.Client, n uint64) { put.value(float64(n), k.Type, k.Version) })
 		}),
 }
+
+// alarmsMax is how many alarms are told.
+const alarmsMax = 64
 
 // commands are all commands, in order.
 var commands = slices.Sorted(slices.Values(apply.Commands()))

@@ -127,7 +127,9 @@ func (c *compactSlice) walk(h *historyWalk) error {
 		}
 		c.left--
 		c.at = h.rev
-		c.freed.previous(h)
+		if c.freed.previous(h) {
+			c.removed++
+		}
 		if !h.prev.IsZero() {
 			if err := c.delete(h.key, h.prev, h.prevSize); err != nil {
 				return err
@@ -137,6 +139,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 		// that revision on must see the delete, as with etcd.
 		if h.kind == EventDelete && h.rev.Main < c.target {
 			c.freed.tombstone(h)
+			c.removed++
 			if err := c.delete(h.key, h.rev, 0); err != nil {
 				return err
 			}
@@ -148,7 +151,6 @@ func (c *compactSlice) walk(h *historyWalk) error {
 // delete deletes a version, whose KeyValue has size bytes, and its history record. It does not look where the version lies: deleting
 // what is not there changes nothing.
 func (c *compactSlice) delete(key []byte, rev Revision, size int) error {
-	c.removed++
 	if mayBeLarge(key, size) {
 		c.key = storage.AppendRevKey(c.key[:0], storage.SpaceLarge, rev.Main, rev.Sub)
 		if err := c.batch.DeleteSized(c.key, uint32(size), nil); err != nil {

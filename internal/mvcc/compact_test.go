@@ -49,3 +49,33 @@ func TestASliceLeavesWhatIsAboveItsBound(t *testing.T) {
 		}
 	}
 }
+
+// TestACompactionCountsWhatItRemovesOnce, although it handles again what the one before, or the slice before, came to last.
+func TestACompactionCountsWhatItRemovesOnce(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	put(t, s, "a", "2", "a", "3", "b", "4")
+	del(t, s, "b", "") // 5
+	put(t, s, "c", "6")
+	for _, c := range []struct{ rev, removed int64 }{
+		{3, 1},
+		{5, 2}, // the delete itself stays
+		{6, 3},
+	} {
+		compact(t, s, c.rev)
+		if n := s.Stats().Removed; n != uint64(c.removed) {
+			t.Errorf("compacted to %d, it counts %d, want %d", c.rev, n, c.removed)
+		}
+	}
+	put(t, s, "a", "7", "a", "8", "a", "9")
+	schedule(t, s, 9)
+	for done := false; !done; {
+		var err error
+		if done, err = s.CompactStep(t.Context(), 2); err != nil { // the last of one slice is the first of the next
+			t.Fatal(err)
+		}
+	}
+	if n := s.Stats().Removed; n != 6 {
+		t.Errorf("compacted in slices, it counts %d, want 6", n)
+	}
+}

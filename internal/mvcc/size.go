@@ -71,16 +71,18 @@ type freedSlice struct {
 	to    Revision
 }
 
-// previous counts the version before the one of a history record, unless an earlier look at the record did. The
-// records come in order.
-func (s *freedSlice) previous(h *historyWalk) {
+// previous counts the version before the one of a history record, if there is one; false when there is none, or an earlier look at
+// the record counted it. The records come in order.
+func (s *freedSlice) previous(h *historyWalk) bool {
 	if !s.to.Less(h.rev) {
-		return
+		return false
 	}
 	s.to = h.rev
-	if !h.prev.IsZero() {
-		s.bytes += versionBytes(h.key, h.prevSize)
+	if h.prev.IsZero() {
+		return false
 	}
+	s.bytes += versionBytes(h.key, h.prevSize)
+	return true
 }
 
 // tombstone counts the version of a history record that is removed with it.

@@ -236,12 +236,14 @@ func plain(s string) bool {
 	return len(s) <= 32
 }
 
-// ranged counts a range.
-func (m *Measures) ranged(begin time.Time, err error) {
+// ranged counts a range that was asked for; asked says whether the store was, as far as which revisions it has.
+func (m *Measures) ranged(begin time.Time, asked bool, err error) {
 	took := time.Since(begin)
-	m.Reads.Ranges.Inc()
-	m.Ranges.Of(err).Took(took)
 	m.RangeRequests.Of(err).Took(took)
+	if asked {
+		m.Reads.Ranges.Inc()
+		m.Ranges.Of(err).Took(took)
+	}
 }
 
 // wrote counts a watch response.

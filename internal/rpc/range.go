@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -110,13 +111,14 @@ func mayRead(q *apply.Range) func(*auth.Judge) error {
 
 // Range answers a RangeRequest.
 func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
-	begin := time.Now()
-	defer func() { s.measures.ranged(begin, err) }()
 	q := &req.get
 	if err := checkRange(q); err != nil {
 		return nil, err
 	}
+	begin, asked := time.Now(), false
+	defer func() { s.measures.ranged(begin, asked, err) }()
 	v, r, err := s.read(ctx, reading{need: mayRead(q), serializable: q.Serializable, rev: q.Revision, get: q})
+	asked = err == nil || errors.Is(err, mvcc.ErrCompacted) || errors.Is(err, mvcc.ErrFutureRevision)
 	if err == nil && r == nil {
 		r, err = s.rangeOf(ctx, v, q, len(q.RangeEnd) > 0 && h2.SendsGradually(ctx))
 	}
@@ -207,7 +209,6 @@ func handleRangeStream(srv any, stream grpc.ServerStream) error {
 func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 	ctx := stream.Context()
 	q := &req.get
-	s.measures.Reads.Ranges.Inc()
 	if err := checkRangeStream(q); err != nil {
 		return err
 	}
@@ -216,6 +217,7 @@ func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 		return err
 	}
 	defer func() { err = closing(v, err) }()
+	s.measures.Reads.Ranges.Inc()
 	h2.BoundWaits(ctx, s.readerPatience)
 
 	o := q.Options()

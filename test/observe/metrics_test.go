@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -127,6 +128,10 @@ func TestFiguresAreTrue(t *testing.T) {
 	if err == nil {
 		t.Fatal("a range of the future was answered")
 	}
+	_, err = etcdserverpb.NewKVClient(c.ActiveConnection()).Range(ctx, &etcdserverpb.RangeRequest{})
+	if err == nil {
+		t.Fatal("a range of no key was answered")
+	}
 	_, err = c.Txn(ctx).Then(clientv3.OpPut("a", "1"), clientv3.OpGet("a"), clientv3.OpDelete("b")).Commit()
 	do(err)
 	lease, err := c.Grant(ctx, 1000)
@@ -155,8 +160,9 @@ func TestFiguresAreTrue(t *testing.T) {
 	do(err)
 
 	want := map[string]float64{
-		"etcd_mvcc_put_total": 11, "etcd_mvcc_delete_total": 4, "etcd_mvcc_range_total": 3, "etcd_mvcc_txn_total": 2,
-		"etcd_debugging_mvcc_keys_total": 8, "etcd_debugging_mvcc_current_revision": 13,
+		"etcd_mvcc_put_total": 11, "etcd_mvcc_delete_total": 4, "etcd_mvcc_range_total": 4, "etcd_mvcc_txn_total": 2,
+		`etcd_server_range_duration_seconds_count{success="true"}`: 1,
+		"etcd_debugging_mvcc_keys_total":                           8, "etcd_debugging_mvcc_current_revision": 13,
 		"etcd_debugging_mvcc_total_put_size_in_bytes": 7*10 + 2 + 2 + 2*3,
 		"etcd_debugging_lease_granted_total":          2, "etcd_debugging_lease_renewed_total": 1, "etcd_debugging_lease_revoked_total": 2,
 		"etcd_debugging_lease_ttl_total_sum":   2000,
@@ -173,7 +179,7 @@ func TestFiguresAreTrue(t *testing.T) {
 		`grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}`:               1,
 		`grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                 11,
 		`grpc_server_msg_sent_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                         11,
-		`grpc_server_msg_sent_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                       2,
+		`grpc_server_msg_sent_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:                       3,
 		`grpc_server_msg_received_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}`: 2,
 	}
 	eventually(t, func() string {
@@ -204,6 +210,31 @@ func TestFiguresAreTrue(t *testing.T) {
 		slices.Sort(wrong)
 		return strings.Join(wrong, "\n")
 	})
+}
+
+func TestAlarmsAreTold(t *testing.T) {
+	t.Parallel()
+	members := start(t, 1, func(int) []string { return nil })
+	ctx := within(t)
+	maintenance := etcdserverpb.NewMaintenanceClient(connect(t, members[0]).ActiveConnection())
+	const series = `etcd_debugging_server_alarms{alarm_type="NOSPACE",server_id="1f"}`
+	for _, c := range []struct {
+		action etcdserverpb.AlarmRequest_AlarmAction
+		want   float64
+	}{
+		{etcdserverpb.AlarmRequest_GET, 0},
+		{etcdserverpb.AlarmRequest_ACTIVATE, 1},
+		{etcdserverpb.AlarmRequest_ACTIVATE, 1},
+		{etcdserverpb.AlarmRequest_DEACTIVATE, 0},
+	} {
+		_, err := maintenance.Alarm(ctx, &etcdserverpb.AlarmRequest{Action: c.action, MemberID: 31, Alarm: etcdserverpb.AlarmType_NOSPACE})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := scraped(t, ctx, members[0].client).values[series]; got != c.want {
+			t.Errorf("after %s: %v, want %v", c.action, got, c.want)
+		}
+	}
 }
 
 func TestWithoutExtensiveThereAreNoTimesOfCalls(t *testing.T) {
