@@ -74,7 +74,7 @@ func bytesOf(fs FS, dir string, names []string) (n int64) {
 
 func verifyTable(ctx context.Context, fs FS, path string, options sstable.ReaderOptions) (size int64, err error) {
 	defer func() {
-		if r := recover(); r != nil { // some damage in a table's tail ends in an index out of range
+		if r := recover(); r != nil { // sstable.NewReader panics at the name of a key schema that it does not know
 			err = fmt.Errorf("it cannot be read: %v", r)
 		}
 	}()

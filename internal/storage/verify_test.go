@@ -12,6 +12,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/colblk"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -92,6 +96,28 @@ func TestATableThatIsNotWholeIsNamedAndTheOthersAreReadAllTheSame(t *testing.T) 
 				t.Errorf("%+v, told %v", v, told)
 			}
 		})
+	}
+}
+
+// TestATableOfAnotherKeySchemaIsNamed: all of its checksums are right.
+func TestATableOfAnotherKeySchemaIsNamed(t *testing.T) {
+	t.Parallel()
+	mem, tables := tabled(t)
+	f, err := mem.Create(tables[1], vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := colblk.DefaultKeySchema(pebble.DefaultComparer, 16)
+	schema.Name = "of a later release"
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), sstable.WriterOptions{
+		Comparer: pebble.DefaultComparer, KeySchema: &schema, TableFormat: sstable.TableFormatPebblev5,
+	})
+	if err := errors.Join(w.Set(AppendDataKey(nil, []byte("k"), 2, 0), []byte("v")), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	v, told := verified(t, mem)
+	if v.Tables != 3 || len(told) != 1 || !errors.Is(told[0], ErrCorrupt) || !strings.Contains(told[0].Error(), "of a later release") {
+		t.Errorf("%+v, told %v", v, told)
 	}
 }
 
