@@ -147,13 +147,17 @@ func (q *query) give(r record, moving bool) error {
 	if q.measuring {
 		return q.measure(q.lengthOf(r))
 	}
+	length := 0
+	if q.o.Measure != nil {
+		length = q.lengthOf(r) // r may be lost below
+	}
 	kv, err := q.wanted(r, moving)
 	if err != nil {
 		return err
 	}
 	if err = q.emit(kv); err == ErrMeasure && q.o.Measure != nil {
 		q.measuring = true
-		return q.measure(q.lengthOf(r))
+		return q.measure(length)
 	}
 	q.length += bytesSize(len(kv.raw))
 	return err
