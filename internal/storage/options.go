@@ -113,14 +113,14 @@ func logOptions(o Options) *pebble.Options {
 }
 
 // Sizes of the state's blocks, measured on 1M keys of 32 and 256 bytes: a point read that misses the cache costs a
-// block, a scan likes large ones, and an index in small blocks stays in the cache.
+// block, a scan looks for each one in the cache and likes large ones, and an index in small blocks stays in the cache.
 const (
-	blockBytes      = 8 << 10
+	blockBytes      = 16 << 10
 	indexBlockBytes = 32 << 10
 )
 
 // tableBytes is the size of the state's tables. While one is written Pebble keeps the values of all versions that are not
-// the newest of their keys in memory, in buffers of 32 KiB for blocks of 8, or of 10 where package pebblemem is used.
+// the newest of their keys in memory, in buffers of 32 KiB for blocks of 16, or of 20 where package pebblemem is used.
 const tableBytes = 4 << 20
 
 // newestTablesMax is how many tables may lie in the newest level before it is compacted however few of them lie on one another. Tables of large values

@@ -69,7 +69,7 @@ func freeKept() func(*pebble.DB) bool {
 func freeMemTable(db *pebble.DB, mem unsafe.Pointer)
 
 // valueBufferBytes has room for a block of the state and for what snappy asks for before it compresses one.
-const valueBufferBytes = 10 << 10
+const valueBufferBytes = 20 << 10
 
 // newValueBuffer makes a buffer of what a block of values needs; a larger one makes its buffer grow. While a table is written Pebble keeps the
 // values of all versions that are not the newest of their keys in memory, one buffer for each block, of 32 KiB otherwise.
