@@ -147,19 +147,19 @@ func (q *query) give(r record, moving bool) error {
 	if q.measuring {
 		return q.measure(q.lengthOf(r))
 	}
-	length := 0
-	if q.o.Measure != nil {
-		length = q.lengthOf(r) // r may be lost below
-	}
 	kv, err := q.wanted(r, moving)
 	if err != nil {
 		return err
+	}
+	length := len(kv.raw) // of a whole one: r may be lost
+	if q.o.NoLarge {
+		length = q.lengthOf(r)
 	}
 	if err = q.emit(kv); err == ErrMeasure && q.o.Measure != nil {
 		q.measuring = true
 		return q.measure(length)
 	}
-	q.length += bytesSize(len(kv.raw))
+	q.length += bytesSize(length)
 	return err
 }
 
