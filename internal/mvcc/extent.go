@@ -9,6 +9,9 @@ import (
 // correctedMax is the most changes that an extent is corrected by. Each of them is looked up in history, and its version in data.
 const correctedMax = 16 << 10
 
+// correctedStep is after how many changes it is looked whether anybody still waits for them.
+const correctedStep = 256
+
 // extent is what a whole range has at a revision.
 type extent struct {
 	rev    int64
@@ -27,7 +30,7 @@ func (q *query) recall() (ok bool, err error) {
 	if v == nil || !q.o.wantsAll() {
 		return false, nil
 	}
-	e, ok, err := v.extent(q.o.Key, q.o.End, q.rev)
+	e, ok, err := v.extent(q.o.Key, q.o.End, q.rev, q.o.Measure)
 	if err != nil || !ok {
 		return false, err
 	}
@@ -68,8 +71,8 @@ func (q *query) remember() {
 //  3. A history record has the whole length of the version before it, wherever that lies, and 0 where there was none. So the lengths of what the changes have
 //     written, minus the lengths that they name, are what the range has grown by: those of a version in between cancel out, however many a key had.
 //
-// A revision before the one remembered is walked over: it is rare.
-func (v *View) extent(key, end []byte, rev int64) (e extent, ok bool, err error) {
+// A revision before the one remembered is walked over: it is rare. The error of tell, which is told of nothing now and then, ends it.
+func (v *View) extent(key, end []byte, rev int64, tell func(length int) error) (e extent, ok bool, err error) {
 	e, ok = v.snap.store.extents.get(span{string(key), string(end)})
 	if !ok || e.rev < v.compact || e.rev > rev {
 		return extent{}, false, nil
@@ -81,11 +84,11 @@ func (v *View) extent(key, end []byte, rev int64) (e extent, ok bool, err error)
 	if rev-e.rev > most { // each revision has a change
 		return extent{}, false, nil
 	}
-	return v.corrected(e, key, end, rev, most)
+	return v.corrected(e, key, end, rev, most, tell)
 }
 
 // corrected returns what [key, end) has at rev, by the changes since it had e; ok is false when these are more than most.
-func (v *View) corrected(e extent, key, end []byte, rev, most int64) (_ extent, ok bool, err error) {
+func (v *View) corrected(e extent, key, end []byte, rev, most int64, tell func(length int) error) (_ extent, ok bool, err error) {
 	versions, err := v.twin()
 	if err != nil {
 		return extent{}, false, err
@@ -98,6 +101,11 @@ func (v *View) corrected(e extent, key, end []byte, rev, most int64) (_ extent, 
 		if most == 0 {
 			ok = false
 			break
+		}
+		if most%correctedStep == 0 {
+			if err = tell(0); err != nil { // who asked may be gone
+				break
+			}
 		}
 		if inRange(h.key, key, end) {
 			err = e.change(h, versions)

@@ -65,7 +65,7 @@ func measuredIn(t *testing.T, s *Store, rev int64) {
 // told returns what a view is told of the range without a walk, and what there is in it.
 func told(t *testing.T, v *View) (e extent, ok bool, want extent) {
 	t.Helper()
-	e, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision())
+	e, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision(), func(int) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +223,33 @@ func TestJustSoManyChangesAreCorrected(t *testing.T) {
 	}
 }
 
+// TestACorrectionEndsWithWhoAsked: so many changes are not looked up for nobody.
+func TestACorrectionEndsWithWhoAsked(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	const keys = correctedStep // of which twice as many changes are corrected
+	for round := range 2 {
+		for i := range keys {
+			put(t, s, fmt.Sprintf("d%03d", i), strings.Repeat("v", round))
+		}
+		if round == 0 {
+			measuredIn(t, s, 0)
+		}
+	}
+	v, err := s.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	gone := errors.New("gone")
+	if _, _, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision(), func(int) error { return gone }); !errors.Is(err, gone) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if got, ok, want := told(t, v); !ok || got != want {
+		t.Errorf("it is told %+v (%t), and has %+v", got, ok, want)
+	}
+}
+
 // TestAViewOfBeforeACompactionIsTold: what the compaction has removed since is still there for it.
 func TestAViewOfBeforeACompactionIsTold(t *testing.T) {
 	t.Parallel()
@@ -290,7 +317,7 @@ func TestAChangeWithoutItsVersionIsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	if e, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision()); !errors.Is(err, storage.ErrCorrupt) {
+	if e, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision(), func(int) error { return nil }); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("%+v, %t, %v", e, ok, err)
 	}
 }
@@ -346,7 +373,7 @@ func measureTwice(t *testing.T, s *Store, recalled *atomic.Int64) bool {
 		return false
 	}
 	defer v.Close()
-	got, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision())
+	got, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision(), func(int) error { return nil })
 	o, want := fromCToI, extent{rev: v.Revision()}
 	err = errors.Join(err, ranged(v, o, func(kv KV) error {
 		want.keys++

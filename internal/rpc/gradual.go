@@ -36,6 +36,8 @@ type rest struct {
 	view    *mvcc.View
 	o       mvcc.RangeOptions // of the second walk
 	walked  int64             // keys of the first one
+	all     bool              // every key is given out
+	count   int64             // of keys, as the first walk has told it
 	begun   bool              // the first walk has come to it
 	whole   bool              // there will be no rest
 	length  int               // of fields, and then of tail also
@@ -50,7 +52,8 @@ func (s *KV) gradual(v *mvcc.View, q *apply.Range) *rest {
 	if len(o.End) == 0 || o.CountOnly || o.Target != mvcc.SortByKey || o.Order == mvcc.SortDescend {
 		return nil
 	}
-	return &rest{kv: s, view: v, o: o}
+	all := o.Limit <= 0 && o.MinMod|o.MaxMod|o.MinCreate|o.MaxCreate == 0
+	return &rest{kv: s, view: v, o: o, all: all}
 }
 
 // walk takes the next key-value of the first walk, which only measures from the first one of the rest on.
@@ -95,6 +98,7 @@ func (l *rest) rangeTail(res mvcc.RangeResult) {
 	}
 	l.tail = appendNumber(l.tail, rangeCount, uint64(res.Count))
 	l.length += len(l.tail)
+	l.count = res.Count
 }
 
 // send makes the rest.
@@ -109,9 +113,12 @@ func (l *rest) send(send func(mem.BufferSlice) error) error {
 }
 
 func (l *rest) make(p *piece) error {
-	_, err := l.view.Range(l.o, func(kv mvcc.KV) error { return p.field(rangeKVs, kv.Raw()) })
+	res, err := l.view.Range(l.o, func(kv mvcc.KV) error { return p.field(rangeKVs, kv.Raw()) })
 	if err != nil {
 		return fmt.Errorf("making the rest of a range: %w", err)
+	}
+	if l.all && l.walked+res.Count != l.count {
+		return errChanged
 	}
 	if err := p.room(len(l.tail)); err != nil {
 		return err
