@@ -227,7 +227,7 @@ func (h *host) reopen() {
 		return
 	}
 	h.w.faults.interrupted++
-	h.fs = h.lostPower(h.powerCut)
+	h.fs = h.lostPower(h.powerCut())
 }
 
 // stepOperator lowers the alarm that is raised when nobody knows who is right.

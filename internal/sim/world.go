@@ -208,7 +208,7 @@ func (h *host) stop(lost int) {
 	h.m, h.dismissed = nil, h.dismissed || h.lingers > 0
 	h.w.network.down(h)
 	h.w.forget(h)
-	disk := h.lostPower(func() crash { return h.crash(100 - lost) })
+	disk := h.lostPower(h.crash(100 - lost))
 	// The old member goes on only on the old disk, which nobody looks at any more.
 	if err := m.Stop(); err != nil && h.failed == nil {
 		h.w.fail("member %d does not close: %v", h.n, err)
@@ -216,11 +216,11 @@ func (h *host) stop(lost int) {
 	h.fs = disk
 }
 
-// lostPower is the disk as it was when the power failed; if it did not yet it does now.
-func (h *host) lostPower(now func() crash) *vfs.MemFS {
+// lostPower is the disk as it was when the power failed; if it did not yet it does now, and now says what it leaves.
+func (h *host) lostPower(now crash) *vfs.MemFS {
 	disk, err := h.power.disarm()
 	if disk == nil && err == nil {
-		disk, err = h.power.now(h.fs, now())
+		disk, err = h.power.now(h.fs, now)
 	}
 	if err != nil {
 		h.w.t.Fatal(err)
