@@ -73,15 +73,15 @@ func bytesOf(fs FS, dir string, names []string) (n int64) {
 }
 
 func verifyTable(ctx context.Context, fs FS, path string, options sstable.ReaderOptions) (size int64, err error) {
-	defer func() {
-		if r := recover(); r != nil { // sstable.NewReader panics at the name of a key schema that it does not know
-			err = fmt.Errorf("it cannot be read: %v", r)
-		}
-	}()
 	f, err := fs.Open(path)
 	if err != nil {
 		return 0, err
 	}
+	defer func() {
+		if r := recover(); r != nil { // sstable.NewReader panics at the name of a key schema that it does not know
+			err = errors.Join(fmt.Errorf("it cannot be read: %v", r), f.Close())
+		}
+	}()
 	info, err := f.Stat()
 	if err != nil {
 		return 0, errors.Join(err, f.Close())

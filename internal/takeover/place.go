@@ -207,7 +207,7 @@ func (p Place) Finish() error {
 	}
 	if err := os.Rename(p.in(takingName), p.in(takenName)); err != nil {
 		// Releases that did not look for it claimed a member beside what an earlier take-over had left.
-		if k, e := kindOf(p.in(takenName)); e == nil && k != absent {
+		if errors.Is(err, fs.ErrExist) {
 			err = fmt.Errorf("%s is left of an earlier take-over, and nothing reads it: remove it, or give it another name: %w", p.in(takenName), err)
 		}
 		return fmt.Errorf("give etcd's directory its last name: %w", err)
