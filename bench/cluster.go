@@ -35,7 +35,7 @@ type cluster struct {
 	members []*member
 	clients []*clientv3.Client
 	leader  int // as it was when it started
-	touched int // bytes that are touched before each turn
+	touched int // bytes that are to be touched before the turn is measured
 }
 
 // newCluster prepares members in a directory of their own; start starts them.

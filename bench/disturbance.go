@@ -23,6 +23,7 @@ func (r *rig) disturbed(ctx context.Context, again bool, disturb func(ctx contex
 	if err := r.settle(ctx, r.sizes.Settle); err != nil {
 		return failedTurn(err)
 	}
+	r.touch() // not between what is compared
 	vs := values(valueBytes)
 	put := func(ctx context.Context, client, i int) error {
 		_, err := clientOf(pool, client).Put(ctx, loadKey(rand.IntN(r.keys)), vs[i%len(vs)])

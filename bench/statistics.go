@@ -16,13 +16,13 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[min(max(n, 0), len(sorted)-1)]
 }
 
-// median is that of values in any order; the lower one of two. None give 0.
+// median is that of values in any order; between the two in the middle if there are two. None give 0.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
 	s := slices.Sorted(slices.Values(values))
-	return s[(len(s)-1)/2]
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
 // Spread is a ratio over the rounds.

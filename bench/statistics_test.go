@@ -46,11 +46,14 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-func TestMedianIsTheLowerOfTwo(t *testing.T) {
+func TestMedianIsBetweenTheMiddleTwo(t *testing.T) {
 	t.Parallel()
 	values := []float64{4, 1, 3, 2}
-	if got := median(values); got != 2 {
-		t.Errorf("the median is %g, not 2", got)
+	if got := median(values); got != 2.5 {
+		t.Errorf("the median is %g, not 2.5", got)
+	}
+	if got := median(values[:3]); got != 3 {
+		t.Errorf("the median of three is %g, not 3", got)
 	}
 	if values[0] != 4 {
 		t.Error("the values were sorted in place")

@@ -103,9 +103,7 @@ func (c *cluster) measure(ctx context.Context, settle time.Duration, work func()
 	if err := c.settle(ctx, settle); err != nil {
 		return failedTurn(err)
 	}
-	if c.touched > 0 {
-		touchMemory(c.touched)
-	}
+	c.touch()
 	for _, m := range c.members {
 		if err := resetPeak(m.pid()); err != nil {
 			return failedTurn(err)
@@ -147,6 +145,14 @@ func (c *cluster) measure(ctx context.Context, settle time.Duration, work func()
 
 // touchedBytes is how much memory is touched for each key before a turn: enough for an answer with all of them, on the servers and the clients.
 const touchedBytes = 4 << 10
+
+// touch touches memory once a turn.
+func (c *cluster) touch() {
+	if c.touched > 0 {
+		touchMemory(c.touched)
+		c.touched = 0
+	}
+}
 
 // touchMemory takes memory, writes to it and gives it back. On a virtual machine free memory may be its host's: who is the first to use some then
 // waits for it, five times as long as for memory that was in use just before, and that would be whoever has the first turn.
