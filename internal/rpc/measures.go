@@ -27,9 +27,10 @@ const versionsMax = 32
 type Measures struct {
 	// BytesReceived and BytesSent are those of messages from and to clients.
 	BytesReceived, BytesSent measure.Counter
-	// Ranges are the times of Range requests, ReadOnlyTxns those of transactions that do not go through the log.
+	// Ranges are the times of ranges that the store was asked for, at once or as a stream, ReadOnlyTxns those of transactions that do not go
+	// through the log.
 	Ranges, ReadOnlyTxns *measure.Outcomes
-	// RangeRequests are those of the same ranges in other buckets.
+	// RangeRequests are the times of Range requests.
 	RangeRequests *measure.Outcomes
 	// Reads counts the operations that were answered outside the log.
 	Reads apply.Counts
@@ -236,14 +237,10 @@ func plain(s string) bool {
 	return len(s) <= 32
 }
 
-// ranged counts a range that was asked for; asked says whether the store was, as far as which revisions it has.
-func (m *Measures) ranged(begin time.Time, asked bool, err error) {
-	took := time.Since(begin)
-	m.RangeRequests.Of(err).Took(took)
-	if asked {
-		m.Reads.Ranges.Inc()
-		m.Ranges.Of(err).Took(took)
-	}
+// ranged counts a range that the store was asked for.
+func (m *Measures) ranged(begin time.Time, err error) {
+	m.Reads.Ranges.Inc()
+	m.Ranges.Of(err).Took(time.Since(begin))
 }
 
 // wrote counts a watch response.

@@ -109,6 +109,11 @@ func mayRead(q *apply.Range) func(*auth.Judge) error {
 	return func(j *auth.Judge) error { return apply.PermitRange(j, q) }
 }
 
+// askedStore tells by the error of a view whether the store was asked for the range, as far as which revisions it has.
+func askedStore(err error) bool {
+	return err == nil || errors.Is(err, mvcc.ErrCompacted) || errors.Is(err, mvcc.ErrFutureRevision)
+}
+
 // Range answers a RangeRequest.
 func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 	q := &req.get
@@ -116,9 +121,14 @@ func (s *KV) Range(ctx context.Context, req *Request) (_ *Response, err error) {
 		return nil, err
 	}
 	begin, asked := time.Now(), false
-	defer func() { s.measures.ranged(begin, asked, err) }()
+	defer func() {
+		s.measures.RangeRequests.Of(err).Took(time.Since(begin))
+		if asked {
+			s.measures.ranged(begin, err)
+		}
+	}()
 	v, r, err := s.read(ctx, reading{need: mayRead(q), serializable: q.Serializable, rev: q.Revision, get: q})
-	asked = err == nil || errors.Is(err, mvcc.ErrCompacted) || errors.Is(err, mvcc.ErrFutureRevision)
+	asked = askedStore(err)
 	if err == nil && r == nil {
 		r, err = s.rangeOf(ctx, v, q, len(q.RangeEnd) > 0 && h2.SendsGradually(ctx))
 	}
@@ -212,12 +222,15 @@ func (s *KV) rangeStream(req *Request, stream grpc.ServerStream) (err error) {
 	if err := checkRangeStream(q); err != nil {
 		return err
 	}
+	begin := time.Now()
 	v, err := s.view(ctx, q.Serializable, q.Revision, mayRead(q))
+	if askedStore(err) {
+		defer func() { s.measures.ranged(begin, err) }()
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = closing(v, err) }()
-	s.measures.Reads.Ranges.Inc()
 	h2.BoundWaits(ctx, s.readerPatience)
 
 	o := q.Options()

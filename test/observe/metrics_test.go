@@ -1,7 +1,9 @@
 package observe
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"os"
@@ -12,6 +14,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // exercise does something of everything at a cluster.
@@ -128,9 +132,22 @@ func TestFiguresAreTrue(t *testing.T) {
 	if err == nil {
 		t.Fatal("a range of the future was answered")
 	}
-	_, err = etcdserverpb.NewKVClient(c.ActiveConnection()).Range(ctx, &etcdserverpb.RangeRequest{})
+	kv := etcdserverpb.NewKVClient(c.ActiveConnection())
+	_, err = kv.Range(ctx, &etcdserverpb.RangeRequest{})
 	if err == nil {
 		t.Fatal("a range of no key was answered")
+	}
+	for revision, want := range map[int64]codes.Code{0: codes.OK, 1000: codes.OutOfRange} {
+		stream, err := kv.RangeStream(ctx, &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), Revision: revision})
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		if status.Code(err) != want {
+			t.Fatalf("a stream at revision %d ended with %v", revision, err)
+		}
 	}
 	_, err = c.Txn(ctx).Then(clientv3.OpPut("a", "1"), clientv3.OpGet("a"), clientv3.OpDelete("b")).Commit()
 	do(err)
@@ -160,8 +177,8 @@ func TestFiguresAreTrue(t *testing.T) {
 	do(err)
 
 	want := map[string]float64{
-		"etcd_mvcc_put_total": 11, "etcd_mvcc_delete_total": 4, "etcd_mvcc_range_total": 4, "etcd_mvcc_txn_total": 2,
-		`etcd_server_range_duration_seconds_count{success="true"}`: 1,
+		"etcd_mvcc_put_total": 11, "etcd_mvcc_delete_total": 4, "etcd_mvcc_range_total": 6, "etcd_mvcc_txn_total": 2,
+		`etcd_server_range_duration_seconds_count{success="true"}`: 2,
 		"etcd_debugging_mvcc_keys_total":                           8, "etcd_debugging_mvcc_current_revision": 13,
 		"etcd_debugging_mvcc_total_put_size_in_bytes": 7*10 + 2 + 2 + 2*3,
 		"etcd_debugging_lease_granted_total":          2, "etcd_debugging_lease_renewed_total": 1, "etcd_debugging_lease_revoked_total": 2,
@@ -173,7 +190,7 @@ func TestFiguresAreTrue(t *testing.T) {
 		`etcd_server_apply_duration_seconds_count{op="LeaseGrant",success="true",version="v3"}`:                                  2,
 		`etcd_server_request_duration_seconds_count{success="true",type="Put"}`:                                                  11,
 		`etcd_server_request_duration_seconds_count{success="true",type="Range"}`:                                                1,
-		`etcd_server_range_duration_seconds_count{success="false"}`:                                                              1,
+		`etcd_server_range_duration_seconds_count{success="false"}`:                                                              2,
 		`grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}`:           10,
 		`grpc_server_handled_total{grpc_code="OutOfRange",grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`: 1,
 		`grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}`:               1,
