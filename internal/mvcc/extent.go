@@ -21,7 +21,7 @@ type extent struct {
 
 // wantsAll tells whether all that a range has is given out, or measured, as it is.
 func (o *RangeOptions) wantsAll() bool {
-	return o.Limit <= 0 && o.MinMod|o.MaxMod|o.MinCreate|o.MaxCreate == 0 && !o.KeysOnly && !o.NoLarge && len(o.End) > 0
+	return o.AllKeys() && !o.KeysOnly && !o.NoLarge && len(o.End) > 0
 }
 
 // recall completes a measured range by what is remembered of all of it; ok tells whether there was something. The cursor stays where it is.
@@ -57,19 +57,20 @@ func (q *query) remember() {
 	}
 }
 
-// extent returns what [key, end) has at rev, if that was measured at rev, or so little has changed since it was that history tells it sooner than another
-// walk would.
+// extent returns what [key, end) has at rev, if that was measured at rev, or so little has changed since it was that history tells it sooner
+// than another walk would.
 //
 // A wrong length is a broken answer, so these must hold:
 //
 //  1. What is remembered was read at a revision that was published, by a view of this store. A store whose state is replaced ends, and its
 //     memory with it.
-//  2. The iterator shows every change from there to rev. A compaction to C removes nothing but versions at or below C, with their history records, and C is
-//     published before: what it has removed from this iterator was removed before the iterator was opened, so it is at or below v.compact, which was read
-//     after that. An extent below v.compact is not used; one at it or above has only changes behind it that are above, which are all there, superseded
-//     or not. What a compaction beside this view removes, the view does not see.
-//  3. A history record has the whole length of the version before it, wherever that lies, and 0 where there was none. So the lengths of what the changes have
-//     written, minus the lengths that they name, are what the range has grown by: those of a version in between cancel out, however many a key had.
+//  2. The iterator shows every change from there to rev. A compaction to C removes nothing but versions at or below C, with their history
+//     records, and C is published before: what it has removed from this iterator was removed before the iterator was opened, so it is at or
+//     below v.compact, which was read after that. An extent below v.compact is not used; one at it or above has only changes behind it that
+//     are above, which are all there, superseded or not. What a compaction beside this view removes, the view does not see.
+//  3. A history record has the whole length of the version before it, wherever that lies, and 0 where there was none. So the lengths of what
+//     the changes have written, minus the lengths that they name, are what the range has grown by: those of a version in between cancel
+//     out, however many a key had.
 //
 // A revision before the one remembered is walked over: it is rare. The error of tell, which is told of nothing now and then, ends it.
 func (v *View) extent(key, end []byte, rev int64, tell func(length int) error) (e extent, ok bool, err error) {

@@ -62,6 +62,17 @@ func measuredIn(t *testing.T, s *Store, rev int64) {
 	}
 }
 
+// viewOf is a view at a revision, 0 for the newest, until the test ends.
+func viewOf(t *testing.T, s *Store, rev int64) *View {
+	t.Helper()
+	v, err := s.View(rev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { v.Close() })
+	return v
+}
+
 // told returns what a view is told of the range without a walk, and what there is in it.
 func told(t *testing.T, v *View) (e extent, ok bool, want extent) {
 	t.Helper()
@@ -129,11 +140,7 @@ func TestARangeThatWasMeasuredIsNotWalkedAgain(t *testing.T) {
 			t.Parallel()
 			s := extentLab(t)
 			happens(t, s)
-			v, err := s.View(0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer v.Close()
+			v := viewOf(t, s, 0)
 			if got, ok, want := told(t, v); !ok || got != want {
 				t.Errorf("it is told %+v (%t), and has %+v", got, ok, want)
 			}
@@ -143,29 +150,29 @@ func TestARangeThatWasMeasuredIsNotWalkedAgain(t *testing.T) {
 
 func TestARangeIsMeasuredAnewThat(t *testing.T) {
 	t.Parallel()
-	for name, view := range map[string]func(t *testing.T, s *Store) (*View, error){
-		"is read at an older revision": func(_ *testing.T, s *Store) (*View, error) { return s.View(s.Revision() - 1) },
-		"was measured before what compaction has left": func(t *testing.T, s *Store) (*View, error) {
+	for name, view := range map[string]func(t *testing.T, s *Store) *View{
+		"is read at an older revision": func(t *testing.T, s *Store) *View { return viewOf(t, s, s.Revision()-1) },
+		"was measured before what compaction has left": func(t *testing.T, s *Store) *View {
 			put(t, s, "d", "other", "d", "another")
 			compact(t, s, s.Revision()-1)
-			return s.View(0)
+			return viewOf(t, s, 0)
 		},
-		"was measured before what compaction will leave": func(t *testing.T, s *Store) (*View, error) {
+		"was measured before what compaction will leave": func(t *testing.T, s *Store) *View {
 			put(t, s, "d", "other", "d", "another")
 			entry(t, s, func(w *Writer) {
 				if err := w.ScheduleCompact(w.Revision() - 1); err != nil {
 					t.Fatal(err)
 				}
 			})
-			return s.View(0)
+			return viewOf(t, s, 0)
 		},
-		"has changed in too many revisions": func(t *testing.T, s *Store) (*View, error) {
+		"has changed in too many revisions": func(t *testing.T, s *Store) *View {
 			for range 2*6 + 1 {
 				put(t, s, "d", "other")
 			}
-			return s.View(0)
+			return viewOf(t, s, 0)
 		},
-		"is beside too many changes of one revision": func(t *testing.T, s *Store) (*View, error) {
+		"is beside too many changes of one revision": func(t *testing.T, s *Store) *View {
 			entry(t, s, func(w *Writer) {
 				for i := range 2*6 + 1 {
 					if err := w.PutBlind(fmt.Appendf(nil, "z%d", i), nil, 0); err != nil {
@@ -173,23 +180,17 @@ func TestARangeIsMeasuredAnewThat(t *testing.T) {
 					}
 				}
 			})
-			return s.View(0)
+			return viewOf(t, s, 0)
 		},
-		"was found to be told wrong": func(_ *testing.T, s *Store) (*View, error) {
-			v, err := s.View(0)
+		"was found to be told wrong": func(t *testing.T, s *Store) *View {
+			v := viewOf(t, s, 0)
 			v.ForgetLengths()
-			return v, err
+			return v
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := extentLab(t)
-			v, err := view(t, s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer v.Close()
-			if got, ok, want := told(t, v); ok {
+			if got, ok, want := told(t, view(t, extentLab(t))); ok {
 				t.Errorf("it is told %+v, and has %+v", got, want)
 			}
 		})
@@ -213,11 +214,7 @@ func TestJustSoManyChangesAreCorrected(t *testing.T) {
 	for i := range 2 * 6 {
 		put(t, s, "d", strings.Repeat("x", i))
 	}
-	v, err := s.View(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
+	v := viewOf(t, s, 0)
 	if got, ok, want := told(t, v); !ok || got != want {
 		t.Errorf("it is told %+v (%t), and has %+v", got, ok, want)
 	}
@@ -236,11 +233,7 @@ func TestACorrectionEndsWithWhoAsked(t *testing.T) {
 			measuredIn(t, s, 0)
 		}
 	}
-	v, err := s.View(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
+	v := viewOf(t, s, 0)
 	gone := errors.New("gone")
 	if _, _, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision(), func(int) error { return gone }); !errors.Is(err, gone) {
 		t.Errorf("it goes on: %v", err)
@@ -256,11 +249,7 @@ func TestAViewOfBeforeACompactionIsTold(t *testing.T) {
 	s := extentLab(t)
 	put(t, s, "d", "other", "d", large("d"), "e", "other")
 	del(t, s, "e", "")
-	before, err := s.View(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer before.Close()
+	before := viewOf(t, s, 0)
 	put(t, s, "f", "after")
 	compact(t, s, s.Revision())
 	if got, ok, want := told(t, before); !ok || got != want {
@@ -286,11 +275,7 @@ func TestOnlyWholeRangesAreRemembered(t *testing.T) {
 			t.Parallel()
 			s := newStore(t)
 			put(t, s, "c", "1", "d", "2", "e", "3", "f", large("f"))
-			v, err := s.View(0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer v.Close()
+			v := viewOf(t, s, 0)
 			o := fromCToI
 			o.Measure = func(int) error { return nil }
 			change(&o)
@@ -305,18 +290,14 @@ func TestOnlyWholeRangesAreRemembered(t *testing.T) {
 func TestAChangeWithoutItsVersionIsDamage(t *testing.T) {
 	t.Parallel()
 	s, done := openStore(t, vfs.NewMem(), smallRuns)
-	defer done()
+	t.Cleanup(done)
 	put(t, s, "c", "1", "d", "2")
 	measuredIn(t, s, 0)
 	put(t, s, "d", "3")
 	change(t, s, func(b *storage.Batch) error {
 		return b.Delete(storage.AppendDataKey(nil, []byte("d"), s.Revision(), 0), nil)
 	})
-	v, err := s.View(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
+	v := viewOf(t, s, 0)
 	if e, ok, err := v.extent(fromCToI.Key, fromCToI.End, v.Revision(), func(int) error { return nil }); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("%+v, %t, %v", e, ok, err)
 	}

@@ -48,14 +48,20 @@ type RangeOptions struct {
 	SkipCount bool
 	// NoLarge says that no values are wanted, as with Reader.Head. Nothing is copied for it, and leases are given out.
 	NoLarge bool
-	// Measure, when not nil, is told how long those key-values are that are not given out because emit has returned ErrMeasure: each as a field of a
-	// message, with its length and a tag of one byte. It is told of several at a time, perhaps of none, and by any goroutine, but by one after another: the
-	// sum is what counts. Its error ends the range and is returned as it is. With NoLarge it is told how long the whole ones are.
+	// Measure, when not nil, is told how many bytes those key-values take that are not given out because emit has returned ErrMeasure: each
+	// as a field of a message, with its length and a tag of one byte. It is told of several at a time, perhaps of none, and by any goroutine,
+	// but by one after another: the sum is what counts. Its error ends the range and is returned as it is. With NoLarge it is told how long
+	// the whole ones are.
 	Measure func(length int) error
 	// Hold, when not nil, is called before a sort holds that many more bytes of key-values, in pieces of 64 KiB or more. Its
 	// error ends the range and is returned as it is. They are held until Range returns.
 	Hold func(bytes int) error
 }
+
+// AllKeys tells whether every key of the range is given out: there is no limit and no filter.
+func (o *RangeOptions) AllKeys() bool { return o.Limit <= 0 && !o.filtered() }
+
+func (o *RangeOptions) filtered() bool { return o.MinMod|o.MaxMod|o.MinCreate|o.MaxCreate != 0 }
 
 // RangeResult says what a range found beside its key-values.
 type RangeResult struct {

@@ -101,7 +101,7 @@ func (q *query) stream() error {
 		if run != nil && bytes.Compare(c.key(), run) >= 0 {
 			q.passed, q.before, run = run, q.count, nil
 		}
-		if q.filtered() && !q.passes(c.record()) {
+		if q.o.filtered() && !q.passes(c.record()) {
 			q.count++
 			continue
 		}
@@ -128,12 +128,8 @@ func (q *query) stream() error {
 
 func (q *query) full() bool { return q.o.Limit > 0 && q.given >= q.o.Limit }
 
-func (q *query) filtered() bool {
-	return q.o.MinMod|q.o.MaxMod|q.o.MinCreate|q.o.MaxCreate != 0
-}
-
 func (q *query) passes(r record) bool {
-	if !q.filtered() {
+	if !q.o.filtered() {
 		return true
 	}
 	f, _ := r.fields()
@@ -200,7 +196,7 @@ func (q *query) countRest(next []byte, backwards bool) error {
 		return err
 	}
 	q.count = total
-	if p := q.src.pages(); p != nil && !q.filtered() {
+	if p := q.src.pages(); p != nil && !q.o.filtered() {
 		p.put(pageEnd{span{string(append(q.last, 0)), string(q.o.End)}, q.rev}, total-seen)
 	}
 	return nil

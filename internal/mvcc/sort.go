@@ -44,7 +44,7 @@ func (q *query) collect() (items []item, err error) {
 	if err != nil {
 		return nil, err
 	}
-	first := q.o.Limit > 0 && q.o.Order == SortNone && !q.filtered()
+	first := q.o.Limit > 0 && q.o.Order == SortNone && !q.o.filtered()
 	var held heap
 	for size, copied, taken := 0, 0, 0; c.next(); {
 		if first && int64(len(items)) > q.o.Limit {

@@ -29,14 +29,13 @@ const (
 var errChanged = status.Error(codes.Internal, "ashlar: the rest of a range is not what it was measured to be")
 
 // rest is the end of a large range's answer, which is made from its view while the answer is sent: the message begins with its length, so
-// the range is walked twice, first to measure, unless it is remembered how long it is, and then to make. Its memory is that of the pieces on their way, which are not
-// counted in the budget: h2 has as much of them as are free to any response.
+// the range is walked twice, first to measure, unless it is remembered how long it is, and then to make. Its memory is that of the pieces on
+// their way, which are not counted in the budget: h2 has as much of them as are free to any response.
 type rest struct {
 	kv      *KV
 	view    *mvcc.View
 	o       mvcc.RangeOptions // of the second walk
 	walked  int64             // keys of the first one
-	all     bool              // every key is given out
 	count   int64             // of keys, as the first walk has told it
 	begun   bool              // the first walk has come to it
 	whole   bool              // there will be no rest
@@ -52,8 +51,7 @@ func (s *KV) gradual(v *mvcc.View, q *apply.Range) *rest {
 	if len(o.End) == 0 || o.CountOnly || o.Target != mvcc.SortByKey || o.Order == mvcc.SortDescend {
 		return nil
 	}
-	all := o.Limit <= 0 && o.MinMod|o.MaxMod|o.MinCreate|o.MaxCreate == 0
-	return &rest{kv: s, view: v, o: o, all: all}
+	return &rest{kv: s, view: v, o: o}
 }
 
 // walk takes the next key-value of the first walk, which only measures from the first one of the rest on.
@@ -113,11 +111,15 @@ func (l *rest) send(send func(mem.BufferSlice) error) error {
 }
 
 func (l *rest) make(p *piece) error {
-	res, err := l.view.Range(l.o, func(kv mvcc.KV) error { return p.field(rangeKVs, kv.Raw()) })
+	given := l.walked
+	_, err := l.view.Range(l.o, func(kv mvcc.KV) error {
+		given++
+		return p.field(rangeKVs, kv.Raw())
+	})
 	if err != nil {
 		return fmt.Errorf("making the rest of a range: %w", err)
 	}
-	if l.all && l.walked+res.Count != l.count {
+	if l.o.AllKeys() && given != l.count {
 		return errChanged
 	}
 	if err := p.room(len(l.tail)); err != nil {
