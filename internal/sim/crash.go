@@ -17,7 +17,7 @@ import (
 // crash says what survives of what a disk has not synced when its power fails: this percentage of the names and of the blocks.
 //
 // Pebble's own choice (vfs.MemFS.CrashClone) draws for files in the order of a map. Here what becomes of a name or a block follows
-// from the seed and the path alone, whatever else there is.
+// from the seed and the path alone, whatever else there is. In both a name whose removal is not durable comes back, whatever the percentage.
 type crash struct {
 	percent int
 	seed    uint64

@@ -23,7 +23,7 @@ type powerCut struct {
 func (p *powerCut) arm(fs *vfs.MemFS, n int, c crash) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fs, p.crash, p.left, p.seen, p.after = fs, c, n, 0, nil
+	p.fs, p.crash, p.left, p.seen, p.after, p.err = fs, c, n, 0, nil, nil
 }
 
 // disarm returns the disk as the power cut left it; nil when it did not come.
