@@ -14,6 +14,8 @@ import (
 	"slices"
 
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/ashlar-kv/ashlar/internal/progress"
 )
 
 // SortSuffix is what the name of the file that Write needs besides has at its end.
@@ -45,26 +47,15 @@ func (c *Content) writeTo(ctx context.Context, f *os.File, temp string) (size in
 		return 0, errors.Join(err, sorted.Close())
 	}
 	defer func() { err = errors.Join(err, i.Empty(c.rest), i.Close()) }()
+	ctx, line := progress.Begin(ctx, "writing the database", i.Size())
+	defer line.End()
 	r := i.Reader()
 	r.release = true
 	out := bufio.NewWriterSize(pieces{f, c.rest}, pieceBytes)
-	if _, err := io.Copy(out, &boundedReader{ctx, r}); err != nil {
+	if _, err := io.Copy(out, reading{ctx, r}); err != nil {
 		return 0, err
 	}
 	return i.Size(), out.Flush()
-}
-
-// boundedReader reads as long as ctx lasts.
-type boundedReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (b *boundedReader) Read(p []byte) (int, error) {
-	if err := b.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return b.r.Read(p)
 }
 
 // recoverFault turns into an error what bbolt panics with when its mapped file cannot be read, or holds nonsense. It is to

@@ -281,6 +281,7 @@ func TestTheOfflineToolTellsHowFarItIs(t *testing.T) {
 	}{
 		{[]string{"snapshot", "restore", file, "--data-dir", restored}, []string{"comparing the checksum", "checking every record", "restoring", "copying the database"}},
 		{[]string{"verify", restored}, []string{"reading state-0000000000000001", "reading every record"}},
+		{[]string{"snapshot", "status", filepath.Join(restored, "ashlar")}, []string{"reading the state", "writing the database", "summing up"}},
 		{[]string{"verify", file}, []string{"comparing the checksum", "checking every record", "summing up"}},
 		{[]string{"backup", "create", backup, "--endpoints", m.endpoint}, []string{"transferring", "storing the point"}},
 		{[]string{"backup", "create", backup, "--snapshot", file}, []string{"copying", "comparing with the point before"}},
