@@ -187,7 +187,7 @@ func TestBrokenPromisesOfAWatchAreFound(t *testing.T) {
 		"events out of order in answers": {[]*etcdserverpb.WatchResponse{events(6, 6, 5)}, "came after"},
 	} {
 		tb := &complaints{}
-		w := &watcher{workload: &workload{pulse: &pulse{tb: tb}, history: &history{}, leases: newTenancies()}, timeline: newTimeline(), next: 1}
+		w := &watcher{workload: &workload{pulse: &pulse{tb: tb}, history: &history{}, leases: newTenancies(), past: newPast()}, timeline: newTimeline(), next: 1}
 		for _, r := range x.told {
 			w.take(r)
 		}
@@ -249,5 +249,33 @@ func TestALeaseThatEndsEarlyIsFound(t *testing.T) {
 	}
 	if leases.mayBeGone("early", before) || !leases.mayBeGone("early", after) || !leases.mayBeGone("revoked", 0) {
 		t.Error("when a key may be gone is not what it should be")
+	}
+}
+
+func TestPutsWithoutSpaceAreFound(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		op      operation
+		refused bool
+		ok      bool
+	}{
+		"a put meanwhile":             {puts(3, 4, "a", 5, register{}), false, false},
+		"a put that began before":     {puts(1, 4, "a", 5, register{}), false, true},
+		"a put that ended after":      {puts(4, 7, "a", 5, register{}), false, true},
+		"a read meanwhile":            {gets(3, 4, 5, register{}), false, true},
+		"a refused put":               {puts(3, 4, "b", 5, register{}), true, true},
+		"a refused put that happened": {puts(3, 4, "a", 5, register{}), true, false},
+		"a refused read":              {gets(3, 4, 5, register{}), true, false},
+	} {
+		h := &history{}
+		h.tight(2*time.Millisecond, 6*time.Millisecond)
+		if x.refused {
+			h.refuse(x.op)
+		} else {
+			h.add(x.op)
+		}
+		if wrong := h.checkSpace(map[string]bool{"a": true}); len(wrong) == 0 != x.ok {
+			t.Errorf("%s: %v", name, wrong)
+		}
 	}
 }

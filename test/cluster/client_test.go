@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -45,6 +47,11 @@ func (c *client) step(ctx context.Context, cl *clientv3.Client) error {
 	o := operation{client: c.number, request: r, begin: c.history.now()}
 	a, err := c.do(ctx, cl, r)
 	o.end = c.history.now()
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		c.history.refuse(o)
+		rest(ctx)
+		return nil
+	}
 	if err != nil {
 		a = answer{unknown: true}
 	}

@@ -26,9 +26,14 @@ func (o *operation) writes() bool {
 type history struct {
 	began time.Time
 
-	mu  sync.Mutex
-	ops []operation
+	mu      sync.Mutex
+	ops     []operation
+	refused []operation // for want of space
+	tights  []tight
 }
+
+// tight is a time in which the members had no space left, and all of them knew.
+type tight struct{ begin, end time.Duration }
 
 // now is the time since the history began; the clock never goes back.
 func (h *history) now() time.Duration { return time.Since(h.began) }
@@ -37,6 +42,45 @@ func (h *history) add(o operation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, o)
+}
+
+// refuse notes an operation that was refused for want of space.
+func (h *history) refuse(o operation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = append(h.refused, o)
+}
+
+func (h *history) refusals() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.refused)
+}
+
+// tight notes that there was no space from one time to another.
+func (h *history) tight(begin, end time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tights = append(h.tights, tight{begin, end})
+}
+
+// checkSpace checks that nothing was put while there was no space, that what was refused for that never happened, and that what needs none was not refused.
+func (h *history) checkSpace(written map[string]bool) (wrong []string) {
+	for _, o := range h.refused {
+		if o.request.kind == get || o.request.kind == remove {
+			wrong = append(wrong, fmt.Sprintf("for want of space was refused what needs none: %+v", o))
+		} else if written[o.request.value] {
+			wrong = append(wrong, fmt.Sprintf("for want of space was refused what happened: %+v", o))
+		}
+	}
+	for _, t := range h.tights {
+		for _, o := range h.ops {
+			if o.begin >= t.begin && o.end <= t.end && o.writes() && o.request.kind != remove {
+				wrong = append(wrong, fmt.Sprintf("with no space left from %v to %v there was a put: %+v", t.begin, t.end, o))
+			}
+		}
+	}
+	return wrong
 }
 
 // groups are the operations for porcupine. Left out are reads without an answer, which say nothing, and writes without one whose

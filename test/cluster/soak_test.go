@@ -1,11 +1,17 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // TestSoak does one thing after the other to a cluster under load, drawn from a seed, for the time given by -long.
@@ -18,8 +24,9 @@ func TestSoak(t *testing.T) {
 		seed = rand.Uint64() >> 1
 	}
 	t.Logf("again with: go test ./test/cluster -run Soak -long %v -seed %d", *longFlag, seed)
-	c := newClusterOnDisks(t, 3, "--snapshot-catchup-entries", "100")
-	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1)), load: c.newWorkload(seed)}
+	c := newClusterOnDisks(t, 3, "--snapshot-catchup-entries", "100", "--quota-backend-bytes", "50000000")
+	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1))}
+	s.begin(seed)
 	steps := []struct {
 		name string
 		do   func()
@@ -37,6 +44,9 @@ func TestSoak(t *testing.T) {
 		{"a disk is full", s.full},
 		{"leadership moves", s.move},
 		{"a member is replaced", s.replace},
+		{"a member is defragmented", s.defragment},
+		{"a snapshot is taken and restored", s.snapshot},
+		{"the quota is used up", func() { s.load.overfill(c, s.any()) }},
 	}
 	begin, done := time.Now(), map[string]int{}
 	for n := 0; time.Since(begin) < *longFlag; n++ {
@@ -48,15 +58,15 @@ func TestSoak(t *testing.T) {
 		s.load.progress(c, 50)
 		t.Logf("%3d %5.1fs %s, nobody could write for %v", n, time.Since(at).Seconds(), step.name, s.load.pause().Round(time.Millisecond))
 		if n%stepsPerWorkload == stepsPerWorkload-1 {
-			s.load.end(c)
-			s.load = c.newWorkload(seed + uint64(n))
+			s.end()
+			s.begin(seed + uint64(n))
 		}
 		if t.Failed() {
 			break
 		}
 	}
 	s.load.progress(c, 50) // it may have begun just now
-	s.load.end(c)
+	s.end()
 	for _, step := range steps {
 		t.Logf("%4d times: %s", done[step.name], step.name)
 	}
@@ -71,6 +81,26 @@ type soak struct {
 	*cluster
 	rng  *rand.Rand
 	load *workload
+}
+
+// begin begins a workload. Two of three have history compacted meanwhile.
+func (s *soak) begin(seed uint64) {
+	s.load = s.newWorkload(seed)
+	if s.rng.IntN(3) > 0 {
+		s.load.keep(seed)
+	}
+}
+
+// end ends the workload and forgets its history, which would use the quota up with that of others.
+func (s *soak) end() {
+	last := s.load.end(s.cluster)
+	s.again("a compaction of what was checked", func() error {
+		_, err := s.client(s.leader()).Compact(s.within(), last)
+		if errors.Is(err, rpctypes.ErrCompacted) { // by an earlier attempt
+			return nil
+		}
+		return err
+	})
 }
 
 func (s *soak) any() *member { return s.members[s.rng.IntN(len(s.members))] }
@@ -205,4 +235,40 @@ func (s *soak) full() {
 	x.waitEnd(s)
 	s.without(x)
 	x.start(s)
+}
+
+// defragment defragments a member, which is killed meanwhile every other time.
+func (s *soak) defragment() {
+	x := s.any()
+	cl := s.client(x)
+	if s.rng.IntN(2) == 0 {
+		s.again("defragmenting "+x.name, func() error {
+			_, err := cl.Defragment(s.within(), x.client)
+			return err
+		})
+		return
+	}
+	ctx, cancel := context.WithCancel(s.within())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = cl.Defragment(ctx, x.client) // nobody answers once the member is killed
+	}()
+	x.kill(s)
+	cancel()
+	<-ended
+	s.without(x)
+	x.start(s)
+}
+
+// snapshot takes one of a member and restores it.
+func (s *soak) snapshot() {
+	x := s.any()
+	at := s.get(x, "x").Header.Revision
+	path := filepath.Join(s.TempDir(), "snapshot")
+	s.again("a snapshot of "+x.name, func() error { return s.save(x, path) })
+	s.load.checkSnapshot(s.cluster, path, at)
+	if err := os.Remove(path); err != nil {
+		s.Error(err)
+	}
 }

@@ -8,6 +8,8 @@ import (
 // tally is how much was checked.
 type tally struct {
 	ops, unknown, groups, undecided, events, breaks, marks, leases, renewals int
+	compactions, glimpses, refused, reads                                    int // of the past
+	hashes, tight, noSpace                                                   int
 }
 
 // total is that of all workloads.
@@ -33,6 +35,13 @@ func (t *tallies) add(x tally) {
 	t.sum.marks += x.marks
 	t.sum.leases += x.leases
 	t.sum.renewals += x.renewals
+	t.sum.compactions += x.compactions
+	t.sum.glimpses += x.glimpses
+	t.sum.refused += x.refused
+	t.sum.reads += x.reads
+	t.sum.hashes += x.hashes
+	t.sum.tight += x.tight
+	t.sum.noSpace += x.noSpace
 }
 
 // String is the sum for people.
@@ -40,6 +49,9 @@ func (t *tallies) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.sum
-	return fmt.Sprintf("%d histories: %d operations, %d without an answer, in %d groups, %d undecided; %d events, %d bookmarks, %d watches resumed; %d leases, %d renewals",
-		t.workloads, s.ops, s.unknown, s.groups, s.undecided, s.events, s.marks, s.breaks, s.leases, s.renewals)
+	return fmt.Sprintf("%d histories: %d operations, %d without an answer, in %d groups, %d undecided; %d events, %d bookmarks, %d watches resumed; %d leases, %d renewals; "+
+		"%d compactions, %d reads and %d watches of the past, %d watches told that it is compacted; "+
+		"%d comparisons of snapshots' hashes; %d times without space, %d operations refused",
+		t.workloads, s.ops, s.unknown, s.groups, s.undecided, s.events, s.marks, s.breaks, s.leases, s.renewals,
+		s.compactions, s.reads, s.glimpses, s.refused, s.hashes, s.tight, s.noSpace)
 }

@@ -18,10 +18,20 @@ type event struct {
 	create   int64
 }
 
+// eventOf is an event as a timeline has it.
+func eventOf(x *clientv3.Event) event {
+	return event{
+		revision: x.Kv.ModRevision, key: string(x.Kv.Key), deleted: x.Type == mvccpb.DELETE,
+		value: string(x.Kv.Value), version: x.Kv.Version, create: x.Kv.CreateRevision,
+	}
+}
+
 // timeline is the changes of keys, in order. It checks each one against those before. It is complete from its first revision on.
 type timeline struct {
 	events []event
 	byKey  map[string][]int // into events
+	// forgotten says whether an event of a revision may come without what was before it; nil: none may.
+	forgotten func(revision int64) bool
 }
 
 func newTimeline() *timeline { return &timeline{byKey: map[string][]int{}} }
@@ -36,10 +46,7 @@ func (t *timeline) last(key string) *event {
 
 // add takes the next change. It says what about it cannot be, given those before.
 func (t *timeline) add(x *clientv3.Event) error {
-	e := event{
-		revision: x.Kv.ModRevision, key: string(x.Kv.Key), deleted: x.Type == mvccpb.DELETE,
-		value: string(x.Kv.Value), version: x.Kv.Version, create: x.Kv.CreateRevision,
-	}
+	e := eventOf(x)
 	last := t.last(e.key)
 	if n := len(t.events); n > 0 && t.events[n-1].revision > e.revision {
 		return fmt.Errorf("%+v came after %+v", e, t.events[n-1])
@@ -51,6 +58,7 @@ func (t *timeline) add(x *clientv3.Event) error {
 		last = nil
 	}
 	switch before := x.PrevKv; {
+	case before == nil && t.forgotten != nil && t.forgotten(e.revision):
 	case last == nil && before != nil:
 		return fmt.Errorf("%+v comes with %+v before it, where nothing was", e, before)
 	case last != nil && (before == nil || string(before.Value) != last.value || before.ModRevision != last.revision || before.Version != last.version):
@@ -64,9 +72,23 @@ func (t *timeline) add(x *clientv3.Event) error {
 	case !e.deleted && last != nil && (e.version != last.version+1 || e.create != last.create):
 		return fmt.Errorf("%+v follows %+v", e, *last)
 	}
-	t.byKey[e.key] = append(t.byKey[e.key], len(t.events))
-	t.events = append(t.events, e)
+	t.adopt([]event{e})
 	return nil
+}
+
+// adopt takes the next changes as they are.
+func (t *timeline) adopt(events []event) {
+	for _, e := range events {
+		t.byKey[e.key] = append(t.byKey[e.key], len(t.events))
+		t.events = append(t.events, e)
+	}
+}
+
+// between returns the changes from one revision to another, with both.
+func (t *timeline) between(from, to int64) []event {
+	first := sort.Search(len(t.events), func(i int) bool { return t.events[i].revision >= from })
+	end := sort.Search(len(t.events), func(i int) bool { return t.events[i].revision > to })
+	return t.events[first:max(first, end)]
 }
 
 // at is what a key held at a revision.

@@ -102,12 +102,29 @@ func (w *watcher) watch(ctx context.Context) {
 		}
 		if resp.Canceled {
 			if resp.CompactRevision > 0 {
-				w.tb.Errorf("%s: compacted at %d, which nobody did", w.name, resp.CompactRevision)
+				w.skip(from, resp.CompactRevision)
 			}
 			return
 		}
 		w.take(resp)
 	}
+}
+
+// skip goes on where history begins, since what was before is compacted. What it was not told another watcher was.
+func (w *watcher) skip(from, compacted int64) {
+	if err := w.past.refuse(from, compacted); err != nil {
+		w.complain(err)
+		return
+	}
+	missed := w.told(from, compacted-1, w)
+	if missed == nil {
+		w.complain(fmt.Errorf("no watcher was told of all below %d, which is compacted", compacted))
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timeline.adopt(missed.events)
+	w.next = compacted
 }
 
 // take checks one answer: whole revisions, in order, none twice, and none below where an earlier answer said that the watcher is.

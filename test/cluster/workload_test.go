@@ -19,12 +19,14 @@ type workload struct {
 	prefix  string
 	history *history
 	leases  *tenancies
+	past    *past
 	values  atomic.Int64 // written so far
 
 	watchers []*watcher
 	from     int64 // the revision that the watchers begin at
 
-	cancel      context.CancelFunc // of clients and tenants
+	working     context.Context    // of clients and tenants
+	cancel      context.CancelFunc // of that
 	cancelWatch context.CancelFunc
 	wg, watch   sync.WaitGroup
 }
@@ -51,7 +53,7 @@ func (c *cluster) newWorkloadWith(seed uint64, tenants int) *workload {
 	c.Helper()
 	w := &workload{
 		pulse: c.newPulse(), prefix: fmt.Sprintf("w%d/", workloads.Add(1)),
-		history: &history{began: time.Now()}, leases: newTenancies(),
+		history: &history{began: time.Now()}, leases: newTenancies(), past: newPast(),
 	}
 	for n := 0; w.from == 0; n++ { // a key that comes again would have something before it
 		resp, err := c.client(c.leader()).Put(c.within(), fmt.Sprintf("%sbegin/%d", w.prefix, n), "")
@@ -62,24 +64,32 @@ func (c *cluster) newWorkloadWith(seed uint64, tenants int) *workload {
 			c.Fatal(err)
 		}
 	}
-	var ctx, watching context.Context
-	ctx, w.cancel = context.WithCancel(context.Background())
+	var watching context.Context
+	w.working, w.cancel = context.WithCancel(context.Background())
 	watching, w.cancelWatch = context.WithCancel(context.Background())
 	c.Cleanup(func() { w.cancel(); w.cancelWatch(); w.wg.Wait(); w.watch.Wait() })
 	for i := range workloadClients {
 		x := &client{workload: w, number: i, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
-		w.wg.Go(func() { x.run(ctx) })
+		w.wg.Go(func() { x.run(w.working) })
 	}
 	for i := range tenants {
 		x := &tenant{workload: w, number: i, turn: i, rng: rand.New(rand.NewPCG(seed, uint64(1000+i)))}
-		w.wg.Go(func() { x.run(ctx) })
+		w.wg.Go(func() { x.run(w.working) })
 	}
 	for i := range len(c.members) + 1 {
-		x := &watcher{workload: w, name: fmt.Sprintf("watcher %d", i), turn: i, roams: i == len(c.members), timeline: newTimeline(), next: w.from}
-		w.watchers = append(w.watchers, x)
+		w.watchers = append(w.watchers, w.newWatcher(fmt.Sprintf("watcher %d", i), i, i == len(c.members)))
+	}
+	for _, x := range w.watchers {
 		w.watch.Go(func() { x.run(watching) })
 	}
 	return w
+}
+
+// newWatcher returns one that begins where the workload did.
+func (w *workload) newWatcher(name string, turn int, roams bool) *watcher {
+	t := newTimeline()
+	t.forgotten = w.past.wasAsked
+	return &watcher{workload: w, name: name, turn: turn, roams: roams, timeline: t, next: w.from}
 }
 
 // newestGroup is the first of the two groups that clients work on now.
@@ -97,8 +107,8 @@ func registerOf(kv *mvccpb.KeyValue) register {
 	return register{value: string(kv.Value), version: kv.Version, mod: kv.ModRevision}
 }
 
-// end ends the workload and checks everything.
-func (w *workload) end(c *cluster) {
+// end ends the workload and checks everything. It returns the last revision that it checked.
+func (w *workload) end(c *cluster) (last int64) {
 	c.Helper()
 	w.cancel()
 	w.wg.Wait()
@@ -108,7 +118,7 @@ func (w *workload) end(c *cluster) {
 		resp, err := c.client(c.leader()).Get(ctx, w.prefix+"lease/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		return err == nil && resp.Count == 0
 	})
-	last := c.put(c.leader(), w.prefix+"end", "").Header.Revision
+	last = c.put(c.leader(), w.prefix+"end", "").Header.Revision
 	for _, x := range w.watchers {
 		c.eventually(x.name+" is told of the end", func() bool { return x.seen(last) })
 	}
@@ -117,6 +127,7 @@ func (w *workload) end(c *cluster) {
 	final := w.checkWatchers(c, last)
 	w.checkHistory(c, final)
 	c.checkEqual()
+	return last
 }
 
 // checkWatchers compares what the watchers were told with what each member tells afterwards, and returns that.
@@ -124,13 +135,19 @@ func (w *workload) checkWatchers(c *cluster, last int64) *timeline {
 	c.Helper()
 	var final *timeline
 	for _, m := range c.members {
-		x := &watcher{workload: w, name: "a watcher afterwards at " + m.name, only: m.client, timeline: newTimeline(), next: w.from}
+		x := w.newWatcher("a watcher afterwards at "+m.name, 0, false)
+		x.only = m.client
+		c.get(m, "x") // it has applied what was compacted
+		refused := w.past.refused
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { x.run(ctx) })
 		c.eventually(x.name+" is told of everything", func() bool { return x.seen(last) })
 		cancel()
 		wg.Wait()
+		if done, _ := w.past.compacted(); done > w.from && w.past.refused == refused {
+			c.Errorf("%s is told of everything from %d on, which was compacted to %d", x.name, w.from, done)
+		}
 		if final == nil {
 			final = x.timeline
 		} else if d := x.timeline.difference(final); d != "" {
@@ -161,6 +178,8 @@ func (w *workload) checkHistory(c *cluster, final *timeline) {
 	report(w.history.checkAgainst(final, w.key))
 	report(w.history.checkSent(final, w.prefix+"register/"))
 	report(w.leases.early())
+	report(w.past.checkAgainst(final))
+	report(w.history.checkSpace(final.values()))
 	groups := w.history.groups(final.values())
 	wrong, undecided := checkLinearizable(groups, searchTime)
 	for _, g := range wrong {
@@ -170,7 +189,9 @@ func (w *workload) checkHistory(c *cluster, final *timeline) {
 		}
 	}
 	t := tally{ops: len(w.history.ops), unknown: int(w.failed.Load()), groups: len(groups), undecided: len(undecided),
-		events: len(final.events), renewals: w.leases.kept, leases: len(w.leases.until)}
+		events: len(final.events), renewals: w.leases.kept, leases: len(w.leases.until),
+		compactions: len(w.past.asked), glimpses: len(w.past.glimpses), refused: w.past.refused, reads: w.past.reads,
+		hashes: w.past.hashes, tight: len(w.history.tights), noSpace: len(w.history.refused)}
 	for _, x := range w.watchers {
 		t.breaks += x.breaks
 		t.marks += x.marks
