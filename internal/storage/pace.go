@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,8 @@ const (
 	// writeBackBytes is after how much the system is told to write a table to the disk: a sync of the log waits for what was handed to the disk
 	// before it, and Pebble leaves the last MiB of each table to the table's sync.
 	writeBackBytes = 128 << 10
+	// shrinkBytes is how much of a removed table is given back at once.
+	shrinkBytes = 1 << 20
 	// lookEvery is how often the shape of the database is looked at while there is work.
 	lookEvery = 100 * time.Millisecond
 	// The rests of a compaction become shorter once the newest level has more sublevels than where its compaction begins (stateOptions), and
@@ -79,16 +82,39 @@ func (p *pacer) wrap(f vfs.File, c vfs.DiskWriteCategory) vfs.File {
 	return &pacedFile{File: f, pacer: p, flush: c == flushCategory, stints: pacing.NewStints(p.clock, p.stop, p.busy)}
 }
 
-// remove removes a file, and rests after a table: Pebble has a goroutine for those, and each takes some ms where the system tells the disk of the
-// space that is given back.
+// remove removes a file, a table piece by piece with rests while clients ask for anything: Pebble has a goroutine for those, and one takes some ms
+// where the system tells the disk of the space that is given back. The name goes first and at once, so that a crash leaves no part of a table under
+// it; nobody has one open that Pebble removes, and one that a copy has linked stays whole.
 func (p *pacer) remove(fs vfs.FS, name string) error {
-	if p == nil || !strings.HasSuffix(name, tableSuffix) {
+	if p == nil || !strings.HasSuffix(name, tableSuffix) || !p.busy(p.clock.Now()) {
 		return fs.Remove(name)
 	}
 	stints := pacing.NewStints(p.clock, p.stop, p.busy)
+	f, openErr := fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 	err := fs.Remove(name)
 	stints.Pause()
-	return err
+	if openErr != nil {
+		return err // of the removal: what cannot be opened goes at once
+	}
+	if err == nil {
+		giveBack(f, stints)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// giveBack gives back what a file without a name takes, from its end on. What can not be is given back when it is closed.
+func giveBack(f vfs.File, stints *pacing.Stints) {
+	info, err := f.Stat()
+	if err != nil {
+		return
+	}
+	for size := info.Size(); size > 0; {
+		size = max(0, size-shrinkBytes)
+		if shrink(f, size) != nil {
+			return
+		}
+		stints.Pause()
+	}
 }
 
 func (p *pacer) busy(now time.Time) bool {
