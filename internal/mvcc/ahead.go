@@ -26,6 +26,9 @@ const (
 // Readers take keys from the last one to the first, the Writer from the first to the last; each key is read by who
 // comes to it first. The Writer never waits for one.
 type ahead struct {
+	expected []expectedKey
+	nextHead int // of expected, that whose head the Writer expects to be asked for
+
 	keys []aheadKey
 	next int          // of the Writer: the key it expects to be asked for
 	left atomic.Int64 // of the readers: the keys before this one are not begun
@@ -53,17 +56,18 @@ const (
 // Expect says that the group will put key, and whether with Put or PutBlind. It costs nothing to be wrong. key must
 // not change until the group ends. It is to be called before the group's first entry begins.
 func (w *Writer) Expect(key []byte, wantPrevious bool) {
-	if !wantPrevious {
-		if _, ok := w.store.heads.get(key); ok {
-			return
-		}
-	}
-	w.ahead.keys = append(w.ahead.keys, aheadKey{key: key, wantValue: wantPrevious})
+	w.ahead.expected = append(w.ahead.expected, expectedKey{key: key, wantPrevious: wantPrevious})
 }
 
-// ReadAhead begins to read the keys that are expected.
+// ReadAhead looks for the keys that are expected among those written lately, and begins to read the others.
 func (w *Writer) ReadAhead() error {
 	a := &w.ahead
+	w.store.heads.find(a.expected)
+	for i := range a.expected {
+		if x := &a.expected[i]; !x.remembered || x.wantPrevious {
+			a.keys = append(a.keys, aheadKey{key: x.key, wantValue: x.wantPrevious})
+		}
+	}
 	readers := min(runtime.GOMAXPROCS(0)-1, aheadReaders, len(a.keys)/aheadMin)
 	if readers <= 0 {
 		a.keys = a.keys[:0]
@@ -122,6 +126,18 @@ func (a *ahead) find(key []byte) *aheadKey {
 		return k
 	}
 	return nil
+}
+
+// newestHead returns the head of key, if it is remembered.
+func (w *Writer) newestHead(key []byte) (head, bool) {
+	a := &w.ahead
+	for i := a.nextHead; i < min(a.nextHead+aheadWindow, len(a.expected)); i++ {
+		if x := &a.expected[i]; bytes.Equal(x.key, key) {
+			a.nextHead = i + 1
+			return x.head, x.remembered
+		}
+	}
+	return w.store.heads.get(key)
 }
 
 // stop ends the readers.

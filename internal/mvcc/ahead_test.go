@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestWhatIsReadAheadIsWhatPutsReplace lets the readers read everything before the first put, or nothing, or some.
+// TestWhatIsReadAheadIsWhatPutsReplace lets the readers read everything before the first put, or nothing, or some, of keys that were forgotten and of others.
 func TestWhatIsReadAheadIsWhatPutsReplace(t *testing.T) {
 	t.Parallel()
 	if runtime.GOMAXPROCS(0) == 1 {
@@ -16,8 +16,12 @@ func TestWhatIsReadAheadIsWhatPutsReplace(t *testing.T) {
 	const keys = 60
 	key := func(i int) []byte { return fmt.Appendf(nil, "key-%02d", i) }
 	old := func(i int) string { return strings.Repeat("v", i%7*1000+1) } // some are above aheadValueMax
-	for name, wait := range map[string]func(a *ahead){
-		"all": func(a *ahead) { a.done.Wait() }, "none": (*ahead).stop, "some": func(*ahead) {},
+	for name, c := range map[string]struct {
+		wait       func(a *ahead)
+		remembered bool
+	}{
+		"all": {func(a *ahead) { a.done.Wait() }, false}, "none": {(*ahead).stop, false}, "some": {func(*ahead) {}, false},
+		"what is not remembered": {func(*ahead) {}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -26,7 +30,9 @@ func TestWhatIsReadAheadIsWhatPutsReplace(t *testing.T) {
 				put(t, s, string(key(i)), old(i))
 			}
 			del(t, s, string(key(10)), string(key(20)))
-			s.heads = heads{}
+			if !c.remembered {
+				s.heads = heads{}
+			}
 			w := s.NewWriter()
 			for i := range keys {
 				w.Expect(key(i), i%2 == 0)
@@ -34,7 +40,7 @@ func TestWhatIsReadAheadIsWhatPutsReplace(t *testing.T) {
 			if err := w.ReadAhead(); err != nil {
 				t.Fatal(err)
 			}
-			wait(&w.ahead)
+			c.wait(&w.ahead)
 			for i := range keys {
 				w.Begin()
 				if i%3 == 0 { // another way than the one expected, now and then

@@ -122,38 +122,45 @@ func million(b *testing.B) *Store {
 	return benchStores.single.open(b, "single", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
 }
 
-// benchPut updates random keys as apply does: what a group puts is told beforehand.
+// benchPut updates random keys.
 func benchPut(b *testing.B, groupSize int, wantPrevious bool) {
 	s := benchStores.updated.open(b, "updated", func(s *Store) { fill(b, s, benchKeys, putter(benchKeys, value(256))) })
 	val := value(256)
 	r := rand.New(rand.NewPCG(3, 4))
 	keys := make([][]byte, 0, groupSize)
 	for i := 0; i < b.N; i += len(keys) {
-		w := s.NewWriter()
 		keys = keys[:0]
 		for range min(groupSize, b.N-i) {
 			keys = append(keys, benchKey(r.IntN(benchKeys)))
-			w.Expect(keys[len(keys)-1], wantPrevious)
 		}
-		if err := w.ReadAhead(); err != nil {
+		putGroup(b, s, keys, val, wantPrevious)
+	}
+}
+
+// putGroup puts as apply does: what a group puts is told beforehand.
+func putGroup(b *testing.B, s *Store, keys [][]byte, val []byte, wantPrevious bool) {
+	w := s.NewWriter()
+	for _, key := range keys {
+		w.Expect(key, wantPrevious)
+	}
+	if err := w.ReadAhead(); err != nil {
+		b.Fatal(err)
+	}
+	for _, key := range keys {
+		w.Begin()
+		var err error
+		if wantPrevious {
+			_, _, err = w.Put(key, val, 0)
+		} else {
+			err = w.PutBlind(key, val, 0)
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
-		for _, key := range keys {
-			w.Begin()
-			var err error
-			if wantPrevious {
-				_, _, err = w.Put(key, val, 0)
-			} else {
-				err = w.PutBlind(key, val, 0)
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-			w.End()
-		}
-		if err := w.Commit(); err != nil {
-			b.Fatal(err)
-		}
+		w.End()
+	}
+	if err := w.Commit(); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -162,6 +169,40 @@ func BenchmarkPutUpdateOneAGroup(b *testing.B)       { benchPut(b, 1, false) }
 func BenchmarkPutUpdateHundredAGroup(b *testing.B)   { benchPut(b, 100, false) }
 func BenchmarkPutPreviousOneAGroup(b *testing.B)     { benchPut(b, 1, true) }
 func BenchmarkPutPreviousHundredAGroup(b *testing.B) { benchPut(b, 100, true) }
+
+// BenchmarkPutCold puts groups to keys that are remembered, as a member does under puts of many clients: before each group other work has left nothing of
+// the store in the caches of one processor. ns/put is without that work.
+func BenchmarkPutCold(b *testing.B) {
+	const keys, group = 100_000, 150
+	db, err := storage.OpenState(filepath.Join(b.TempDir(), "cold"), storage.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	s, err := Open(db)
+	if err != nil {
+		b.Fatal(err)
+	}
+	val := value(256)
+	fill(b, s, keys, putter(keys, val))
+	r := rand.New(rand.NewPCG(3, 4))
+	other := make([]byte, 4<<20)
+	var took time.Duration
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= group {
+		for i := 0; i < len(other); i += 64 {
+			other[i]++
+		}
+		puts := make([][]byte, min(left, group))
+		for i := range puts {
+			puts[i] = benchKey(r.IntN(keys))
+		}
+		began := time.Now()
+		putGroup(b, s, puts, val, false)
+		took += time.Since(began)
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "ns/put")
+}
 
 // BenchmarkPutScattered puts to random ones of 100,000 keys and reports what the tables were written for a put, flushed and by compactions. It waits for
 // these after each 100,000 puts. The more puts, the more versions there are to compact:

@@ -25,6 +25,8 @@ func (w *Writer) Discard() {
 
 func (w *Writer) end() error {
 	w.ahead.stop()
+	clear(w.ahead.expected)
+	w.store.expected, w.ahead.expected = w.ahead.expected, nil
 	err := w.base.close()
 	if w.batch != nil {
 		if cerr := w.batch.Close(); err == nil {
@@ -63,13 +65,13 @@ func (w *Writer) commit() error {
 	if w.batch.Empty() {
 		return nil
 	}
+	w.store.heads.learn(&w.over) // before the commit, which leaves little of what this needs in the processor's caches
 	if err := w.store.db.Commit(w.batch); err != nil {
 		return fmt.Errorf("committing a group of entries: %w", err)
 	}
 	w.store.kept.expect(w.compactions)
 	w.store.newest.changed(&w.over, next.revision)
 	w.store.now.Store(next)
-	w.store.heads.learn(&w.over)
 	return nil
 }
 

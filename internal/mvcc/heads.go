@@ -22,13 +22,14 @@ const (
 	headChunk     = 256 << 10
 	headChunks    = 96
 	headRing      = headChunk * headChunks
-	headWays      = 4
-	headSetsMin   = 1 << 8
-	headSetsMax   = 1 << 17
+	headWays      = 8 // a set is a line of the processor's caches
+	headSetsMin   = 1 << 7
+	headSetsMax   = 1 << 16
 )
 
 // heads remembers the newest versions of keys that were written lately, so that a put to one of them reads nothing. It
-// holds committed state only and belongs to the one who holds the Writer.
+// belongs to the one who holds the Writer, and holds committed state only: it learns shortly before the commit, but after one that fails nothing is
+// written any more.
 //
 // Records (key and head) are written one after another into a ring of chunks; the oldest ones are written over. A record
 // that is not old is replaced where it is if the new one is as long, so that the ring grows with the keys of a small store
@@ -42,6 +43,8 @@ type heads struct {
 	// 0 is empty. A place that the ring has passed since is as good as empty.
 	table []uint64
 	used  int // slots that are not empty
+
+	asked uint64 // of no meaning: what is read is to be used
 }
 
 const headPlaceBits = 48
@@ -51,7 +54,11 @@ func (h *heads) get(key []byte) (head, bool) {
 	if len(h.table) == 0 {
 		return head{}, false
 	}
-	set, tag := h.set(key)
+	return h.getHashed(key, hashOfHead(key))
+}
+
+func (h *heads) getHashed(key []byte, hash uint32) (head, bool) {
+	set, tag := h.set(hash)
 	for _, slot := range set {
 		if b, ok := h.record(slot, tag, key); ok {
 			return decodeHead(b), true
@@ -60,10 +67,72 @@ func (h *heads) get(key []byte) (head, bool) {
 	return head{}, false
 }
 
-// set returns the slots that may hold key, and its tag in them.
-func (h *heads) set(key []byte) (slots []uint64, tag uint64) {
-	hash := crc32.Checksum(key, castagnoli)
-	at := int(hash) & (len(h.table)/headWays - 1) * headWays
+// expectedKey is a key that a group will put. find sets the fields below.
+type expectedKey struct {
+	key          []byte
+	wantPrevious bool // all of the version before, not its head alone
+
+	remembered bool
+	head       head
+}
+
+// headsAtOnce is for how many keys find waits for memory at once.
+const headsAtOnce = 32
+
+// find gets the heads of keys. Table and ring are in none of the processor's caches for the most part, so all slots are asked for before any is looked
+// at, and all records before any is compared: the waits for memory are beside each other.
+func (h *heads) find(keys []expectedKey) {
+	if len(h.table) == 0 {
+		return
+	}
+	var hashes [headsAtOnce]uint32
+	var slots [headsAtOnce]uint64
+	var asked uint64
+	for len(keys) > 0 {
+		some := keys[:min(len(keys), headsAtOnce)]
+		for i := range some {
+			hashes[i] = hashOfHead(some[i].key)
+			asked += h.table[h.first(hashes[i])]
+		}
+		for i := range some {
+			slots[i] = h.slot(hashes[i])
+		}
+		for i := range some {
+			if slot := slots[i]; slot != 0 {
+				at := place(slot)
+				b := h.chunks[at/headChunk%headChunks][at%headChunk:]
+				asked += uint64(b[0]) + uint64(b[min(2+len(some[i].key), len(b)-1)])
+			}
+		}
+		for i := range some {
+			if x := &some[i]; slots[i] != 0 {
+				x.head, x.remembered = h.getHashed(x.key, hashes[i])
+			}
+		}
+		keys = keys[len(some):]
+	}
+	h.asked = asked
+}
+
+// slot returns the first of the slots that may hold a key of this hash that has its tag, 0 when there is none.
+func (h *heads) slot(hash uint32) uint64 {
+	set, tag := h.set(hash)
+	for _, slot := range set {
+		if slot != 0 && slot>>headPlaceBits<<headPlaceBits == tag && h.there(slot) {
+			return slot
+		}
+	}
+	return 0
+}
+
+func hashOfHead(key []byte) uint32 { return crc32.Checksum(key, castagnoli) }
+
+// first returns where in the table the set of a key of this hash begins.
+func (h *heads) first(hash uint32) int { return int(hash) & (len(h.table)/headWays - 1) * headWays }
+
+// set returns the slots that may hold a key of this hash, and its tag in them.
+func (h *heads) set(hash uint32) (slots []uint64, tag uint64) {
+	at := h.first(hash)
 	return h.table[at : at+headWays : at+headWays], uint64(hash>>16) << headPlaceBits
 }
 
@@ -96,7 +165,7 @@ func (h *heads) put(key []byte, x head) {
 		return
 	}
 	h.grow()
-	set, tag := h.set(key)
+	set, tag := h.set(hashOfHead(key))
 	victim, oldest := 0, uint64(1<<headPlaceBits)
 	for i, slot := range set {
 		if rest, ok := h.record(slot, tag, key); ok {
@@ -185,7 +254,7 @@ func (h *heads) grow() {
 			continue
 		}
 		key, _ := h.split(slot)
-		set, _ := h.set(key)
+		set, _ := h.set(hashOfHead(key))
 		for i := range set {
 			if set[i] == 0 {
 				set[i] = slot

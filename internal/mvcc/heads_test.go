@@ -75,6 +75,59 @@ func TestTheNewestHeadOfAKeyCounts(t *testing.T) {
 	}
 }
 
+func TestManyHeadsAreFoundAtOnceAsOneByOne(t *testing.T) {
+	t.Parallel()
+	for name, puts := range map[string]int{"nothing is remembered": 0, "a few are": 100, "many are": 100_000, "the ring has been full": 600_000} {
+		var h heads
+		for i := range puts {
+			key, x := headOfKey(i)
+			h.put(key, x)
+		}
+		r := rand.New(rand.NewPCG(1, 2))
+		keys := make([]expectedKey, 10*headsAtOnce+1)
+		for i := range keys {
+			key, _ := headOfKey(r.IntN(2*puts + 1))
+			keys[i].key = key
+		}
+		h.find(keys)
+		found := 0
+		for _, x := range keys {
+			want, ok := h.get(x.key)
+			if x.remembered != ok || x.head != want {
+				t.Errorf("%s: %s is found as %+v (%v), want %+v (%v)", name, x.key, x.head, x.remembered, want, ok)
+			}
+			if ok {
+				found++
+			}
+		}
+		if puts > 0 && (found < len(keys)/10 || found > len(keys)*9/10) {
+			t.Errorf("%s: %d of %d keys are found, which tells nothing of the others", name, found, len(keys))
+		}
+	}
+}
+
+// A key that is forgotten is read from the database, which takes as long as some ten puts.
+func TestFewOfTheKeysThatAreThereAreForgotten(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []int{10_000, 100_000, 200_000} {
+		var h heads
+		for i := range keys {
+			key, x := headOfKey(i)
+			h.put(key, x)
+		}
+		forgotten := 0
+		for i := range keys {
+			key, _ := headOfKey(i)
+			if _, ok := h.get(key); !ok {
+				forgotten++
+			}
+		}
+		if forgotten > keys/100 {
+			t.Errorf("%d of %d keys are forgotten", forgotten, keys)
+		}
+	}
+}
+
 func TestTheRingGrowsWithTheKeysAndNotWithThePuts(t *testing.T) {
 	t.Parallel()
 	var h heads

@@ -42,9 +42,11 @@ type Store struct {
 	pages   pageCache
 	extents memory[span, extent]
 	heads   heads // of the Writer
-	newest  *newest
-	idle    idle
-	gate    gate
+	// expected is memory for what a Writer expects.
+	expected []expectedKey
+	newest   *newest
+	idle     idle
+	gate     gate
 
 	besides atomic.Int32 // goroutines that measure beside another
 }

@@ -37,7 +37,7 @@ type Writer struct {
 func (s *Store) NewWriter() *Writer {
 	p := s.now.Load()
 	return &Writer{
-		store: s, base: snapshot{store: s, now: p}, batch: s.db.NewBatch(),
+		store: s, base: snapshot{store: s, now: p}, batch: s.db.NewBatch(), ahead: ahead{expected: s.expected[:0]},
 		revision: p.revision, compact: p.compact, written: p.written, index: p.index, term: p.term,
 	}
 }
@@ -148,7 +148,7 @@ func (w *Writer) PutBlind(key, value []byte, lease int64) error {
 		return errEmptyKey
 	}
 	if w.over.get(key) == nil {
-		if old, ok := w.store.heads.get(key); ok {
+		if old, ok := w.newestHead(key); ok {
 			return w.put(key, value, lease, old, nil)
 		}
 		if k := w.ahead.find(key); k != nil {
