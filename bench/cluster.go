@@ -41,10 +41,7 @@ type cluster struct {
 // newCluster prepares members in a directory of their own; start starts them.
 func newCluster(p Program, shape Shape, certs *certificates, dir string, from *ports, cores []int) (*cluster, error) {
 	c := &cluster{program: p, shape: shape, certs: certs, dir: dir}
-	scheme := "http://"
-	if shape.TLS {
-		scheme = "https://"
-	}
+	scheme := c.url("")
 	var peers, initial []string
 	for i := range shape.Members {
 		client, err := from.address()
@@ -75,6 +72,14 @@ func newCluster(p Program, shape Shape, certs *certificates, dir string, from *p
 		}
 	}
 	return c, nil
+}
+
+// url is that of an address of a member.
+func (c *cluster) url(address string) string {
+	if c.shape.TLS {
+		return "https://" + address
+	}
+	return "http://" + address
 }
 
 // start starts all members and waits until each answers.
@@ -122,7 +127,7 @@ func (c *cluster) connect(member int) (*clientv3.Client, error) {
 		// For calls that go past the client, too.
 		DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax))}}
 	if c.shape.TLS {
-		cfg.Endpoints[0] = "https://" + cfg.Endpoints[0]
+		cfg.Endpoints[0] = c.url(cfg.Endpoints[0])
 		cfg.TLS = c.tls()
 	}
 	client, err := clientv3.New(cfg)

@@ -22,6 +22,7 @@ type options struct {
 	paths    map[string]string // of servers that are not built
 	out      string
 	data     string
+	profile  string // a file; empty without one
 	basePort int
 }
 
@@ -59,6 +60,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	etcd34 := f.String("etcd34", "", "the program of etcd 3.4, which takes part only if it is given")
 	out := f.String("out", "results", "the directory for report.json, table.md, brief.md and a plot for each etcd")
 	data := f.String("data", "", "a directory on the disk to measure, in which servers keep their files during the run (default: the system's temporary one)")
+	into := f.String("profile", "", "run the lines on Ashlar alone, and write what its members spend CPU on to a file, for the compiler (-pgo)")
 	port := f.Int("base-port", firstPort, "take ports from here on")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -70,7 +72,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--only: %w", err)
 	}
-	o := &options{sizes: fullSizes, only: pattern, list: *list, out: *out, data: *data, basePort: *port,
+	o := &options{sizes: fullSizes, only: pattern, list: *list, out: *out, data: *data, profile: *into, basePort: *port,
 		paths: map[string]string{oursName: *ours, "etcd37": *etcd, "etcd34": *etcd34}}
 	if *quick {
 		o.sizes = quickSizes
@@ -155,7 +157,7 @@ func (o *options) measure(ctx context.Context, lines []Scenario, dir string, pro
 		return nil, err
 	}
 	fmt.Fprintln(progress, "building the servers")
-	programs, err := findPrograms(ctx, root, dir, o.paths)
+	programs, err := findPrograms(ctx, root, dir, o.paths, o.profile != "")
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +172,9 @@ func (o *options) measure(ctx context.Context, lines []Scenario, dir string, pro
 	allowed := allowedCores()
 	r := &run{programs: programs, lines: lines, sizes: o.sizes, certs: certs, dir: dir, ports: &ports{next: o.basePort},
 		allowed: allowed, divided: disjoint(allowed), trace: trace, progress: progress}
+	if o.profile != "" {
+		r.profiler = &profiler{}
+	}
 	report := &Report{Started: time.Now(), Commit: commitOf(ctx, root), Machine: describe(dir, allowed, r.divided), Programs: programs, Sizes: o.sizes}
 	if report.Machine.FileSystem == inMemory {
 		report.Notes = append(report.Notes, "the servers' files are in memory, so nothing is written to a disk; choose one with --data")
@@ -180,6 +185,11 @@ func (o *options) measure(ctx context.Context, lines []Scenario, dir string, pro
 	report.Lines = r.measure(ctx)
 	report.Seconds = time.Since(r.begin).Seconds()
 	report.Machine.LoadAfter = load3()
+	if r.profiler != nil {
+		if err := r.profiler.save(o.profile); err != nil {
+			return nil, err
+		}
+	}
 	return report, nil
 }
 

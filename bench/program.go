@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,24 +18,32 @@ type Program struct {
 	path    string
 }
 
-// imageTags are those of deploy/Containerfile that do not change what is measured but the size of the program.
-const imageTags = "grpcnotrace"
+// Of what deploy/Containerfile builds with: the tags that do not change what is measured but the size of the program, and the profile
+// that tells the compiler what it spends its time on.
+const (
+	imageTags    = "grpcnotrace"
+	imageProfile = "deploy/ashlar.pgo"
+)
 
-// findPrograms builds ours and etcd 3.7, unless paths names a program for one of them. An etcd 3.4 takes part if paths has one.
-func findPrograms(ctx context.Context, root, dir string, paths map[string]string) ([]Program, error) {
+// findPrograms builds ours and, unless it is to be alone, etcd 3.7, but for those that paths names a program for. An etcd 3.4 takes
+// part if paths has one.
+func findPrograms(ctx context.Context, root, dir string, paths map[string]string, alone bool) ([]Program, error) {
 	var found []Program
-	for _, known := range []struct{ name, module, pkg, tags string }{
-		{oursName, root, "./cmd/ashlar", imageTags},
-		{"etcd37", filepath.Join(root, "test", "etcd37"), ".", ""},
-		{"etcd34", "", "", ""},
+	for _, known := range []struct {
+		name, module, pkg string
+		flags             []string
+	}{
+		{oursName, root, "./cmd/ashlar", []string{"-tags", imageTags, "-pgo", imageProfile}},
+		{"etcd37", filepath.Join(root, "test", "etcd37"), ".", nil},
+		{"etcd34", "", "", nil},
 	} {
 		path := paths[known.name]
-		if path == "" && known.module == "" {
+		if path == "" && known.module == "" || alone && known.name != oursName {
 			continue
 		}
 		var err error
 		if path == "" {
-			path, err = build(ctx, known.module, known.pkg, known.tags, filepath.Join(dir, known.name))
+			path, err = build(ctx, known.module, known.pkg, known.flags, filepath.Join(dir, known.name))
 		} else {
 			path, err = lookUp(path)
 		}
@@ -63,8 +72,8 @@ func lookUp(name string) (string, error) {
 }
 
 // build compiles a package of a module.
-func build(ctx context.Context, module, pkg, tags, path string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", path, pkg)
+func build(ctx context.Context, module, pkg string, flags []string, path string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", path}, flags, []string{pkg})...)
 	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s of %s: %w\n%s", pkg, module, err, out)

@@ -21,6 +21,7 @@ type run struct {
 	allowed  []int // cores; empty where they cannot be chosen
 	divided  cores
 	trace    []traceLine
+	profiler *profiler // nil without one
 	progress io.Writer
 	begin    time.Time
 	prepared []time.Duration // how long each group took until its servers stood
@@ -87,6 +88,11 @@ func (r *run) group(ctx context.Context, from, to int, out []Line) {
 		if err != nil {
 			c = &cluster{program: p} // without members
 		}
+		if r.profiles(p) {
+			for _, m := range c.members {
+				m.args = append(m.args, "--enable-pprof")
+			}
+		}
 		s := stand{&rig{cluster: c, sizes: r.sizes, keys: r.sizes.keys(g.loaded), trace: r.trace}, err}
 		stands = append(stands, s)
 		if err == nil {
@@ -126,7 +132,12 @@ func (r *run) line(ctx context.Context, i int, stands []stand) map[string][]Turn
 		}
 		round := make([]Turn, len(stands))
 		for k, st := range stands {
-			round[k] = st.turn(ctx, s, n)
+			turn := func() Turn { return st.turn(ctx, s, n) }
+			if r.profiles(st.program) {
+				round[k] = r.profiler.during(ctx, st.cluster, turn)
+			} else {
+				round[k] = turn()
+			}
 			if ctx.Err() != nil {
 				return turns
 			}
@@ -138,6 +149,9 @@ func (r *run) line(ctx context.Context, i int, stands []stand) map[string][]Turn
 	}
 	return turns
 }
+
+// profiles says whether the turns of a server are profiled.
+func (r *run) profiles(p Program) bool { return r.profiler != nil && p.Name == oursName }
 
 // share is how long line i may take, so that every line gets one round: the same part of the time that is left for each, less what
 // it takes to start the servers of the groups that follow, as far as the groups before can tell.
