@@ -23,7 +23,8 @@ type Verified struct {
 
 // VerifyTables reads every block of every table in the directory of a database, a log or a state, and compares its checksum. It
 // calls damaged with an error that wraps ErrCorrupt and names file and place for each table that is not whole, and goes on; it
-// returns damaged's error, or one of reading the directory. The database must not be open.
+// returns damaged's error, or one of reading the directory. The database must not be open. Of a state that can be opened it reads the tables that
+// belong to it: a crash leaves others, whole or not, which the next start removes.
 func VerifyTables(ctx context.Context, fs FS, dir string, log bool, damaged func(error) error) (v Verified, err error) {
 	names, err := fs.List(dir)
 	if err != nil {
@@ -33,6 +34,8 @@ func VerifyTables(ctx context.Context, fs FS, dir string, log bool, damaged func
 	options := stateOptions(Options{})
 	if log {
 		options = logOptions(Options{})
+	} else if belongs := tablesOf(fs, dir); belongs != nil {
+		names = slices.DeleteFunc(names, func(name string) bool { return !belongs[name] })
 	}
 	options.EnsureDefaults()
 	_, line := progress.Begin(ctx, "reading "+fs.PathBase(dir), bytesOf(fs, dir, names))
@@ -55,6 +58,26 @@ func VerifyTables(ctx context.Context, fs FS, dir string, log bool, damaged func
 		line.Add(size)
 	}
 	return v, nil
+}
+
+// tablesOf returns the names of the tables that a state consists of, nil where that cannot be told: why it cannot be opened is for others to say.
+func tablesOf(fs FS, dir string) map[string]bool {
+	db, err := OpenState(dir, Options{FS: fs, ReadOnly: true, Fatal: func(error) {}})
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = db.Close() }() // nothing was written
+	levels, err := db.p.SSTables()
+	if err != nil {
+		return nil
+	}
+	names := make(map[string]bool)
+	for _, level := range levels {
+		for _, table := range level {
+			names[table.BackingSSTNum.String()+tableSuffix] = true
+		}
+	}
+	return names
 }
 
 // bytesOf is the size of all tables, 0 when it cannot be told.

@@ -99,6 +99,22 @@ func TestATableThatIsNotWholeIsNamedAndTheOthersAreReadAllTheSame(t *testing.T) 
 	}
 }
 
+// TestWhatACrashHasLeftIsNoDamage: a table that was being written, and one that was being given back.
+func TestWhatACrashHasLeftIsNoDamage(t *testing.T) {
+	t.Parallel()
+	mem, tables := tabled(t)
+	var half []byte
+	rewrite(t, mem, tables[1], func(b []byte) []byte { half = slices.Clone(b[:len(b)/2]); return b })
+	for name, b := range map[string][]byte{"data/state/900001.sst": half, "data/state/900002.sst": nil} {
+		if err := writeFile(mem, name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, told := verified(t, mem); v.Tables != 3 || len(told) != 0 {
+		t.Errorf("%+v, told %v", v, told)
+	}
+}
+
 // TestATableOfAnotherKeySchemaIsNamed: all of its checksums are right.
 func TestATableOfAnotherKeySchemaIsNamed(t *testing.T) {
 	t.Parallel()
