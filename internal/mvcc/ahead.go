@@ -27,7 +27,7 @@ const (
 // comes to it first. The Writer never waits for one.
 type ahead struct {
 	expected []expectedKey
-	nextHead int // of expected, that whose head the Writer expects to be asked for
+	nextHead int // of expected, that which the Writer expects to put next
 
 	keys []aheadKey
 	next int          // of the Writer: the key it expects to be asked for
@@ -128,14 +128,22 @@ func (a *ahead) find(key []byte) *aheadKey {
 	return nil
 }
 
-// newestHead returns the head of key, if it is remembered.
-func (w *Writer) newestHead(key []byte) (head, bool) {
-	a := &w.ahead
+// comes returns key's place among those that are expected, nil when it is not expected now. The Writer calls it for each key that it puts, or what is
+// expected would fall behind.
+func (a *ahead) comes(key []byte) *expectedKey {
 	for i := a.nextHead; i < min(a.nextHead+aheadWindow, len(a.expected)); i++ {
 		if x := &a.expected[i]; bytes.Equal(x.key, key) {
 			a.nextHead = i + 1
-			return x.head, x.remembered
+			return x
 		}
+	}
+	return nil
+}
+
+// newestHead returns the head of key, if it is remembered. x is key's place among those that are expected, if it has one.
+func (w *Writer) newestHead(key []byte, x *expectedKey) (head, bool) {
+	if x != nil {
+		return x.head, x.remembered
 	}
 	return w.store.heads.get(key)
 }

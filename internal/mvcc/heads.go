@@ -265,7 +265,7 @@ func (h *heads) grow() {
 	}
 }
 
-// learn takes in what a committed group wrote.
+// learn takes in what a group has written that is being committed.
 func (h *heads) learn(o *overlay) {
 	for _, part := range [][]*touched{o.sorted, o.fresh} {
 		for _, t := range part {

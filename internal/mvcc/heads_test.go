@@ -77,7 +77,7 @@ func TestTheNewestHeadOfAKeyCounts(t *testing.T) {
 
 func TestManyHeadsAreFoundAtOnceAsOneByOne(t *testing.T) {
 	t.Parallel()
-	for name, puts := range map[string]int{"nothing is remembered": 0, "a few are": 100, "many are": 100_000, "the ring has been full": 600_000} {
+	for name, puts := range map[string]int{"nothing is remembered": 0, "a few are": 100, "many are": 100_000, "the ring has been full": 900_000} {
 		var h heads
 		for i := range puts {
 			key, x := headOfKey(i)

@@ -128,6 +128,7 @@ func (w *Writer) Put(key, value []byte, lease int64) (prev KV, existed bool, err
 	if len(key) == 0 {
 		return KV{}, false, errEmptyKey
 	}
+	w.ahead.comes(key)
 	r, at, t, err := w.head(key)
 	if err != nil {
 		return KV{}, false, err
@@ -147,8 +148,9 @@ func (w *Writer) PutBlind(key, value []byte, lease int64) error {
 	if len(key) == 0 {
 		return errEmptyKey
 	}
+	x := w.ahead.comes(key)
 	if w.over.get(key) == nil {
-		if old, ok := w.newestHead(key); ok {
+		if old, ok := w.newestHead(key, x); ok {
 			return w.put(key, value, lease, old, nil)
 		}
 		if k := w.ahead.find(key); k != nil {
