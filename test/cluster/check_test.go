@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,6 +195,34 @@ func TestBrokenPromisesOfAWatchAreFound(t *testing.T) {
 		if said := strings.Join(tb.said, "\n"); (said == "") != (x.says == "") || !strings.Contains(said, x.says) {
 			t.Errorf("%s: it says %q", name, said)
 		}
+	}
+}
+
+// A member that falls behind may end a watch that it has told of something before.
+func TestAWatcherThatIsCompactedAwayKnowsEachChangeOnce(t *testing.T) {
+	t.Parallel()
+	tb := &complaints{}
+	load := &workload{pulse: &pulse{tb: tb}, history: &history{}, leases: newTenancies(), past: newPast()}
+	tell := func(to int64) *watcher {
+		w := &watcher{workload: load, timeline: newTimeline(), next: 1}
+		for rev := int64(1); rev <= to; rev++ {
+			x := kv("v", rev, rev, 1)
+			x.Key = fmt.Append(nil, rev)
+			w.take(&etcdserverpb.WatchResponse{Header: &etcdserverpb.ResponseHeader{Revision: rev},
+				Events: []*mvccpb.Event{(*mvccpb.Event)(change(x, nil))}})
+		}
+		load.watchers = append(load.watchers, w)
+		return w
+	}
+	behind, _ := tell(5), tell(10)
+	load.past.ask(8)
+	behind.skip(8)
+	var got []int64
+	for _, e := range behind.timeline.events {
+		got = append(got, e.revision)
+	}
+	if want := []int64{1, 2, 3, 4, 5, 6, 7}; !slices.Equal(got, want) || behind.next != 8 || len(tb.said) > 0 {
+		t.Errorf("it knows %d and goes on at %d, want %d and 8; it says %q", got, behind.next, want, tb.said)
 	}
 }
 

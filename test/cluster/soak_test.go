@@ -237,6 +237,9 @@ func (s *soak) full() {
 	x.start(s)
 }
 
+// defragmentBefore is how long a defragmentation may go on before its member is killed.
+const defragmentBefore = 50 * time.Millisecond
+
 // defragment defragments a member, which is killed meanwhile every other time.
 func (s *soak) defragment() {
 	x := s.any()
@@ -254,6 +257,7 @@ func (s *soak) defragment() {
 		defer close(ended)
 		_, _ = cl.Defragment(ctx, x.client) // nobody answers once the member is killed
 	}()
+	<-time.After(time.Duration(s.rng.Int64N(int64(defragmentBefore)))) // anywhere in it
 	x.kill(s)
 	cancel()
 	<-ended

@@ -102,7 +102,7 @@ func (w *watcher) watch(ctx context.Context) {
 		}
 		if resp.Canceled {
 			if resp.CompactRevision > 0 {
-				w.skip(from, resp.CompactRevision)
+				w.skip(resp.CompactRevision)
 			}
 			return
 		}
@@ -110,8 +110,12 @@ func (w *watcher) watch(ctx context.Context) {
 	}
 }
 
-// skip goes on where history begins, since what was before is compacted. What it was not told another watcher was.
-func (w *watcher) skip(from, compacted int64) {
+// skip goes on where history begins, since what was before is compacted: a watch ends so where it began below that, and where its member has
+// fallen behind. What it was not told another watcher was.
+func (w *watcher) skip(compacted int64) {
+	w.mu.Lock()
+	from := w.next
+	w.mu.Unlock()
 	if err := w.past.refuse(from, compacted); err != nil {
 		w.complain(err)
 		return
