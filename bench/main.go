@@ -128,7 +128,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	defer os.RemoveAll(dir)
 	report, err := o.measure(ctx, lines, dir, stderr)
-	if err != nil {
+	if report == nil {
 		return err
 	}
 	report.Command = append([]string{"bench"}, args...)
@@ -140,7 +140,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	for _, n := range report.Notes {
 		fmt.Fprintln(stdout, "Note:", n)
 	}
-	if err := report.save(o.out); err != nil {
+	if err := errors.Join(err, report.save(o.out)); err != nil {
 		return err
 	}
 	fmt.Fprintln(stdout, "Written to", o.out)
@@ -150,7 +150,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return nil
 }
 
-// measure builds the servers and runs the lines.
+// measure builds the servers and runs the lines. With a report it returns why there is no profile.
 func (o *options) measure(ctx context.Context, lines []Scenario, dir string, progress io.Writer) (*Report, error) {
 	root, err := repository()
 	if err != nil {
@@ -187,7 +187,7 @@ func (o *options) measure(ctx context.Context, lines []Scenario, dir string, pro
 	report.Machine.LoadAfter = load3()
 	if r.profiler != nil {
 		if err := r.profiler.save(o.profile); err != nil {
-			return nil, err
+			return report, err
 		}
 	}
 	return report, nil

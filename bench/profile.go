@@ -19,7 +19,7 @@ const pieceSeconds = 2
 type profiler struct {
 	mu     sync.Mutex
 	pieces []*profile.Profile
-	err    error // the first one
+	err    error // all of them
 }
 
 // during profiles the members of a cluster while do runs.

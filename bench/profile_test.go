@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,8 +72,11 @@ func TestTheImagesProfile(t *testing.T) {
 	if !known {
 		t.Error("it does not know the store")
 	}
-	if len(p.Mapping) > 0 || len(p.Comments) > 0 {
-		t.Errorf("it tells where it comes from: %v, %v", p.Mapping, p.Comments)
+	if len(p.Mapping) > 0 || len(p.Comments) > 0 || p.TimeNanos != 0 || p.DurationNanos != 0 {
+		t.Errorf("it tells where and when it comes from: %v, %v, %d, %d", p.Mapping, p.Comments, p.TimeNanos, p.DurationNanos)
+	}
+	if i := slices.IndexFunc(p.Sample, func(s *profile.Sample) bool { return len(s.Label)+len(s.NumLabel) > 0 }); i >= 0 {
+		t.Errorf("it tells of what was going on: %v", p.Sample[i])
 	}
 	recipe, err := os.ReadFile("../deploy/Containerfile")
 	if err != nil || !strings.Contains(string(recipe), " -pgo "+imageProfile+" ") {
