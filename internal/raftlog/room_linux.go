@@ -7,6 +7,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // systemRoom is the room of files on a disk. A filesystem that knows no fallocate, or has no space, says so.
@@ -19,26 +21,12 @@ func systemRoom() *room {
 		cut: func(s *segment) error {
 			return onFile(s, func(fd int) error { return syscall.Ftruncate(fd, s.end) })
 		},
-		shrink: func(s *segment, to int64) error {
-			return onFile(s, func(fd int) error {
-				var info unix.Stat_t
-				if err := unix.Fstat(fd, &info); err != nil {
-					return err
-				}
-				if info.Nlink > 0 { // somebody has linked it under another name
-					return errNamed
-				}
-				return unix.Ftruncate(fd, to)
-			})
-		},
+		shrink: func(s *segment, to int64) error { return storage.Shrink(s.file, to) },
 		forget: func(s *segment, from, to int64) {
 			_ = onFile(s, func(fd int) error { return unix.Fadvise(fd, from, to-from, unix.FADV_DONTNEED) }) // then it remembers
 		},
 	}
 }
-
-// errNamed is returned for a file that is not to be cut, since it has a name.
-var errNamed = errors.New("the file has a name")
 
 // interruptsMax bounds how often a call is begun again that a signal has interrupted.
 const interruptsMax = 100

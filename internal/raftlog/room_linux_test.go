@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // TestRoomOnADisk: the newest segment takes space ahead while the log is open, and a start after a kill and a clean close cut it off.
@@ -104,7 +106,7 @@ func TestOnlyAFileWithoutANameShrinks(t *testing.T) {
 		err := systemRoom().shrink(s, 10)
 		size, serr := s.size()
 		must(t, serr)
-		if size != step.want || errors.Is(err, errNamed) != (size == 1000) {
+		if size != step.want || errors.Is(err, storage.ErrNamed) != (size == 1000) {
 			t.Errorf("%s: %d bytes are left, %v", step.what, size, err)
 		}
 	}

@@ -17,6 +17,8 @@ var (
 	ErrFailed = errors.New("the database has stopped after a failure")
 	// ErrNewerFormat is returned when a newer release wrote the directory. Nothing in it was touched.
 	ErrNewerFormat = errors.New("the directory was written by a newer release")
+	// ErrNamed is returned for a file that is not to be cut, since it has a name.
+	ErrNamed = errors.New("the file has a name")
 )
 
 // Remedy is the advice that belongs to every corruption: what a user can do about it.

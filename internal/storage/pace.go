@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,8 +29,8 @@ const (
 	// The rests of a compaction become shorter once the newest level has more sublevels than where its compaction begins (stateOptions), and
 	// end at hurriedSublevels, long before writes stop; so they do when what is to be rewritten is more than hurriedDebtBytes.
 	calmSublevels    = 4
-	hurriedSublevels = 8
-	hurriedDebtBytes = 1 << 30
+	hurriedSublevels = 16
+	hurriedDebtBytes = 4 << 30
 	// A flush rests while no other memtable waits for one: there is the one that is flushed and the one that is written.
 	calmMemTables = 2
 )
@@ -83,23 +82,27 @@ func (p *pacer) wrap(f vfs.File, c vfs.DiskWriteCategory) vfs.File {
 }
 
 // remove removes a file, a table piece by piece with rests while clients ask for anything: Pebble has a goroutine for those, and one takes some ms
-// where the system tells the disk of the space that is given back. The name goes first and at once, so that a crash leaves no part of a table under
-// it; nobody has one open that Pebble removes, and one that a copy has linked stays whole.
+// where the system tells the disk of the space that is given back. The name goes first; where a crash brings it back no manifest names it, and Pebble
+// removes it unread. Nobody has one open that Pebble removes, and one that a copy has linked stays whole.
 func (p *pacer) remove(fs vfs.FS, name string) error {
 	if p == nil || !strings.HasSuffix(name, tableSuffix) || !p.busy(p.clock.Now()) {
 		return fs.Remove(name)
+	}
+	if _, err := fs.Stat(name); err != nil {
+		return fs.Remove(name) // to open it would make it
 	}
 	stints := pacing.NewStints(p.clock, p.stop, p.busy)
 	f, openErr := fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 	err := fs.Remove(name)
 	stints.Pause()
 	if openErr != nil {
-		return err // of the removal: what cannot be opened goes at once
+		return err // what cannot be opened goes at once
 	}
 	if err == nil {
 		giveBack(f, stints)
 	}
-	return errors.Join(err, f.Close())
+	_ = f.Close() // it was open to be given back, and is removed whatever this says
+	return err
 }
 
 // giveBack gives back what a file without a name takes, from its end on. What can not be is given back when it is closed.
@@ -110,7 +113,7 @@ func giveBack(f vfs.File, stints *pacing.Stints) {
 	}
 	for size := info.Size(); size > 0; {
 		size = max(0, size-shrinkBytes)
-		if shrink(f, size) != nil {
+		if Shrink(f, size) != nil {
 			return
 		}
 		stints.Pause()

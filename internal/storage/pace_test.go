@@ -23,10 +23,11 @@ func TestRestsEndBeforeTheRoomTheyDelayIsNeeded(t *testing.T) {
 	}{
 		"nothing is behind":                   {0, 0, 1, restParts{1, 1}},
 		"a compaction is due, a flush runs":   {4, 100 << 20, 2, restParts{1, 1}},
-		"the newest level grows":              {6, 100 << 20, 2, restParts{0.5, 1}},
-		"it is deep":                          {8, 100 << 20, 1, restParts{0, 1}},
+		"the newest level grows":              {7, 100 << 20, 2, restParts{0.75, 1}},
+		"it is deep":                          {10, 100 << 20, 2, restParts{0.5, 1}},
+		"it is too deep":                      {16, 100 << 20, 1, restParts{0, 1}},
 		"writes would stop soon":              {63, 100 << 20, 1, restParts{0, 1}},
-		"much is to be rewritten":             {1, 2 << 30, 1, restParts{0, 1}},
+		"much is to be rewritten":             {1, 5 << 30, 1, restParts{0, 1}},
 		"a memtable waits behind the flush":   {1, 0, 3, restParts{1, 0}},
 		"writes would stop at once otherwise": {1, 0, 4, restParts{1, 0}},
 	}

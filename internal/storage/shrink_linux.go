@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNamed is returned for a file that is not to be cut, since it has a name.
-var errNamed = errors.New("the file has a name")
+// shrinkTries bounds how often a cut is begun that a signal interrupts.
+const shrinkTries = 100
 
-// shrink cuts a file that has no name any more: neither its own nor one that a copy has linked it under.
-func shrink(f vfs.File, to int64) error {
+// Shrink cuts a file that has no name any more. It returns ErrNamed for one that has its own, or one that somebody has linked it under.
+func Shrink(f vfs.File, to int64) (err error) {
 	fd := f.Fd()
 	if fd == vfs.InvalidFd {
 		return errors.ErrUnsupported
@@ -22,7 +22,15 @@ func shrink(f vfs.File, to int64) error {
 		return fmt.Errorf("look at the names of a file: %w", err)
 	}
 	if info.Nlink > 0 {
-		return errNamed
+		return ErrNamed
 	}
-	return unix.Ftruncate(int(fd), to)
+	for range shrinkTries {
+		if err = unix.Ftruncate(int(fd), to); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cut a file to %d bytes: %w", to, err)
+	}
+	return nil
 }

@@ -8,5 +8,5 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// shrink cuts no file: what a removed one takes is given back at once.
-func shrink(vfs.File, int64) error { return errors.ErrUnsupported }
+// Shrink cuts no file: what a removed one takes is given back at once.
+func Shrink(vfs.File, int64) error { return errors.ErrUnsupported }
