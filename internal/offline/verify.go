@@ -51,7 +51,8 @@ func Verify(ctx context.Context, dataDir, walDir string) (r Report, err error) {
 		}
 		return r, r.note(err)
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+	// A database that met damage says so again when it is closed, with the table's name.
+	defer func() { err = errors.Join(err, r.note(d.Close())) }()
 	if d.Log.Metrics().Segments > 0 {
 		r.Bytes += int64(d.Log.Metrics().DiskBytes)
 	}

@@ -21,7 +21,8 @@ type Verified struct {
 	Bytes  int64
 }
 
-// VerifyTables reads every block of every table in the directory of a database, a log or a state, and compares its checksum. It
+// VerifyTables reads every block of every table in the directory of a database, a log or a state, and compares its checksum, but for the blocks of
+// older versions' values, which only a read of all versions comes to (Pebble's ValidateBlockChecksums leaves them out). It
 // calls damaged with an error that wraps ErrCorrupt and names file and place for each table that is not whole, and goes on; it
 // returns damaged's error, or one of reading the directory. The database must not be open. Of a state that can be opened it reads the tables that
 // belong to it: a crash leaves others, whole or not, which the next start removes.

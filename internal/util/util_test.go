@@ -241,6 +241,9 @@ func TestVerifyTellsDamageWithItsFile(t *testing.T) {
 			if status != 1 || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), storage.Remedy) {
 				t.Errorf("%s, byte %d: got %d, %s%s", path, at, status, &stdout, &stderr)
 			}
+			if strings.HasSuffix(path, ".sst") && !strings.Contains(stdout.String(), ": DAMAGED: ") {
+				t.Errorf("%s, byte %d: there is no verdict: %s%s", path, at, &stdout, &stderr)
+			}
 		}
 		if err := os.WriteFile(path, whole, 0o600); err != nil {
 			t.Fatal(err)
