@@ -170,19 +170,26 @@ func BenchmarkPutUpdateHundredAGroup(b *testing.B)   { benchPut(b, 100, false) }
 func BenchmarkPutPreviousOneAGroup(b *testing.B)     { benchPut(b, 1, true) }
 func BenchmarkPutPreviousHundredAGroup(b *testing.B) { benchPut(b, 100, true) }
 
-// BenchmarkPutCold puts groups to keys that are remembered, as a member does under puts of many clients: before each group other work has left nothing of
-// the store in the caches of one processor. ns/put is without that work.
-func BenchmarkPutCold(b *testing.B) {
-	const keys, group = 100_000, 150
-	db, err := storage.OpenState(filepath.Join(b.TempDir(), "cold"), storage.Options{})
+// newBenchStore is an empty store of this benchmark alone.
+func newBenchStore(b *testing.B) *Store {
+	b.Helper()
+	db, err := storage.OpenState(filepath.Join(b.TempDir(), "state"), storage.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer func() { _ = db.Close() }()
+	b.Cleanup(func() { _ = db.Close() })
 	s, err := Open(db)
 	if err != nil {
 		b.Fatal(err)
 	}
+	return s
+}
+
+// BenchmarkPutCold puts groups to keys that are remembered, as a member does under puts of many clients: before each group other work has left nothing of
+// the store in the caches of one processor. ns/put is without that work.
+func BenchmarkPutCold(b *testing.B) {
+	const keys, group = 100_000, 150
+	s := newBenchStore(b)
 	val := value(256)
 	fill(b, s, keys, putter(keys, val))
 	r := rand.New(rand.NewPCG(3, 4))
@@ -210,15 +217,7 @@ func BenchmarkPutCold(b *testing.B) {
 //	go test ./internal/mvcc -run '^$' -bench PutScattered -benchtime 1600000x
 func BenchmarkPutScattered(b *testing.B) {
 	const keys, values = 100_000, 64
-	db, err := storage.OpenState(filepath.Join(b.TempDir(), "scattered"), storage.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	s, err := Open(db)
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := newBenchStore(b)
 	random := rand.NewChaCha8([32]byte{})
 	var vals [values][]byte
 	for i := range vals {
@@ -229,7 +228,7 @@ func BenchmarkPutScattered(b *testing.B) {
 		return func(w *Writer, i int) error { return w.PutBlind(benchKey(key(i)), vals[i%values], 0) }
 	}
 	fill(b, s, keys, change(func(i int) int { return i }))
-	before := db.Metrics()
+	before := s.db.Metrics()
 	r := rand.New(random)
 	b.ResetTimer()
 	for left := b.N; left > 0; left -= keys {
@@ -238,7 +237,7 @@ func BenchmarkPutScattered(b *testing.B) {
 		step := time.NewTicker(10 * time.Millisecond)
 		for idle := 0; idle < 20; idle++ {
 			<-step.C
-			if db.Metrics().CompactionsRunning > 0 {
+			if s.db.Metrics().CompactionsRunning > 0 {
 				idle = 0
 			}
 		}
@@ -246,7 +245,7 @@ func BenchmarkPutScattered(b *testing.B) {
 		b.StartTimer()
 	}
 	b.StopTimer()
-	m := db.Metrics()
+	m := s.db.Metrics()
 	b.ReportMetric(float64(m.FlushedBytes-before.FlushedBytes)/float64(b.N), "flushed-B/op")
 	b.ReportMetric(float64(m.CompactedBytes-before.CompactedBytes)/float64(b.N), "compacted-B/op")
 }

@@ -3,11 +3,8 @@ package mvcc
 import (
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // BenchmarkPutLarge puts large values to random ones of 1,000 keys again and again, and reports what the tables were written, flushed
@@ -22,15 +19,7 @@ func BenchmarkPutLarge(b *testing.B) {
 
 func benchPutLarge(b *testing.B, size int) {
 	const group, keys = 32, 1000
-	db, err := storage.OpenState(filepath.Join(b.TempDir(), "large"), storage.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	s, err := Open(db)
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := newBenchStore(b)
 	r := rand.New(rand.NewPCG(7, 8))
 	val := make([]byte, size)
 	rand.NewChaCha8([32]byte{}).Read(val) // it never fails
@@ -49,11 +38,11 @@ func benchPutLarge(b *testing.B, size int) {
 			b.Fatal(err)
 		}
 	}
-	if err := db.Flush(); err != nil {
+	if err := s.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
 	b.StopTimer()
-	m := db.Metrics()
+	m := s.db.Metrics()
 	put := float64(b.N) * float64(size)
 	b.ReportMetric(float64(m.FlushedBytes)/put, "flushed/B")
 	b.ReportMetric(float64(m.CompactedBytes)/put, "compacted/B")
@@ -113,18 +102,8 @@ func BenchmarkPageLarge(b *testing.B) {
 // pageStore has large values under so many keys, written in this order of them; nil is their own.
 func pageStore(b *testing.B, size, keys int, order []int) *Store {
 	b.Helper()
-	db, err := storage.OpenState(filepath.Join(b.TempDir(), "page"), storage.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := Open(db)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		s.Retire(func() {})
-		_ = db.Close()
-	})
+	s := newBenchStore(b)
+	b.Cleanup(func() { s.Retire(func() {}) }) // before it is closed
 	s.KeepIterators(func(f func()) { time.AfterFunc(50*time.Millisecond, f) })
 	val := make([]byte, size)
 	rand.NewChaCha8([32]byte{}).Read(val) // it never fails
@@ -134,7 +113,7 @@ func pageStore(b *testing.B, size, keys int, order []int) *Store {
 		}
 		return w.PutBlind(benchKey(i), val, 0)
 	})
-	if err := db.Flush(); err != nil {
+	if err := s.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
 	return s
@@ -145,15 +124,7 @@ const largeKeys = 1000
 // largeStore has large values under 1,000 keys, written in another order than that of the keys.
 func largeStore(b *testing.B, size int) *Store {
 	b.Helper()
-	db, err := storage.OpenState(filepath.Join(b.TempDir(), "large"), storage.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = db.Close() })
-	s, err := Open(db)
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := newBenchStore(b)
 	val := make([]byte, size)
 	rand.NewChaCha8([32]byte{}).Read(val) // it never fails
 	for _, i := range rand.New(rand.NewPCG(7, 8)).Perm(largeKeys) {
@@ -167,7 +138,7 @@ func largeStore(b *testing.B, size int) *Store {
 			b.Fatal(err)
 		}
 	}
-	if err := db.Flush(); err != nil {
+	if err := s.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
 	return s
