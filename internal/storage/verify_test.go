@@ -3,9 +3,12 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/sstable/colblk"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -165,22 +169,115 @@ func TestATableThatCanNotBeReadIsNamed(t *testing.T) {
 	}
 }
 
+// ofAllBlocks replaces a table by one that has every kind of block that a state's may have, each but the last ones several times, and returns where
+// which lies.
+func ofAllBlocks(t *testing.T, fs FS, name string) (blocks []sstable.NamedBlockHandle, footer block.Handle, size int) {
+	t.Helper()
+	options := stateOptions(Options{})
+	options.EnsureDefaults()
+	how := options.MakeWriterOptions(6, options.FormatMajorVersion.MaxTableFormat())
+	how.BlockSize, how.IndexBlockSize = 100, 60
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), how)
+	for _, key := range []string{"a", "b", "c"} {
+		for rev := int64(6); rev > 0; rev-- { // the values of all but the newest go to blocks of their own
+			err = errors.Join(err, w.Set(AppendDataKey(nil, []byte(key), rev, 0), []byte(strings.Repeat(key, 40))))
+		}
+	}
+	lower, upper := AppendDataPrefix(nil, []byte("x")), AppendDataPrefix(nil, []byte("y"))
+	if err := errors.Join(err, w.DeleteRange(lower, upper), w.RangeKeyDelete(lower, upper), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = fs.Open(name); err != nil {
+		t.Fatal(err)
+	}
+	readable, err := sstable.NewSimpleReadable(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := sstable.NewReader(t.Context(), readable, options.MakeReaderOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l, err := r.Layout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocksOf(l), l.Footer, int(readable.Size())
+}
+
 func TestAnyBitOfATableThatIsFlippedIsNoticed(t *testing.T) {
 	t.Parallel()
 	mem, tables := tabled(t)
+	blocks, footer, size := ofAllBlocks(t, mem, tables[0])
 	whole, told := verified(t, mem)
 	if whole.Tables != 3 || whole.Bytes == 0 || len(told) != 0 {
 		t.Fatalf("%+v, told %v", whole, told)
 	}
-	var size int
-	rewrite(t, mem, tables[0], func(b []byte) []byte { size = len(b); return b })
+	// where returns how the damage of a byte must be told: at its block, by us or by Pebble, or at the end that names the footer.
+	where := func(at int) (kind string, told *regexp.Regexp) {
+		for _, b := range blocks {
+			if uint64(at) < b.Offset+b.Length+block.TrailerLen {
+				return b.Name, regexp.MustCompile(fmt.Sprintf(`%s: .*\bblock (at %d,|%[2]d/)`, tables[0], b.Offset))
+			}
+		}
+		return "footer", regexp.MustCompile(fmt.Sprintf(`%s: .*\bfooter at its end, %d,`, tables[0], size))
+	}
+	kinds := make(map[string]int)
 	for at := range size {
+		kind, as := where(at)
+		kinds[kind]++
 		flip := func(b []byte) []byte { b[at] ^= 1 << (at % 8); return b }
 		rewrite(t, mem, tables[0], flip)
-		if _, told := verified(t, mem); len(told) != 1 {
-			t.Errorf("a flip at %d of %d: told %v", at, size, told)
+		if _, told := verified(t, mem); len(told) != 1 || !errors.Is(told[0], ErrCorrupt) || !as.MatchString(told[0].Error()) {
+			t.Errorf("a flip at %d of %d, in the %s, is told as %v, want %v", at, size, kind, told, as)
 		}
 		rewrite(t, mem, tables[0], flip)
+	}
+	for _, kind := range []string{
+		"data", "filter", "index", "top index", "range deletions", "range keys", "value", "value index", "properties", "metaindex", "footer",
+	} {
+		if kinds[kind] == 0 {
+			t.Errorf("the table has no %s: %v", kind, kinds)
+		}
+	}
+	if kinds["footer"] != int(footer.Length) {
+		t.Errorf("%d bytes behind the blocks, of which the footer has %d", kinds["footer"], footer.Length)
+	}
+}
+
+func TestBlocksThatAreNotWhereTheyBelongAreTold(t *testing.T) {
+	t.Parallel()
+	at := func(offset, length uint64) sstable.NamedBlockHandle {
+		return sstable.NamedBlockHandle{Handle: block.Handle{Offset: offset, Length: length}, Name: "value"}
+	}
+	for name, c := range map[string]struct {
+		blocks []sstable.NamedBlockHandle
+		footer block.Handle
+		want   string // in the error, "" for none
+	}{
+		"all of the file is told of":      {[]sstable.NamedBlockHandle{at(0, 10), at(15, 20)}, block.Handle{Offset: 40, Length: 60}, ""},
+		"something lies before the first": {[]sstable.NamedBlockHandle{at(1, 10), at(16, 19)}, block.Handle{Offset: 40, Length: 60}, "at 1: the one before ends at 0"},
+		"something lies between two":      {[]sstable.NamedBlockHandle{at(0, 9), at(15, 20)}, block.Handle{Offset: 40, Length: 60}, "at 15: the one before ends at 14"},
+		"one lies in another":             {[]sstable.NamedBlockHandle{at(0, 10), at(14, 21)}, block.Handle{Offset: 40, Length: 60}, "at 14: the one before ends at 15"},
+		"something lies behind the last":  {[]sstable.NamedBlockHandle{at(0, 10), at(15, 19)}, block.Handle{Offset: 40, Length: 60}, "ends at 39"},
+		"the last one reaches too far":    {[]sstable.NamedBlockHandle{at(0, 10), at(15, 21)}, block.Handle{Offset: 40, Length: 60}, "at 15, of 21 bytes"},
+		"one is larger than any file":     {[]sstable.NamedBlockHandle{at(0, math.MaxUint64-2)}, block.Handle{Offset: 40, Length: 60}, "at 0, of 18446744073709551613 bytes"},
+		"there is no room for a checksum": {[]sstable.NamedBlockHandle{at(0, 0)}, block.Handle{Offset: 4, Length: 96}, "at 0, of 0 bytes"},
+		"the footer is not at the end":    {nil, block.Handle{Offset: 0, Length: 60}, "the footer of 60 bytes is at 0 of 100"},
+		"the footer is larger":            {nil, block.Handle{Offset: math.MaxUint64, Length: 101}, "the footer of 101 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := verifyPlaces(c.blocks, c.footer, 100)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
 	}
 }
 
