@@ -173,7 +173,7 @@ func (o *options) measure(ctx context.Context, lines []Scenario, dir string, pro
 	r := &run{programs: programs, lines: lines, sizes: o.sizes, certs: certs, dir: dir, ports: &ports{next: o.basePort},
 		allowed: allowed, divided: disjoint(allowed), trace: trace, progress: progress}
 	if o.profile != "" {
-		r.profiler = &profiler{}
+		r.profiler = &profiler{say: r.say}
 	}
 	report := &Report{Started: time.Now(), Commit: commitOf(ctx, root), Machine: describe(dir, allowed, r.divided), Programs: programs, Sizes: o.sizes}
 	if report.Machine.FileSystem == inMemory {

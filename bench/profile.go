@@ -15,8 +15,10 @@ import (
 // pieceSeconds is how long one profile takes, so that a turn is profiled for its whole time without anybody knowing how long it will be.
 const pieceSeconds = 2
 
-// profiler collects what Ashlar's members spend CPU on during turns, for the compiler.
+// profiler collects what Ashlar's members spend CPU on during turns, for the compiler. Nothing is asked for any more once a piece could not be had:
+// a profile of some of the lines would be taken for one of all.
 type profiler struct {
+	say    func(format string, args ...any) // is called during turns, of which nothing else is said, and by one goroutine at a time
 	mu     sync.Mutex
 	pieces []*profile.Profile
 	err    error // all of them
@@ -29,17 +31,17 @@ func (p *profiler) during(ctx context.Context, c *cluster, do func() Turn) Turn 
 	var running sync.WaitGroup
 	for _, m := range c.members {
 		running.Go(func() {
-			for {
+			for p.whole() {
 				select {
 				case <-done:
 					return
 				default:
 				}
 				piece, err := takeProfile(ctx, client, c.url(m.client))
-				p.add(piece, err)
-				if err != nil {
-					return
+				if ctx.Err() != nil {
+					return // the end of the run is no failure
 				}
+				p.add(piece, err)
 			}
 		})
 	}
@@ -49,11 +51,21 @@ func (p *profiler) during(ctx context.Context, c *cluster, do func() Turn) Turn 
 	return t
 }
 
-// add keeps one piece, or why there is none.
+// whole tells whether there is every piece so far.
+func (p *profiler) whole() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err == nil
+}
+
+// add keeps one piece, or why there is none, which it tells.
 func (p *profiler) add(piece *profile.Profile, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
+		if p.err == nil {
+			p.say("there will be no profile: %v", err)
+		}
 		p.err = errors.Join(p.err, err)
 		return
 	}

@@ -2,11 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/pprof/profile"
 )
@@ -42,6 +49,71 @@ func TestTheCompilersProfileSaysWhoCallsWhomAndNothingOfTheMachine(t *testing.T)
 	}
 	if text := merged.String(); strings.Contains(text, "/home") {
 		t.Errorf("it tells where it comes from:\n%s", text)
+	}
+}
+
+// servedBy is a cluster of one member, which a handler answers for.
+func servedBy(t *testing.T, answer http.HandlerFunc) *cluster {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	return &cluster{members: []*member{{client: server.Listener.Addr().String()}}}
+}
+
+// A run takes hours, and without a profile somebody may want to begin it again.
+func TestAProfileThatFailsIsToldAtOnceAndOnce(t *testing.T) {
+	t.Parallel()
+	told, asked := make(chan string, 10), atomic.Int64{}
+	c := servedBy(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.NotFound(w, nil)
+	})
+	p := &profiler{say: func(format string, args ...any) { told <- fmt.Sprintf(format, args...) }}
+	want := "there will be no profile: asking for a profile: 404 Not Found"
+	p.during(t.Context(), c, func() Turn {
+		select {
+		case got := <-told:
+			if got != want {
+				t.Errorf("it tells %q, want %q", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("it tells nothing")
+		}
+		return Turn{}
+	})
+	p.during(t.Context(), c, func() Turn { return Turn{} })
+	path := filepath.Join(t.TempDir(), "profile")
+	if err := p.save(path); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("it is saved: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) || len(told) != 0 || asked.Load() != 1 {
+		t.Errorf("it told %d times more and asked %d times; %v", len(told), asked.Load(), err)
+	}
+}
+
+// A turn that the end of the run's time has cut short does not count, and the profile of those before does.
+func TestAProfileOutlivesTheTurnThatIsCutShort(t *testing.T) {
+	t.Parallel()
+	whole, began := true, make(chan struct{}, 1)
+	c := servedBy(t, func(w http.ResponseWriter, r *http.Request) {
+		if whole {
+			whole = false
+			_ = piece("/home/somebody", 0x2000).Write(w)
+			return
+		}
+		began <- struct{}{}
+		<-r.Context().Done()
+	})
+	p := &profiler{say: t.Errorf}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.during(ctx, c, func() Turn {
+		<-began
+		cancel()
+		return Turn{}
+	})
+	path := filepath.Join(t.TempDir(), "profile")
+	if err := p.save(path); err != nil {
+		t.Error(err)
 	}
 }
 
