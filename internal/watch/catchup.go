@@ -171,8 +171,8 @@ func (s *Stream) fromRing(from int64) {
 		if seen >= most || hits >= chunkHitsMax {
 			break
 		}
-		for _, e := range rev.events {
-			hits += s.hub.match(&r.index, &r.staging, e)
+		for i := range rev.events {
+			hits += s.hub.match(&r.index, &r.staging, &rev.events[i])
 		}
 		upto, seen = rev.main, seen+len(rev.events)
 	}

@@ -22,20 +22,19 @@ type batch struct {
 // distribute hands on what the inbox holds. REQUIRES: h.mu. The hub's goroutine calls it, and whoever must not be
 // ahead of what was published.
 func (h *Hub) distribute() {
-	groups, lostTo := h.in.take()
+	events, lostTo := h.in.take()
 	if lostTo > 0 {
 		h.lose(lostTo)
 	}
-	for _, g := range groups {
-		for len(g) > 0 {
-			n := 1
-			for n < len(g) && g[n].Rev.Main == g[0].Rev.Main {
-				n++
-			}
-			h.take(g[:n])
-			g = g[n:]
+	for rest := events; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n-1].Rev.Less(rest[n].Rev) && rest[n].Rev.Main == rest[0].Rev.Main {
+			n++ // the same one once more, which is ignored, would begin again
 		}
+		h.take(rest[:n])
+		rest = rest[n:]
 	}
+	h.in.giveBack(events)
 	h.flush()
 	h.closeView()
 	h.settleMarks()
@@ -59,20 +58,19 @@ func (h *Hub) take(events []mvcc.Event) {
 	if main > h.ring.next {
 		h.lose(main - 1)
 	}
-	block := make([]event, len(events))
-	rev := revision{main: main, events: make([]*event, len(events))}
-	for i, e := range events {
-		block[i] = event{
+	rev := revision{main: main, events: make([]event, len(events))}
+	for i := range events {
+		e := &events[i]
+		rev.events[i] = event{
 			encoded: encoded{rev: main}, kind: e.Kind, sub: e.Rev.Sub, prev: e.Prev, key: e.Key,
 		}
 		if kv, err := e.Load(); err == nil { // events of a Writer are loaded
-			block[i].raw = kv.Raw()
+			rev.events[i].raw = kv.Raw()
 		}
-		rev.events[i] = &block[i]
 	}
 	h.ring.add(rev)
-	for _, e := range rev.events {
-		h.batch.hits += h.match(&h.index, &h.batch.staging, e)
+	for i := range rev.events {
+		h.batch.hits += h.match(&h.index, &h.batch.staging, &rev.events[i])
 	}
 	if h.batch.n += len(events); h.batch.n >= batchEvents || h.batch.hits >= batchHits {
 		h.flush()
@@ -158,10 +156,6 @@ func (h *Hub) encode(e *event, prev bool) bool {
 	}
 	if e.plain == nil {
 		e.plain = h.encodeWith(e, nil)
-		if e.kind == mvcc.EventPut {
-			// The event holds the same bytes, so what the writer allocated can go.
-			e.raw = e.plain[len(e.plain)-len(e.raw):]
-		}
 	}
 	if prev && e.withPrev == nil {
 		e.withPrev = e.plain
@@ -170,6 +164,8 @@ func (h *Hub) encode(e *event, prev bool) bool {
 	return true
 }
 
+// encodeWith returns the encoding of e with a version before. Key and version of e are part of it then: who holds the event holds nothing of
+// the writer's memory, in which the changes of other keys lie beside it.
 func (h *Hub) encodeWith(e *event, before []byte) []byte {
 	kv := e.raw
 	if e.kind == mvcc.EventDelete {
@@ -177,7 +173,14 @@ func (h *Hub) encodeWith(e *event, before []byte) []byte {
 		kv = h.batch.scratch
 	}
 	h.encoded.Add(1)
-	return appendEvent(make([]byte, 0, eventSize(len(kv), len(before))), e.kind, kv, before)
+	out := appendEvent(make([]byte, 0, eventSize(len(kv), len(before))), e.kind, kv, before)
+	upto := len(out) - prevSize(before)
+	kv = out[upto-len(kv) : upto : upto]
+	e.key = kv[1+uvarintSize(len(e.key)):][:len(e.key):len(e.key)] // the first field of all of them
+	if e.kind == mvcc.EventPut {
+		e.raw = kv
+	}
+	return out
 }
 
 // before returns the KeyValue that an event's key had at the revision before; nil means none or compacted.
@@ -189,9 +192,10 @@ func (h *Hub) before(e *event) (raw []byte, ok bool) {
 		if isCreated(e.kind, e.raw, e.rev) {
 			return nil, true
 		}
-		for _, o := range h.ring.from(e.rev)[0].events {
-			if string(o.key) == string(e.key) {
-				prev = o.prev
+		same := h.ring.from(e.rev)[0].events
+		for i := range same {
+			if string(same[i].key) == string(e.key) {
+				prev = same[i].prev
 				break
 			}
 		}

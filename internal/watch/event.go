@@ -56,9 +56,7 @@ func appendEvent(dst []byte, kind mvcc.EventKind, kv, prev []byte) []byte {
 	if kind == mvcc.EventDelete {
 		n += 2
 	}
-	if len(prev) > 0 {
-		n += 1 + uvarintSize(len(prev)) + len(prev)
-	}
+	n += prevSize(prev)
 	dst = binary.AppendUvarint(append(dst, tagEvents), uint64(n))
 	if kind == mvcc.EventDelete {
 		dst = append(dst, tagType, typeDelete)
@@ -70,6 +68,14 @@ func appendEvent(dst []byte, kind mvcc.EventKind, kv, prev []byte) []byte {
 		dst = append(dst, prev...)
 	}
 	return dst
+}
+
+// prevSize is how many bytes the version before takes at the end of an event.
+func prevSize(prev []byte) int {
+	if len(prev) == 0 {
+		return 0
+	}
+	return 1 + uvarintSize(len(prev)) + len(prev)
 }
 
 // eventSize bounds the size of what appendEvent appends.

@@ -111,7 +111,7 @@ func NewHub(o Options) *Hub {
 }
 
 // Publish takes in the changes of the next revisions, in order and whole. The apply goroutine calls it: it never waits for
-// a stream, a reader or the disk. The events are kept. What was published already is ignored.
+// a stream, a reader or the disk. The slice is not kept, what the events refer to is. What was published already is ignored.
 func (h *Hub) Publish(events []mvcc.Event) {
 	if len(events) == 0 {
 		return

@@ -6,17 +6,20 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
-// inbox holds what was published and not distributed yet. Its lock is held for a few instructions, and nothing else is
-// locked meanwhile.
+// inbox holds what was published and not distributed yet. Its lock is held for a few instructions for each event, and nothing else is
+// locked meanwhile. It copies the events into slices of its own, and leaves what they refer to where it is.
 type inbox struct {
 	mu       sync.Mutex
-	groups   [][]mvcc.Event
-	events   int
+	events   []mvcc.Event
+	spare    []mvcc.Event // memory of some that were distributed
 	bytes    int
 	bytesMax int
 	lostTo   int64 // when not 0, revisions up to this one are not here
 	closed   bool
 }
+
+// inboxSpareMax is for how many events memory is kept.
+const inboxSpareMax = 2048
 
 // put takes in a group. Above the bound it drops all there is: who needs it reads it from history.
 func (b *inbox) put(group []mvcc.Event) {
@@ -36,8 +39,10 @@ func (b *inbox) put(group []mvcc.Event) {
 		b.drop(group[len(group)-1].Rev.Main)
 		return
 	}
-	b.groups = append(b.groups, group)
-	b.events += len(group)
+	if b.events == nil {
+		b.events, b.spare = b.spare, nil
+	}
+	b.events = append(b.events, group...)
 	b.bytes += bytes
 }
 
@@ -49,23 +54,34 @@ func (b *inbox) lose(rev int64) {
 }
 
 func (b *inbox) drop(rev int64) {
-	b.groups, b.events, b.bytes, b.lostTo = nil, 0, 0, rev
+	b.events, b.bytes, b.lostTo = nil, 0, rev
 }
 
-// take empties the inbox.
-func (b *inbox) take() (groups [][]mvcc.Event, lostTo int64) {
+// take empties the inbox. The events are the caller's until giveBack.
+func (b *inbox) take() (events []mvcc.Event, lostTo int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	groups, lostTo = b.groups, b.lostTo
+	events, lostTo = b.events, b.lostTo
 	b.drop(0)
-	return groups, lostTo
+	return events, lostTo
+}
+
+// giveBack takes the memory of events back that take has returned. REQUIRES: nobody has the slice.
+func (b *inbox) giveBack(events []mvcc.Event) {
+	if cap(events) == 0 || cap(events) > inboxSpareMax {
+		return
+	}
+	clear(events)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spare = events[:0]
 }
 
 // waiting returns the number of events in it.
 func (b *inbox) waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.events
+	return len(b.events)
 }
 
 // close refuses all further groups.

@@ -100,6 +100,7 @@ func (l *lab) write(changes ...change) int64 {
 	l.t.Helper()
 	events := l.commit(changes...)
 	l.hub.Publish(events)
+	clear(events) // the slice is the publisher's
 	return l.store.Revision()
 }
 

@@ -1,10 +1,13 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
 // all is every key.
@@ -145,6 +148,62 @@ func TestAnInboxThatOverflowsSendsAllToHistory(t *testing.T) {
 	c.finish()
 	if got := c.watchers[1].events; got != 100 {
 		t.Errorf("%d events", got)
+	}
+}
+
+// TestWhatIsPublishedTwiceComesOnce publishes so that the hub finds both in its inbox, one behind the other.
+func TestWhatIsPublishedTwiceComesOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	c := l.open()
+	c.create(all(Spec{ID: 1}))
+	l.hub.mu.Lock() // so that the hub cannot empty its inbox
+	events := l.commit(put("a", "1"), put("b", "1"))
+	l.hub.Publish(events)
+	l.hub.Publish(events)
+	l.write(put("a", "2"))
+	l.hub.mu.Unlock()
+	l.settled()
+	c.finish()
+	if got := c.watchers[1].events; got != 3 {
+		t.Errorf("%d events", got)
+	}
+}
+
+// TestAnEncodedEventHoldsNothingOfTheWriter writes over the memory of a store's versions once a watcher has them, so that whatever still
+// is of it shows. Others read the ring then.
+func TestAnEncodedEventHoldsNothingOfTheWriter(t *testing.T) {
+	t.Parallel()
+	for name, spec := range map[string]Spec{"alone": {ID: 1}, "with the version before": {ID: 1, PrevKV: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, Options{})
+			c := l.open()
+			c.create(all(spec))
+			events := slices.Concat(l.commit(put("a", "1")), l.commit(put("a", "2"), put("b", "1")), l.commit(del("a"), put("b", "2")))
+			l.hub.Publish(events)
+			l.settled()
+			c.finish()
+			for _, e := range events {
+				kv, err := e.Load()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range [][]byte{e.Key, kv.Raw()} {
+					for i := range b {
+						b[i] = 0xff
+					}
+				}
+			}
+			l.hub.mu.Lock()
+			l.hub.o.View = func(int64) (*mvcc.View, error) { return nil, errors.New("only the ring is to be read") }
+			l.hub.mu.Unlock()
+			c.create(all(Spec{ID: 2, Start: 2}))
+			c.create(all(Spec{ID: 3, Start: 2, PrevKV: true}))
+			c.create(Spec{ID: 4, Start: 2, Key: []byte("a")})
+			l.settled()
+			c.finish()
+		})
 	}
 }
 

@@ -12,7 +12,7 @@ type ring struct {
 // revision is the changes of one revision.
 type revision struct {
 	main   int64
-	events []*event
+	events []event
 }
 
 // first returns the oldest revision held, or the one to come if none is.
@@ -30,8 +30,8 @@ func (r *ring) restart(next int64) {
 
 // add appends the next revision.
 func (r *ring) add(rev revision) {
-	for _, e := range rev.events {
-		r.bytes += e.size()
+	for i := range rev.events {
+		r.bytes += rev.events[i].size()
 	}
 	r.revisions = append(r.revisions, rev)
 	r.next = rev.main + 1
@@ -47,8 +47,9 @@ func (r *ring) evict(watched bool) {
 		most /= 16
 	}
 	for r.bytes > most && r.head < len(r.revisions) {
-		for _, e := range r.revisions[r.head].events {
-			r.bytes -= e.size()
+		events := r.revisions[r.head].events
+		for i := range events {
+			r.bytes -= events[i].size()
 		}
 		r.revisions[r.head] = revision{}
 		r.head++
@@ -75,7 +76,7 @@ func (r *ring) at(main int64, sub uint32) *event {
 	}
 	events := r.from(main)[0].events
 	if int64(sub) < int64(len(events)) && events[sub].sub == sub {
-		return events[sub]
+		return &events[sub]
 	}
 	return nil
 }
