@@ -89,6 +89,8 @@ type Chain struct {
 	origin uint64   // base of the epoch that the chain was in when it was loaded
 	first  uint64   // smallest index remembered
 	points []uint64 // hashes, that of index i at i % pointsMax
+
+	fresh []uint64 // memory of a group's; the machine's
 }
 
 // LoadChain reads the chain of a state with the given applied index. A state without one begins an epoch.
@@ -155,7 +157,7 @@ func (c *Chain) extend() chained {
 	if c == nil {
 		return chained{}
 	}
-	return chained{chain: c, link: c.end} // only the machine changes it
+	return chained{chain: c, link: c.end, fresh: c.fresh[:0]} // only the machine changes it
 }
 
 // chained takes a group's entries into the chain. The zero value does nothing.
@@ -196,7 +198,7 @@ func (x *chained) publish() {
 	for i, h := range x.fresh {
 		c.points[(c.end.index+1+uint64(i))%pointsMax] = h
 	}
-	c.end = x.link
+	c.end, c.fresh = x.link, x.fresh
 	if c.end.index >= pointsMax {
 		c.first = max(c.first, c.end.index-pointsMax+1)
 	}

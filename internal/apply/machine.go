@@ -54,7 +54,7 @@ type Parts struct {
 	// Chain is the chained hash of the effects; nil when nobody compares it.
 	Chain *Chain
 	// Published is given the changes of each group of entries once readers see them, before anyone has a result. It
-	// must not block. nil when nobody wants them.
+	// must not block. The slice is the machine's again when it returns; copies of what is in it may be kept. nil when nobody wants them.
 	Published func([]mvcc.Event)
 	// Counts are added to; nil when nobody wants them.
 	Counts *Counts
@@ -192,6 +192,7 @@ func (g *group) publish() {
 	if events := g.w.Events(); len(events) > 0 {
 		g.m.published(events)
 	}
+	g.w.Release()
 }
 
 // apply applies one normal entry.

@@ -70,7 +70,7 @@ func (w *Writer) ReadAhead() error {
 	}
 	readers := min(runtime.GOMAXPROCS(0)-1, aheadReaders, len(a.keys)/aheadMin)
 	if readers <= 0 {
-		a.keys = a.keys[:0]
+		a.keys = emptied(a.keys)
 		return nil
 	}
 	if err := w.open(); err != nil {

@@ -25,8 +25,10 @@ func (w *Writer) Discard() {
 
 func (w *Writer) end() error {
 	w.ahead.stop()
-	clear(w.ahead.expected)
-	w.store.expected, w.ahead.expected = w.ahead.expected, nil
+	w.over.reset()
+	spare := &w.store.spare
+	spare.over, spare.expected, spare.keys = w.over, emptied(w.ahead.expected), emptied(w.ahead.keys)
+	w.over, w.ahead.expected, w.ahead.keys = overlay{}, nil, nil
 	err := w.base.close()
 	if w.batch != nil {
 		if cerr := w.batch.Close(); err == nil {

@@ -19,6 +19,8 @@
 // tells its keys beforehand (Writer.Expect) lets a few goroutines read the others meanwhile (ahead.go); both read
 // committed state only, which the group does not change, so they change no result.
 //
+// A Writer works in memory that the one before has used; what goes out with events is never written again (spare.go).
+//
 // Reads of one key at the current revision look first at what is kept of keys that are read again and again (newest.go).
 //
 // How long a large range was is remembered, and corrected by what history says has changed since (extent.go).

@@ -33,12 +33,20 @@ func (t *touched) visible(rev int64) *version {
 
 // overlay is what a group has written so far, above the state that it started from. A map finds keys; the ordered view
 // for ranges is made when one is asked for: what came since the last time is sorted and merged in.
+//
+// Its own memory serves one group after another (reset). That of keys and versions is not its own.
 type overlay struct {
 	byKey  map[string]*touched
 	sorted []*touched
 	fresh  []*touched
-	slab   []touched
+	slab   []touched // those of the group's keys for which there was room here
 }
+
+// Bounds of an overlay's memory: touchedMax is how many places it takes at once, overlayKept the keys of a group up to which it is kept.
+const (
+	touchedMax  = 512
+	overlayKept = 1024
+)
 
 func (o *overlay) get(key []byte) *touched { return o.byKey[string(key)] }
 
@@ -47,14 +55,26 @@ func (o *overlay) add(key []byte, baseLive bool, v version) {
 	if o.byKey == nil {
 		o.byKey = make(map[string]*touched)
 	}
-	if len(o.slab) == 0 {
-		o.slab = make([]touched, min(max(4, 2*len(o.byKey)), 256))
+	if len(o.slab) == cap(o.slab) { // those before stay where they are: the map has them
+		o.slab = make([]touched, 0, min(max(4, 2*len(o.byKey)), touchedMax))
 	}
-	t := &o.slab[0]
-	o.slab = o.slab[1:]
-	*t = touched{key: key, baseLive: baseLive, newest: v}
+	o.slab = append(o.slab, touched{key: key, baseLive: baseLive, newest: v})
+	t := &o.slab[len(o.slab)-1]
 	o.byKey[unsafe.String(unsafe.SliceData(key), len(key))] = t
 	o.fresh = append(o.fresh, t)
+}
+
+// reset empties the overlay for the next group. REQUIRES: nothing of it is used any more, not even a place in it.
+func (o *overlay) reset() {
+	if len(o.byKey) > overlayKept {
+		*o = overlay{}
+		return
+	}
+	// It must hold on to no version either.
+	clear(o.byKey)
+	clear(o.fresh)
+	clear(o.slab)
+	o.sorted, o.fresh, o.slab = nil, o.fresh[:0], o.slab[:0]
 }
 
 // update puts a newer version on top of t's.
@@ -80,6 +100,7 @@ func (o *overlay) sort() {
 	}
 	slices.SortFunc(o.fresh, func(a, b *touched) int { return bytes.Compare(a.key, b.key) })
 	o.sorted = mergeTouched(o.sorted, o.fresh)
+	clear(o.fresh)
 	o.fresh = o.fresh[:0]
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +28,39 @@ type machine struct {
 	held *model            // the model when view was opened
 
 	promised, made []Hash // of compactions: those not begun, and those kept
+
+	events []keptEvent
+}
+
+// keptEvent is an event of a group that somebody keeps, with what it said then.
+type keptEvent struct {
+	from     []Event
+	at       int
+	key, raw string
+}
+
+// keep keeps the events of a group that was committed: in the slice that they came in, or, when that is given back, in a copy of it.
+func (x *machine) keep(t *rapid.T, w *Writer) {
+	events := w.Events()
+	if rapid.Bool().Draw(t, "release") {
+		events = slices.Clone(events)
+		w.Release()
+	}
+	for i, e := range events {
+		kv, err := e.Load()
+		x.must(err, "loading an event")
+		x.events = append(x.events, keptEvent{events, i, string(e.Key), string(kv.Raw())})
+	}
+}
+
+// eventsStay checks that no group has touched what the events of those before it hold.
+func (x *machine) eventsStay(t *rapid.T) {
+	for _, k := range x.events {
+		e := k.from[k.at]
+		if kv, err := e.Load(); err != nil || string(e.Key) != k.key || string(kv.Raw()) != k.raw {
+			t.Fatalf("an event of %q and %q has become one of %q and %q (%v)", k.key, k.raw, e.Key, kv.Raw(), err)
+		}
+	}
 }
 
 var keyGen = rapid.OneOf(
@@ -71,8 +105,10 @@ func TestStoreBehavesLikeTheModel(t *testing.T) {
 			"hash":    x.hash,
 			"history": x.history,
 			"check":   x.check,
+			"events":  x.eventsStay,
 		})
 		x.check(rt)
+		x.eventsStay(rt)
 	})
 }
 
@@ -113,6 +149,7 @@ func (x *machine) group(t *rapid.T) {
 	x.m.index++
 	w.SetApplied(x.m.index, 3)
 	x.must(w.Commit(), "committing")
+	x.keep(t, w)
 	x.past[x.m.index] = x.m.clone()
 	if x.s.Revision() != x.m.revision || x.s.CompactRevision() != x.m.compact {
 		t.Fatalf("at revision %d compacted to %d, want %d, %d", x.s.Revision(), x.s.CompactRevision(), x.m.revision, x.m.compact)

@@ -107,8 +107,8 @@ func (q *query) compare() func(a, b item) int {
 	return func(a, b item) int { return sign * cmp.Compare(a.num, b.num) }
 }
 
-// heap hands out memory that is never reused, from pieces that grow to 64 KiB. The first piece is what is asked for and no more: the one
-// change of a small group may be kept for long, and whatever else is in its piece with it.
+// heap hands out memory that is never reused, from pieces that grow to 64 KiB. The first piece is what is asked for and no more, so that
+// little is left over where little is asked for.
 type heap struct {
 	free []byte
 	next int

@@ -42,11 +42,10 @@ type Store struct {
 	pages   pageCache
 	extents memory[span, extent]
 	heads   heads // of the Writer
-	// expected is memory for what a Writer expects.
-	expected []expectedKey
-	newest   *newest
-	idle     idle
-	gate     gate
+	spare   spare // of the Writer
+	newest  *newest
+	idle    idle
+	gate    gate
 
 	besides atomic.Int32 // goroutines that measure beside another
 }

@@ -19,7 +19,6 @@ type Writer struct {
 	base  snapshot // opened when first needed
 	batch *storage.Batch
 	over  overlay
-	heap  heap
 	ahead ahead
 
 	begun       bool
@@ -36,10 +35,13 @@ type Writer struct {
 // NewWriter starts a group. REQUIRES: the Writer before has ended.
 func (s *Store) NewWriter() *Writer {
 	p := s.now.Load()
-	return &Writer{
-		store: s, base: snapshot{store: s, now: p}, batch: s.db.NewBatch(), ahead: ahead{expected: s.expected[:0]},
+	w := &Writer{
+		store: s, base: snapshot{store: s, now: p}, batch: s.db.NewBatch(),
+		over: s.spare.over, ahead: ahead{expected: s.spare.expected, keys: s.spare.keys}, events: s.spare.events,
 		revision: p.revision, compact: p.compact, written: p.written, index: p.index, term: p.term,
 	}
+	s.spare = spare{versions: s.spare.versions}
+	return w
 }
 
 // Begin starts an entry. Its changes have the next revision; if it makes none, it takes none.
@@ -80,8 +82,18 @@ func (w *Writer) SetApplied(index, term uint64) {
 }
 
 // Events returns the changes of the group so far, in order. They share encoded bytes with nothing that is changed
-// later, and may be kept.
+// later, and may be kept. The slice may be kept unless Release is called.
 func (w *Writer) Events() []Event { return w.events }
+
+// Release gives back the slice of Events, which groups to come use. Copies of what is in it may be kept all the same. REQUIRES: the group
+// has ended and the next one has not begun; nobody has the slice.
+func (w *Writer) Release() {
+	w.store.spare.events = emptied(w.events)
+	w.events = nil
+}
+
+// versions is where what goes out with events is written.
+func (w *Writer) versions() *heap { return &w.store.spare.versions }
 
 // open opens the base, once.
 func (w *Writer) open() error {
@@ -175,7 +187,7 @@ func (w *Writer) put(key, value []byte, lease int64, old head, t *touched) error
 	if len(value) >= largeMin {
 		encoded = f.encodeLarge()
 	} else {
-		encoded = f.append(w.heap.alloc(f.size())[:0])
+		encoded = f.append(w.versions().alloc(f.size())[:0])
 	}
 	return w.record(Event{
 		Kind: EventPut, Key: KV{encoded}.Key(), raw: encoded, Prev: old.at, prevSize: old.size, Lease: lease, PrevLease: old.lease,
@@ -221,7 +233,7 @@ func (w *Writer) deleteOne(key []byte, onPrev func(KV) error) (int64, error) {
 			return 0, err
 		}
 	}
-	e := Event{Kind: EventDelete, Key: w.heap.copy(key), Prev: at, prevSize: old.size, PrevLease: old.lease}
+	e := Event{Kind: EventDelete, Key: w.versions().copy(key), Prev: at, prevSize: old.size, PrevLease: old.lease}
 	if err := w.record(e, t, true); err != nil {
 		return 0, err
 	}
@@ -261,7 +273,7 @@ func (w *Writer) victims(key, end []byte, onPrev func(KV) error) ([]victim, erro
 			invariant.Check(main == at.Main, "version %d of %q says revision %d", main, c.key(), at.Main)
 			at.Sub = sub
 		}
-		out = append(out, victim{w.heap.copy(c.key()), at, size, f.lease})
+		out = append(out, victim{w.versions().copy(c.key()), at, size, f.lease})
 	}
 	return out, c.failure()
 }
