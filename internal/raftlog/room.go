@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/pacing"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // room is how the newest segment is extended ahead of its last record: a write below the size of a file, into blocks that it has,
@@ -96,13 +97,8 @@ func (l *Log) cutOff(s *segment) bool {
 	return false
 }
 
-// empty gives back what a removed segment takes, from its end on. What can not be is given back when it is closed.
+// empty gives back what a removed segment takes.
 func (l *Log) empty(s *segment) {
-	for size := s.length.Load(); size > 0; {
-		size = max(0, size-shrinkBytes)
-		if l.room.shrink(s, size) != nil {
-			return
-		}
-		pacing.Rest(l.clock, nil, shrinkRest)
-	}
+	storage.GiveBack(s.length.Load(), shrinkBytes, func(to int64) error { return l.room.shrink(s, to) },
+		func() { pacing.Rest(l.clock, nil, shrinkRest) })
 }

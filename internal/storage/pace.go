@@ -105,18 +105,10 @@ func (p *pacer) remove(fs vfs.FS, name string) error {
 	return err
 }
 
-// giveBack gives back what a file without a name takes, from its end on. What can not be is given back when it is closed.
+// giveBack gives back what a file without a name takes.
 func giveBack(f vfs.File, stints *pacing.Stints) {
-	info, err := f.Stat()
-	if err != nil {
-		return
-	}
-	for size := info.Size(); size > 0; {
-		size = max(0, size-shrinkBytes)
-		if Shrink(f, size) != nil {
-			return
-		}
-		stints.Pause()
+	if info, err := f.Stat(); err == nil {
+		GiveBack(info.Size(), shrinkBytes, func(to int64) error { return Shrink(f, to) }, stints.Pause)
 	}
 }
 
