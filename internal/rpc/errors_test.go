@@ -63,6 +63,7 @@ func TestErrorsBecomeEtcdsStatuses(t *testing.T) {
 		{context.Canceled, codes.Canceled, deep + "request canceled"},
 		{context.DeadlineExceeded, codes.DeadlineExceeded, deep + "context deadline exceeded"},
 		{errResponseTooLarge, codes.ResourceExhausted, "ashlar: the response is larger than 2147483647 bytes: ask for less with limit or keys_only, or use RangeStream"},
+		{errRevisionTooLarge, codes.ResourceExhausted, "ashlar: the events of a revision are larger than 2147483647 bytes: watch with fragment, or without prev_kv"},
 		{errStreamSort, codes.Unimplemented, "RangeStream does not support custom sort orders"},
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("reading: %w", c.err), errors.Join(errors.New("other"), fmt.Errorf("a: %w", c.err))} {

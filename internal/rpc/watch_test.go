@@ -123,6 +123,17 @@ func TestWatchResponsesStayAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestEventsOfARevisionThatGRPCCannotFrameEndTheStream(t *testing.T) {
+	t.Parallel()
+	var encoder watchEncoder
+	if _, err := encoder.encode(header{}, &watch.Message{Size: responseMax - watchHeadMax}); err != nil { // as if it held so much
+		t.Errorf("what can be framed: %v", err)
+	}
+	if _, err := encoder.encode(header{}, &watch.Message{Size: responseMax - watchHeadMax + 1}); !errors.Is(err, errRevisionTooLarge) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // serveWatch serves watches of s and returns a client. What it changes of the options is up to the test.
 func serveWatch(t testing.TB, s *solo, o WatchOptions, server Options) (*Watch, etcdserverpb.WatchClient) {
 	t.Helper()

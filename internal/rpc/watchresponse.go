@@ -1,7 +1,9 @@
 package rpc
 
 import (
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 
 	"github.com/ashlar-kv/ashlar/internal/watch"
 )
@@ -23,6 +25,11 @@ const watchHeadMax = 128
 // more costs more than the copy.
 const watchShareMin = 8 << 10
 
+// errRevisionTooLarge ends a stream of watches, as grpc-go's server ends etcd's: the events of one revision, which only fragments part, take more than
+// responseMax. Who goes on there without fragments is ended again.
+var errRevisionTooLarge = status.Errorf(codes.ResourceExhausted,
+	"ashlar: the events of a revision are larger than %d bytes: watch with fragment, or without prev_kv", responseMax)
+
 // watchResponse is an encoded WatchResponse, to be handed to the codec once. It is not counted in the budget of large
 // responses: a stream has one of them at a time, bounded by the hub, and shares large events with all others.
 type watchResponse struct{ chunks mem.BufferSlice }
@@ -37,7 +44,7 @@ type watchEncoder struct {
 // encode encodes m. The response refers to m's large events and copies the others.
 func (e *watchEncoder) encode(h header, m *watch.Message) (*watchResponse, error) {
 	if m.Size+watchHeadMax+len(m.Reason) > responseMax {
-		return nil, errResponseTooLarge
+		return nil, errRevisionTooLarge
 	}
 	if e.head == nil || h != e.last {
 		e.last, e.head = h, h.append(e.head[:0])
