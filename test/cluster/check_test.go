@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +12,10 @@ import (
 	"github.com/anishathalye/porcupine"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // These tests show that the checks find what they are for.
@@ -194,6 +199,41 @@ func TestBrokenPromisesOfAWatchAreFound(t *testing.T) {
 		}
 		if said := strings.Join(tb.said, "\n"); (said == "") != (x.says == "") || !strings.Contains(said, x.says) {
 			t.Errorf("%s: it says %q", name, said)
+		}
+	}
+}
+
+// What is no reason to end the stream of all of a client's watches is told although the watcher would go on elsewhere.
+func TestTheEndOfAWatchesStreamHasAReason(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		ours bool // the client ended it
+		ok   bool
+	}{
+		"a connection that broke":                  {err: status.Error(codes.Unavailable, "EOF"), ok: true},
+		"a member that ends":                       {err: rpctypes.ErrGRPCStopped, ok: true},
+		"a member without a leader":                {err: rpctypes.ErrGRPCNoLeader, ok: true},
+		"history that is compacted":                {err: rpctypes.ErrGRPCCompacted},
+		"a fault":                                  {err: status.Error(codes.Unknown, "reading history")},
+		"no reason":                                {err: io.EOF},
+		"whatever comes once the client has ended": {err: status.Error(codes.Canceled, "canceled"), ours: true, ok: true},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if c.ours {
+			cancel()
+		}
+		tb := &complaints{}
+		w := &watcher{workload: &workload{pulse: &pulse{tb: tb}}}
+		w.broke(ctx, c.err)
+		w.broke(ctx, c.err) // it has gone on, and the same came
+		cancel()
+		want := 1
+		if c.ok {
+			want = 0
+		}
+		if len(tb.said) != want {
+			t.Errorf("%s: it says %q", name, tb.said)
 		}
 	}
 }

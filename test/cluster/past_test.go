@@ -206,8 +206,11 @@ func (k *keeper) look(ctx context.Context, cl *clientv3.Client, from, to int64) 
 				k.tb.Errorf("%s: %v", g.endpoint, err)
 			}
 		}
-		if resp.Err() != nil {
-			return // what was told until then a watcher that goes on sees, too
+		if err := resp.Err(); err != nil { // what was told until then a watcher that goes on sees, too
+			if resp.CompactRevision == 0 && ctx.Err() == nil && !passes(err) {
+				k.tb.Errorf("%s: a watch from %d ended: %v", g.endpoint, from, err)
+			}
+			return
 		}
 		for _, e := range resp.Events {
 			if e.Kv.ModRevision > to {

@@ -25,7 +25,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("again with: go test ./test/cluster -run Soak -long %v -seed %d", *longFlag, seed)
 	c := newClusterOnDisks(t, 3, "--snapshot-catchup-entries", "100", "--quota-backend-bytes", "50000000")
-	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1))}
+	s := &soak{cluster: c, rng: rand.New(rand.NewPCG(seed, 1)), defragments: defragmentFirst}
 	s.begin(seed)
 	steps := []struct {
 		name string
@@ -70,6 +70,7 @@ func TestSoak(t *testing.T) {
 	for _, step := range steps {
 		t.Logf("%4d times: %s", done[step.name], step.name)
 	}
+	t.Logf("%4d times: a defragmentation is cut off by a kill", s.cutOff)
 	t.Log(total.String())
 }
 
@@ -79,8 +80,10 @@ const stepsPerWorkload = 5
 // soak is a cluster under load.
 type soak struct {
 	*cluster
-	rng  *rand.Rand
-	load *workload
+	rng         *rand.Rand
+	load        *workload
+	defragments time.Duration // how long the last one took that was seen to its end
+	cutOff      int           // defragmentations that a kill has ended
 }
 
 // begin begins a workload. Two of three have history compacted meanwhile.
@@ -237,30 +240,35 @@ func (s *soak) full() {
 	x.start(s)
 }
 
-// defragmentBefore is how long a defragmentation may go on before its member is killed.
-const defragmentBefore = 50 * time.Millisecond
+// defragmentFirst is how long a defragmentation is taken to go on before one was seen to its end.
+const defragmentFirst = 5 * time.Millisecond
 
 // defragment defragments a member, which is killed meanwhile every other time.
 func (s *soak) defragment() {
 	x := s.any()
 	cl := s.client(x)
 	if s.rng.IntN(2) == 0 {
+		var begin time.Time
 		s.again("defragmenting "+x.name, func() error {
+			begin = time.Now()
 			_, err := cl.Defragment(s.within(), x.client)
 			return err
 		})
+		s.defragments = time.Since(begin)
 		return
 	}
 	ctx, cancel := context.WithCancel(s.within())
-	ended := make(chan struct{})
+	answer := make(chan error, 1)
 	go func() {
-		defer close(ended)
-		_, _ = cl.Defragment(ctx, x.client) // nobody answers once the member is killed
+		_, err := cl.Defragment(ctx, x.client) // nobody answers once the member is killed
+		answer <- err
 	}()
-	<-time.After(time.Duration(s.rng.Int64N(int64(defragmentBefore)))) // anywhere in it
+	<-time.After(time.Duration(s.rng.Int64N(int64(s.defragments)))) // anywhere in it
 	x.kill(s)
 	cancel()
-	<-ended
+	if <-answer != nil {
+		s.cutOff++
+	}
 	s.without(x)
 	x.start(s)
 }

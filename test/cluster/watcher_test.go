@@ -19,6 +19,7 @@ type watcher struct {
 	only  string // the endpoint, unless it is one of the workload's
 	turn  int
 	roams bool
+	ended string // what of the end of a stream it has complained last
 
 	mu       sync.Mutex // guards the rest
 	timeline *timeline
@@ -98,6 +99,7 @@ func (w *watcher) watch(ctx context.Context) {
 		}
 		resp, err := s.Recv()
 		if err != nil {
+			w.broke(ctx, err)
 			return
 		}
 		if resp.Canceled {
@@ -108,6 +110,16 @@ func (w *watcher) watch(ctx context.Context) {
 		}
 		w.take(resp)
 	}
+}
+
+// broke takes what a stream of watches ended with before ctx did. A connection breaks, and a member that ends or follows nobody sends its clients on.
+// Whatever else is wrong with one watch is for that one to be told: the stream is that of others, too. What stays wrong is said once.
+func (w *watcher) broke(ctx context.Context, err error) {
+	if ctx.Err() != nil || passes(err) || err.Error() == w.ended {
+		return
+	}
+	w.ended = err.Error()
+	w.complain(fmt.Errorf("the stream of its watch ended: %w", err))
 }
 
 // skip goes on where history begins, since what was before is compacted: a watch ends so where it began below that, and where its member has
