@@ -86,7 +86,7 @@ func failed(p process, program string, err error) int {
 }
 
 // gcPercent is the default of GOGC for a server.
-const gcPercent = 200
+const gcPercent = 150
 
 // easeCollection sets it. Requests are short-lived garbage over a small live heap: fewer collections cost little memory.
 func easeCollection(environ []string) {
