@@ -216,7 +216,7 @@ func BenchmarkPutCold(b *testing.B) {
 //
 //	go test ./internal/mvcc -run '^$' -bench PutScattered -benchtime 1600000x
 func BenchmarkPutScattered(b *testing.B) {
-	const keys, values = 100_000, 64
+	const keys, values = 100_000, 1 << 16
 	s := newBenchStore(b)
 	random := rand.NewChaCha8([32]byte{})
 	var vals [values][]byte

@@ -27,6 +27,7 @@ type DB struct {
 	fence    *fence
 	pacer    *pacer // may be nil
 	spare    *spareMemTable
+	history  *historyMover // may be nil
 
 	stop    chan struct{}  // ends the goroutine that calls OnFlush
 	workers sync.WaitGroup // that goroutine
@@ -51,7 +52,9 @@ func OpenState(dir string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, abandoned, err := openLocked(dir, o, stateOptions(o), lock)
+	p, history := stateOptions(o), newHistoryMover()
+	p.Experimental.SpanPolicyFunc = history.tableEnds
+	db, abandoned, err := openLocked(dir, o, p, history, lock)
 	switch {
 	case abandoned:
 		return nil, errors.Join(err, lock.abandon())
@@ -62,8 +65,8 @@ func OpenState(dir string, o Options) (*DB, error) {
 }
 
 // openLocked opens a database whose lock is held. When it fails, abandoned says whether a Pebble that will never run again has
-// its part in the lock.
-func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ *DB, abandoned bool, err error) {
+// its part in the lock. history may be nil.
+func openLocked(dir string, o Options, p *pebble.Options, history *historyMover, lock databaseLock) (_ *DB, abandoned bool, err error) {
 	f := newFailure(dir, o.Fatal)
 	db := &DB{
 		dir: dir, ro: o.ReadOnly, lock: lock, failure: f,
@@ -75,13 +78,18 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 	if o.OnFlush != nil {
 		flushed = make(chan struct{}, 1)
 	}
+	db.history = history
 	db.pacer = newPacer(o.Clock, o.Asked)
 	db.spare = &spareMemTable{clock: o.Clock, free: freeKept}
 	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
-	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, db.spare.flushed, flushed)
+	ended := func(tables []pebble.TableInfo) {
+		db.spare.flushed()
+		history.flushed(tables)
+	}
+	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, ended, flushed)
 	if db.p, err = openUnlessFailed(dir, p, f); err != nil {
 		err = explain(dir, "opening the database", err)
 		if f.check() != nil {
@@ -92,6 +100,9 @@ func openLocked(dir string, o Options, p *pebble.Options, lock databaseLock) (_ 
 	}
 	db.pacer.begin(db.p)
 	db.spare.begin(db.p)
+	if history != nil && !o.ReadOnly {
+		history.begin(db.p, f)
+	}
 	if flushed != nil {
 		db.workers.Add(1)
 		go db.tellFlushes(flushed, o.OnFlush)
@@ -359,6 +370,7 @@ func (db *DB) Close() error {
 	}
 	close(db.stop)
 	db.workers.Wait()
+	db.history.end(db.failure)
 	db.failure.close()
 	db.stall.end()
 	db.spare.end()

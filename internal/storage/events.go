@@ -52,8 +52,8 @@ func (e fatalError) Error() string { return e.text }
 // Unwrap gives errors.Is the cause.
 func (e fatalError) Unwrap() error { return e.cause }
 
-// listener returns what Pebble tells about its background work. ended is called after each flush, and flushed, which may be nil, gets a token.
-func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measures, ended func(), flushed chan<- struct{}) *pebble.EventListener {
+// listener returns what Pebble tells about its background work. ended is called after each flush with its tables, and flushed, which may be nil, gets a token.
+func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measures, ended func([]pebble.TableInfo), flushed chan<- struct{}) *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) {
 			f.fail(explain(f.dir, "flushing or compacting", err))
@@ -75,7 +75,7 @@ func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measure
 		},
 		FlushEnd: func(info pebble.FlushInfo) {
 			measures.Flushes.Took(info.TotalDuration)
-			ended()
+			ended(info.Output)
 			// Pebble holds its locks here, hence the channel. An error is also said of a flush without any key.
 			if flushed == nil || info.Err != nil || f.raised.Load() {
 				return

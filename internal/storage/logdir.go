@@ -92,7 +92,7 @@ func OpenPebbleLog(dir string, o Options) (*DB, error) {
 	if err := checkWALs(o.FS, dir); err != nil {
 		return nil, err
 	}
-	db, _, err := openLocked(dir, o, logOptions(o), databaseLock{file: heldLock{}})
+	db, _, err := openLocked(dir, o, logOptions(o), nil, databaseLock{file: heldLock{}})
 	return db, err
 }
 

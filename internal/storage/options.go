@@ -157,11 +157,6 @@ func stateOptions(o Options) *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax() },
 		ReadOnly:                    o.ReadOnly,
 	}
-	// Tables end where large values begin and end. These come in the order of their keys, so a table of nothing else falls between no
-	// others and is moved down as it is; together with the small records of its group it would be written again by each compaction of
-	// those.
-	lower, upper := SpaceBounds(SpaceLarge)
-	p.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(CompareKeys, pebble.KeyRange{Start: lower, End: upper}, pebble.SpanPolicy{})
 	for i := range p.TargetFileSizes {
 		p.TargetFileSizes[i] = tableBytes
 	}
