@@ -74,6 +74,13 @@ func (f *failure) opened() error {
 	return f.err
 }
 
+// isOpen says whether the time is over in which failures are Open's result.
+func (f *failure) isOpen() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.opening
+}
+
 // close begins the time in which failures call nobody again.
 func (f *failure) close() {
 	f.mu.Lock()

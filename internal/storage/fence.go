@@ -26,8 +26,16 @@ func newFence(fs vfs.FS, f *failure, p *pacer) *fence {
 	return &fence{FS: fs, failure: f, pacer: p, memory: vfs.NewMem()}
 }
 
-// isWAL tells a write-ahead log by its name.
-func isWAL(name string) bool { return strings.HasSuffix(name, ".log") }
+// hidingOf tells by a file's name which failures of it Pebble does not see.
+func (f *fence) hidingOf(name string) hiding {
+	switch {
+	case strings.HasSuffix(name, ".log"):
+		return hidesAlways
+	case strings.HasPrefix(f.PathBase(name), manifestPrefix):
+		return hidesOnceOpen
+	}
+	return hidesNothing
+}
 
 // Create implements vfs.FS. Besides, it makes the name of a manifest durable at once. Pebble syncs the directory
 // only after it has made the marker that names the manifest, so a crash between the two could leave the marker
@@ -64,8 +72,8 @@ func (f *fence) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) 
 func (f *fence) written(doing, name string, file vfs.File, err error) (vfs.File, error) {
 	switch {
 	case err == nil:
-		return &writtenFile{File: file, name: name, failure: f.failure, hides: isWAL(name)}, nil
-	case isWAL(name):
+		return &writtenFile{File: file, name: name, failure: f.failure, hides: f.hidingOf(name)}, nil
+	case f.failure.hidden(f.hidingOf(name)):
 		if err = f.failure.hide(doing, name, err); err == nil {
 			return f.insteadOf(name, f.failure.check())
 		}
@@ -109,7 +117,7 @@ func (f *fence) OpenDir(name string) (vfs.File, error) {
 	if f.isLoose(name) {
 		file = looseFile{file}
 	}
-	return &writtenFile{File: file, name: name, failure: f.failure, hides: true}, nil
+	return &writtenFile{File: file, name: name, failure: f.failure, hides: hidesAlways}, nil
 }
 
 // loosen says that nothing in dir, nor its name, need outlast a crash, until tighten is called.

@@ -3,12 +3,17 @@ package storage
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // change is what a put of one key at one revision writes, but for what counts and runs are.
@@ -190,5 +195,62 @@ func TestHistoryMovesInADatabaseWhoseTablesEndAnywhere(t *testing.T) {
 		if got, want := get(t, db, AppendRevKey(nil, SpaceHistory, r, 0)), fmt.Sprintf("key %d", r*7%31); got != want {
 			t.Fatalf("the history of %d is of %q, want %q", r, got, want)
 		}
+	}
+}
+
+// TestADatabaseThatFailsWhileHistoryMovesIsWholeAfterARestart: whichever write to the manifest fails, what was flushed is there after a restart, and nobody waits for a
+// move that will not end.
+func TestADatabaseThatFailsWhileHistoryMovesIsWholeAfterARestart(t *testing.T) {
+	t.Parallel()
+	failures := 0
+	for fails := range int64(10) {
+		mem := vfs.NewCrashableMem()
+		var left atomic.Int64
+		left.Store(math.MaxInt64)
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if strings.Contains(op.Path, manifestPrefix) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && left.Add(-1) < 0 {
+				return syscall.EIO
+			}
+			return nil
+		}))
+		r := newRecorder()
+		db := openTestState(t, fs, Options{Fatal: r.fatal})
+		commit(t, db, func(b *Batch) { change(t, b, "k", 2); change(t, b, "k", 3) })
+		left.Store(fails)
+		b := db.NewBatch()
+		change(t, b, "k", 4)
+		change(t, b, "k", 5)
+		if err := db.Commit(b); err != nil {
+			t.Fatal(err)
+		}
+		flushed := db.Flush()
+		if flushed == nil {
+			eventually(t, db, "it has failed or moved", func() bool { return db.Err() != nil || db.p.Metrics().Compact.MoveCount > 0 })
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if db.Err() != nil && flushed == nil {
+			failures++
+		}
+		_ = db.Close() // it returns
+		last := int64(3)
+		if flushed == nil {
+			last = 5
+		}
+		for _, restarted := range []FS{mem.CrashClone(vfs.CrashCloneCfg{}), mem} {
+			db := openTestState(t, restarted, Options{})
+			for rev := int64(2); rev <= last; rev++ {
+				if got := get(t, db, AppendRevKey(nil, SpaceHistory, rev, 0)); got != "k" {
+					t.Errorf("with failure %d the history of %d is of %q", fails, rev, got)
+				}
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if failures == 0 {
+		t.Error("no move has failed")
 	}
 }

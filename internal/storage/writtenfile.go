@@ -10,9 +10,10 @@ import (
 // everything and writes nothing (fence).
 //
 // With hides, Pebble does not even see the first failure: so it is for write-ahead logs, which a state has, too, though nothing is
-// written to them, and directories. Pebble
+// written to them, directories and, once the database is open, manifests. Pebble
 // panics when it can not create, finish or write its log, in places where the panic meets a lock in the wrong
-// state: the process would end with "unlock of unlocked mutex" and no word about the disk. So such a failure
+// state: the process would end with "unlock of unlocked mutex" and no word about the disk; and when a compaction, or a move, can not be
+// written to the manifest, as it takes the failure for the end of the process. So such a failure
 // is reported to the failure of the database, which stops it, and Pebble is told that all went well. That is safe
 // because nothing Pebble says afterwards is believed: whoever waits for a commit, a flush or a durable record
 // asks the failure before he answers, and it is raised before Pebble goes on.
@@ -20,8 +21,20 @@ type writtenFile struct {
 	vfs.File
 	name    string
 	failure *failure
-	hides   bool
+	hides   hiding
 }
+
+// hiding says which failures Pebble does not see.
+type hiding int
+
+const (
+	hidesNothing hiding = iota
+	hidesOnceOpen
+	hidesAlways
+)
+
+// hidden says whether Pebble is not to see a failure now.
+func (f *failure) hidden(h hiding) bool { return h == hidesAlways || h == hidesOnceOpen && f.isOpen() }
 
 // hide reports an error and returns what Pebble gets to see of it.
 func (f *failure) hide(doing, name string, err error) error {
@@ -36,7 +49,7 @@ func (w *writtenFile) try(doing string, write func() error) error {
 		return nil
 	}
 	err := write()
-	if err != nil && w.hides {
+	if err != nil && w.failure.hidden(w.hides) {
 		return w.failure.hide(doing, w.name, err)
 	}
 	return err
@@ -86,7 +99,7 @@ func (w *writtenFile) SyncTo(length int64) (fullSync bool, err error) {
 // Close implements vfs.File. The file is closed after a failure too.
 func (w *writtenFile) Close() error {
 	err := w.File.Close()
-	if err != nil && w.hides {
+	if err != nil && w.failure.hidden(w.hides) {
 		return w.failure.hide("close", w.name, err)
 	}
 	return err
