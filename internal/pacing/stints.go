@@ -12,8 +12,9 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
-// QuietFor is how long nobody asks a member for anything before work in the background goes on without rests.
-const QuietFor = 50 * time.Millisecond
+// QuietFor is how long nobody asks a member for anything before work in the background goes on without rests. It is far above what a request takes: clients
+// that all wait for a slow one ask for nothing, and they are those for whom the rests are.
+const QuietFor = 250 * time.Millisecond
 
 // Demand knows whether clients ask for something. It belongs to one goroutine.
 type Demand struct {
