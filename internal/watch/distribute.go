@@ -61,9 +61,7 @@ func (h *Hub) take(events []mvcc.Event) {
 	rev := revision{main: main, events: make([]event, len(events))}
 	for i := range events {
 		e := &events[i]
-		rev.events[i] = event{
-			encoded: encoded{rev: main}, kind: e.Kind, sub: e.Rev.Sub, prev: e.Prev, key: e.Key,
-		}
+		rev.events[i] = event{rev: main, kind: e.Kind, sub: e.Rev.Sub, prev: e.Prev, key: e.Key}
 		if kv, err := e.Load(); err == nil { // events of a Writer are loaded
 			rev.events[i].raw = kv.Raw()
 		}
@@ -93,7 +91,7 @@ func (h *Hub) match(x *index, to *staging, e *event) (hits int) {
 				s.cut = e.rev
 				continue
 			}
-			s.events = append(s.events, &e.encoded)
+			s.events = append(s.events, e.out)
 			hits++
 		}
 	}
@@ -143,29 +141,33 @@ func (h *Hub) lose(rev int64) {
 // encode makes sure that e is encoded as wanted; false means that the version before could not be read, which the
 // watcher must find out by itself. REQUIRES: h.mu.
 func (h *Hub) encode(e *event, prev bool) bool {
-	if prev && e.withPrev == nil {
+	if e.out == nil {
+		e.out = &encoded{rev: e.rev}
+	}
+	out := e.out
+	if prev && out.withPrev == nil {
 		before, ok := h.before(e)
 		if !ok {
 			return false
 		}
 		if len(before) > 0 {
-			e.withPrev = h.encodeWith(e, before)
-			h.ring.grew(len(e.withPrev))
+			out.withPrev = h.encodeWith(e, before)
+			h.ring.grew(len(out.withPrev))
 			return true
 		}
 	}
-	if e.plain == nil {
-		e.plain = h.encodeWith(e, nil)
+	if out.plain == nil {
+		out.plain = h.encodeWith(e, nil)
 	}
-	if prev && e.withPrev == nil {
-		e.withPrev = e.plain
-		h.ring.grew(len(e.withPrev))
+	if prev && out.withPrev == nil {
+		out.withPrev = out.plain
+		h.ring.grew(len(out.withPrev))
 	}
 	return true
 }
 
-// encodeWith returns the encoding of e with a version before. Key and version of e are part of it then: who holds the event holds nothing of
-// the writer's memory, in which the changes of other keys lie beside it.
+// encodeWith returns the encoding of e with a version before. Key and version of e are part of it then: the ring holds nothing of the writer's memory for it, in
+// which the changes of other keys lie beside it.
 func (h *Hub) encodeWith(e *event, before []byte) []byte {
 	kv := e.raw
 	if e.kind == mvcc.EventDelete {

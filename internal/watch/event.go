@@ -35,7 +35,8 @@ func (e *encoded) of(prev bool) []byte {
 
 // event is a change in the ring. It is encoded when the first watcher wants it. The hub's lock guards it.
 type event struct {
-	encoded
+	rev  int64
+	out  *encoded // nil until then; apart, so that who keeps it keeps no change beside this one
 	kind mvcc.EventKind
 	sub  uint32
 	prev mvcc.Revision // the live version replaced
@@ -44,7 +45,13 @@ type event struct {
 }
 
 // size is what the event costs in memory, about.
-func (e *event) size() int { return eventOverhead + len(e.key) + len(e.raw) + len(e.withPrev) }
+func (e *event) size() int {
+	n := eventOverhead + len(e.key) + len(e.raw)
+	if e.out != nil {
+		n += len(e.out.withPrev)
+	}
+	return n
+}
 
 // eventOverhead is the size of an event without its bytes, with its place in the ring and in pending lists.
 const eventOverhead = 192
