@@ -40,12 +40,17 @@ type overlay struct {
 	sorted []*touched
 	fresh  []*touched
 	slab   []touched // those of the group's keys for which there was room here
+
+	most int // keys of a group since the memory is this
+	few  int // groups in turn that had far fewer
 }
 
-// Bounds of an overlay's memory: touchedMax is how many places it takes at once, overlayKept the keys of a group up to which it is kept.
+// Bounds of an overlay's memory: touchedMax is how many places it takes at once, overlayKept the keys of a group up to which it is kept. To empty a map costs
+// what it has room for, so it is not kept once overlayFew groups in turn had less than a sixteenth of the most.
 const (
 	touchedMax  = 512
 	overlayKept = 1024
+	overlayFew  = 16
 )
 
 func (o *overlay) get(key []byte) *touched { return o.byKey[string(key)] }
@@ -66,7 +71,11 @@ func (o *overlay) add(key []byte, baseLive bool, v version) {
 
 // reset empties the overlay for the next group. REQUIRES: nothing of it is used any more, not even a place in it.
 func (o *overlay) reset() {
-	if len(o.byKey) > overlayKept {
+	o.most = max(o.most, len(o.byKey))
+	if o.few++; len(o.byKey) > o.most/16 {
+		o.few = 0
+	}
+	if o.most > overlayKept || o.few == overlayFew {
 		*o = overlay{}
 		return
 	}

@@ -101,6 +101,22 @@ func TestTheMemoryOfAGroupServesTheNextAndHoldsNothing(t *testing.T) {
 	}
 }
 
+// TestSmallGroupsDoNotEmptyTheMemoryOfALargeOneForever: to empty a map costs what it has room for.
+func TestSmallGroupsDoNotEmptyTheMemoryOfALargeOneForever(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	sparing(t, s, 300, false)
+	for i := range overlayFew {
+		if s.spare.over.most != 300 {
+			t.Fatalf("after %d small groups the memory is one of %d keys", i, s.spare.over.most)
+		}
+		sparing(t, s, 1, false)
+	}
+	if s.spare.over.most > 1 || s.spare.over.byKey != nil {
+		t.Errorf("after %d small groups the memory is one of %d keys", overlayFew, s.spare.over.most)
+	}
+}
+
 // TestADiscardedGroupIsForgotten reads by the next Writer, which has the memory of the one before.
 func TestADiscardedGroupIsForgotten(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ var errEmptyKey = errors.New("key is empty")
 
 // Writer writes one group of entries: one batch, in which each entry is whole. A store has at most one Writer at a
 // time, and one goroutine uses it. Nothing is seen by views before Commit; the Writer itself sees all of it. After
-// Commit or Discard only Events may be used. An error of any method but ScheduleCompact means that the state cannot be
+// Commit or Discard only Events and Release may be used. An error of any method but ScheduleCompact means that the state cannot be
 // read or written: the group must be discarded and the member stopped.
 type Writer struct {
 	store *Store

@@ -123,7 +123,7 @@ func TestWatchResponsesStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestEventsOfARevisionThatGRPCCannotFrameEndTheStream(t *testing.T) {
+func TestEventsOfARevisionThatGRPCCannotFrameAreNotEncoded(t *testing.T) {
 	t.Parallel()
 	var encoder watchEncoder
 	if _, err := encoder.encode(header{}, &watch.Message{Size: responseMax - watchHeadMax}); err != nil { // as if it held so much
