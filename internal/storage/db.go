@@ -101,7 +101,7 @@ func openLocked(dir string, o Options, p *pebble.Options, history *historyMover,
 	db.pacer.begin(db.p)
 	db.spare.begin(db.p)
 	if history != nil && !o.ReadOnly {
-		history.begin(db.p, f)
+		history.begin(db.p, f, db.setWedged)
 	}
 	if flushed != nil {
 		db.workers.Add(1)

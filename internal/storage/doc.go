@@ -25,7 +25,7 @@
 // instead would leave Pebble's locks held and Close waiting, and ending it by runtime.Goexit would leave Close waiting
 // for a flush that never ends.
 // Failures of the write-ahead log, which is there although nothing is written to it, of syncing a directory and,
-// once the database is open, of the manifest are kept away from Pebble altogether, because it panics on them (writtenFile).
+// once the database is open, of the manifest and its marker are kept away from Pebble altogether, because it panics on them (writtenFile).
 //
 // # Locks
 //

@@ -28,10 +28,12 @@ func newFence(fs vfs.FS, f *failure, p *pacer) *fence {
 
 // hidingOf tells by a file's name which failures of it Pebble does not see.
 func (f *fence) hidingOf(name string) hiding {
-	switch {
-	case strings.HasSuffix(name, ".log"):
+	switch base := f.PathBase(name); {
+	case strings.HasSuffix(base, ".log"):
 		return hidesAlways
-	case strings.HasPrefix(f.PathBase(name), manifestPrefix):
+	case f.isLoose(f.PathDir(name)):
+		return hidesNothing // that a copy cannot be made is no failure of the database
+	case strings.HasPrefix(base, manifestPrefix), strings.HasPrefix(base, markerPrefix):
 		return hidesOnceOpen
 	}
 	return hidesNothing

@@ -1,8 +1,8 @@
 package storage
 
 import (
-	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,17 +11,26 @@ import (
 )
 
 const (
-	// chainedSublevels is how many sublevels the newest level may have for tables of data to end where the history begins. Where keys are put in order
-	// the data of a flush touches that of the one before at its ends alone. Pebble counts such a chain as one sublevel more for each flush, of which each is a place
-	// for a walk to look into, and compacts by how many tables lie on one key. A table that goes from the end of the data into the history lies
-	// on all of the chain and makes both numbers the same.
+	// chainedSublevels is how many sublevels the newest level may have for tables to end where history does. Where keys are put in order
+	// the data of a flush, and what counts it, touch that of the one before at their ends alone. Pebble counts such a chain as one sublevel more for each flush, each a place
+	// for a walk to look into, and compacts by how many tables lie on one key. Tables that go from the data through the history to what is behind it lie
+	// on all of the chain and make both numbers the same.
 	chainedSublevels = 8
-	// movesMax is how many tables may wait to be moved down; what comes then stays where it is, and is merged.
+	// orderedTables is how many tables of data tell whether flushes come in order: then each begins where the one before ends, and there is a chain soon.
+	orderedTables = 3
+	// A table of history below historyAlone waits for others, until there are gatheredMax of them or tableBytes, or a larger one behind them: they become one. Tables
+	// that were moved touch each other nowhere, so nothing would ever merge them, and a member to which little is put flushes every few minutes.
+	historyAlone = 1 << 20
+	gatheredMax  = 64
+	// movesMax is how many tables may wait; what comes then stays where it is, and is merged with the data beside it.
 	movesMax = 256
 )
 
-// historyMover moves the records of history of each flush down as they are. They come in order of revision: those of a flush lie behind all that were
+// historyMover moves new records of history down as they are. They come in order of revision: those of a flush lie behind all that were
 // flushed before, so there is nothing to merge them with; together with the data of their flush they would be written again by each compaction of it.
+//
+// Nothing depends on it: what is moved is compacted as Pebble compacts any range, and a guess of what lies where that is wrong costs work alone. So it is where Pebble has
+// begun to compact a table that waits, or deletes of its records are in memory, for which Pebble makes a flush.
 type historyMover struct {
 	db     atomic.Pointer[pebble.DB] // nil until it is open
 	ctx    context.Context           // ends all moves
@@ -30,22 +39,42 @@ type historyMover struct {
 	ended  chan struct{} // closed when no move goes on any more
 
 	mu     sync.Mutex     // guards what follows; no lock of Pebble is taken while it is held
-	behind []byte         // the key behind all history that was flushed since the database was opened; nil before
+	behind []byte         // the key behind all history that was flushed; that behind none before
 	moves  []historyTable // in order
+	lastly []byte         // where the last table of data begins, of the last flush with orderedTables; nil before
+	order  bool           // that flush began behind where the last table of the one before it begins
 }
 
-// historyTable is a flushed table of nothing but new records of history.
-type historyTable struct{ first, last []byte }
+// historyTable is a table of the newest level with nothing but new records of history: from first on, below end.
+type historyTable struct {
+	first, end []byte
+	bytes      uint64
+}
 
 func newHistoryMover() *historyMover {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &historyMover{ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	behind, _ := SpaceBounds(SpaceHistory)
+	return &historyMover{ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), ended: make(chan struct{}), behind: behind}
 }
 
-// begin is called when the database is open and may be written to.
-func (h *historyMover) begin(db *pebble.DB, f *failure) {
+// begin is called when the database is open and may be written to. What of the newest level is to be moved is found by a look at all tables, once. wedged is called if
+// Pebble panics after a failure.
+func (h *historyMover) begin(db *pebble.DB, f *failure, wedged func()) {
+	if levels, err := db.SSTables(); err == nil { // it fails for wrong options alone
+		h.found(levels)
+	}
 	h.db.Store(db)
-	go h.run(f)
+	go h.run(f, wedged)
+}
+
+func (h *historyMover) found(levels [][]pebble.SSTableInfo) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for level, tables := range slices.Backward(levels) {
+		for _, t := range tables { // of the newest level in the order in which they were flushed
+			h.add(t.TableInfo, level == 0)
+		}
+	}
 }
 
 // end is called before the database is closed. It returns when no move goes on, or the database has failed: then nobody may be left to end one.
@@ -66,14 +95,14 @@ func (h *historyMover) tableEnds(key []byte) (_ pebble.SpanPolicy, end []byte, _
 	history, historyEnd := SpaceBounds(SpaceHistory)
 	large, largeEnd := SpaceBounds(SpaceLarge)
 	h.mu.Lock()
-	behind := h.behind
+	behind, order := h.behind, h.order
 	h.mu.Unlock()
 	ends := [][]byte{history, behind, historyEnd, large, largeEnd}
-	if CompareKeys(key, history) < 0 && h.chained() {
-		ends = ends[2:]
+	if CompareKeys(key, historyEnd) < 0 && (order || h.chained()) {
+		ends = ends[3:]
 	}
 	for _, end := range ends {
-		if end != nil && CompareKeys(key, end) < 0 {
+		if CompareKeys(key, end) < 0 {
 			return pebble.SpanPolicy{}, end, nil
 		}
 	}
@@ -93,68 +122,85 @@ func (h *historyMover) flushed(tables []pebble.TableInfo) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	behind := h.behind
+	var data []pebble.TableInfo
 	for _, t := range tables {
-		first, last := t.Smallest.UserKey, t.Largest.UserKey
-		if first[0] < SpaceHistory && last[0] >= SpaceHistory {
-			h.moves = nil // it lies on what waits
-		}
-		if last[0] != SpaceHistory {
-			continue
-		}
-		main, sub, ok := DecodeRevKey(last)
-		if !ok {
-			continue
-		}
-		if next := AppendRevKey(nil, SpaceHistory, main, sub+1); behind == nil || CompareKeys(behind, next) < 0 {
-			behind = next
-		}
-		if first[0] == SpaceHistory && h.behind != nil && CompareKeys(first, h.behind) >= 0 && len(h.moves) < movesMax {
-			h.moves = append(h.moves, historyTable{slices.Clone(first), slices.Clone(last)})
+		h.add(t, true)
+		if t.Smallest.UserKey[0] <= SpaceData && t.Largest.UserKey[0] >= SpaceData {
+			data = append(data, t)
 		}
 	}
-	h.behind = behind
-	if len(h.moves) > 0 {
-		select {
-		case h.wake <- struct{}{}:
-		default:
-		}
+	if n := len(data); n >= orderedTables {
+		h.order = h.lastly != nil && CompareKeys(data[0].Largest.UserKey, h.lastly) >= 0
+		h.lastly = slices.Clone(data[n-1].Smallest.UserKey)
+	}
+	select {
+	case h.wake <- struct{}{}:
+	default:
 	}
 }
 
+// add takes in a table, to be moved if movable says so and it has only history that is new. REQUIRES: mu is held; of one flush tables come in order.
+func (h *historyMover) add(t pebble.TableInfo, movable bool) {
+	first, last := t.Smallest.UserKey, t.Largest.UserKey
+	if movable && first[0] < SpaceHistory && last[0] >= SpaceHistory {
+		h.moves = nil // it lies on what waits
+	}
+	main, sub, ok := DecodeRevKey(last)
+	if last[0] != SpaceHistory || !ok {
+		return
+	}
+	end := AppendRevKey(nil, SpaceHistory, main, sub+1)
+	if movable && first[0] == SpaceHistory && CompareKeys(first, h.behind) >= 0 && len(h.moves) < movesMax {
+		h.moves = append(h.moves, historyTable{slices.Clone(first), end, t.Size})
+	}
+	if CompareKeys(h.behind, end) < 0 {
+		h.behind = end
+	}
+}
+
+// next returns what is to be moved at once: a table of some size, or all small ones before it.
 func (h *historyMover) next() (t historyTable, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.moves) == 0 {
+	small := 0
+	for small < len(h.moves) && h.moves[small].bytes < historyAlone {
+		t.bytes += h.moves[small].bytes
+		small++
+	}
+	switch {
+	case small < len(h.moves):
+		small = max(1, small)
+	case t.bytes < tableBytes && small < gatheredMax:
 		return historyTable{}, false
 	}
-	t, h.moves = h.moves[0], h.moves[1:]
+	t.first, t.end = h.moves[0].first, h.moves[small-1].end
+	h.moves = h.moves[small:]
 	return t, true
 }
 
-// run moves one table after the other: Pebble moves what is compacted alone, and merges two.
-func (h *historyMover) run(f *failure) {
+// run moves one table after the other, as Pebble moves what is compacted alone and merges what is not.
+func (h *historyMover) run(f *failure, wedged func()) {
 	defer close(h.ended)
 	defer func() {
-		if r := recover(); r != nil && f.check() == nil {
-			panic(r) // of a database that has failed nobody waits for this to end before it is closed
+		if r := recover(); r != nil {
+			if f.check() == nil {
+				panic(fmt.Sprintf("moving history: %v", r))
+			}
+			wedged() // of a database that has failed nobody waits for this to end before it is closed
 		}
 	}()
 	for {
+		for t, ok := h.next(); ok; t, ok = h.next() {
+			if h.db.Load().Compact(h.ctx, t.first, t.end, false) != nil {
+				return // Pebble has told of its failure, or is being closed
+			}
+		}
 		select {
 		case <-h.wake:
 		case <-h.ctx.Done():
 			return
 		case <-f.done:
 			return
-		}
-		for t, ok := h.next(); ok; t, ok = h.next() {
-			if bytes.Equal(t.first, t.last) {
-				continue // Compact knows no range of one key
-			}
-			if h.db.Load().Compact(h.ctx, t.first, t.last, false) != nil {
-				return // Pebble has told of its failure, or is being closed
-			}
 		}
 	}
 }

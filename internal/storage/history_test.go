@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -60,7 +61,7 @@ func eventually(t *testing.T, db *DB, what string, done func() bool) {
 	}
 }
 
-// tablesOfHistory returns how many tables of the newest level, and of those below it, have nothing but history. It fails the test if one has other records beside it.
+// tablesOfHistory returns how many tables of the newest level, and of those below it, have nothing but history. The test fails if one has other records beside it.
 func tablesOfHistory(t *testing.T, db *DB) (newest, below int) {
 	t.Helper()
 	levels, err := db.p.SSTables()
@@ -83,8 +84,11 @@ func tablesOfHistory(t *testing.T, db *DB) (newest, below int) {
 	return newest, below
 }
 
-// TestNewHistoryIsMovedDownAsItIs: beside puts of keys in any order, and what a compaction of the store deletes, the history of each flush but the
-// first one goes below the newest level, where it is not written again.
+// longKey makes history of some size: one is named in each record of it.
+func longKey(n int64) string { return fmt.Sprintf("key %d ", n) + strings.Repeat("long ", 8000) }
+
+// TestNewHistoryIsMovedDownAsItIs: beside puts of keys in any order, and what a compaction of the store deletes, the history of each flush goes below
+// the newest level, where it is not written again.
 func TestNewHistoryIsMovedDownAsItIs(t *testing.T) {
 	t.Parallel()
 	for name, deletes := range map[string]bool{"puts": false, "puts beside deletions of older history": true} {
@@ -105,24 +109,64 @@ func TestNewHistoryIsMovedDownAsItIs(t *testing.T) {
 					}
 					for range each {
 						rev++
-						change(t, b, fmt.Sprintf("key %d", rev*7%31), rev)
+						change(t, b, longKey(rev*7%31), rev)
 					}
 				})
 			}
-			eventually(t, db, "only the first one's is in the newest level", func() bool {
+			eventually(t, db, "all that is new, and that no deletion has had compacted, is moved", func() bool {
 				newest, below := tablesOfHistory(t, db)
-				return (deletes || newest == 1) && below == flushes-1
+				return deletes && db.p.Metrics().Compact.MoveCount > 1 || newest == 0 && below == flushes
 			})
-			if m := db.p.Metrics().Compact; m.MoveCount == 0 || !deletes && m.MoveCount != m.Count {
+			if m := db.p.Metrics().Compact; !deletes && (m.MoveCount != flushes || m.Count != flushes) {
 				t.Errorf("%d compactions, of which %d have moved something", m.Count, m.MoveCount)
 			}
 			for r := rev - each + 1; r <= rev; r++ {
-				if got, want := get(t, db, AppendRevKey(nil, SpaceHistory, r, 0)), fmt.Sprintf("key %d", r*7%31); got != want {
-					t.Fatalf("the history of %d is of %q, want %q", r, got, want)
+				if got := get(t, db, AppendRevKey(nil, SpaceHistory, r, 0)); got != longKey(r*7%31) {
+					t.Fatalf("the history of %d is of %.10q", r, got)
 				}
 			}
 		})
 	}
+}
+
+// TestSmallHistoryIsGathered: a member that flushes every few minutes has little of it each time, and tables that touch nothing are merged by nobody. What waits is found
+// after a restart.
+func TestSmallHistoryIsGathered(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	db := openTestState(t, mem, Options{})
+	rev := int64(1)
+	for flush := range 4 * gatheredMax {
+		commit(t, db, func(b *Batch) {
+			for range 2 {
+				rev++
+				if err := b.Set(AppendRevKey(nil, SpaceHistory, rev, 0), []byte("k"), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		if flush == gatheredMax/2 {
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			db = openTestState(t, mem, Options{})
+		}
+	}
+	defer func() { _ = db.Close() }()
+	eventually(t, db, "it is gathered", func() bool {
+		newest, below := tablesOfHistory(t, db)
+		return newest < gatheredMax && newest+below < 2*gatheredMax
+	})
+	commit(t, db, func(b *Batch) {
+		for range 40 {
+			rev++
+			change(t, b, longKey(rev), rev)
+		}
+	})
+	eventually(t, db, "what was gathered goes before what is large", func() bool {
+		newest, below := tablesOfHistory(t, db)
+		return newest == 0 && below < gatheredMax
+	})
 }
 
 // TestKeysThatArePutInOrderDoNotPileUp: the data of each flush touches that of the one before, which counts as one sublevel more each time though no
@@ -147,6 +191,36 @@ func TestKeysThatArePutInOrderDoNotPileUp(t *testing.T) {
 	}
 }
 
+// TestWhatIsLoadedInOrderIsCompactedAsItComes: the tables of its flushes lie beside each other, and no level is to be made of each.
+func TestWhatIsLoadedInOrderIsCompactedAsItComes(t *testing.T) {
+	t.Parallel()
+	db := openTestState(t, vfs.NewMem(), Options{})
+	defer db.Close()
+	rev, most := int64(1), int32(0)
+	value := make([]byte, 256<<10)
+	for flush := range chainedSublevels + 3 {
+		commit(t, db, func(b *Batch) {
+			for i := range 64 {
+				rev++
+				for _, r := range []struct{ key, value []byte }{
+					{AppendDataKey(nil, fmt.Appendf(nil, "key %08d", flush*63+i), rev, 0), value},
+					{AppendRevKey(nil, SpaceHistory, rev, 0), []byte("key")},
+					{AppendPlainKey(nil, SpaceRuns, fmt.Appendf(nil, "key %08d", flush*63+i)), []byte("run")},
+				} {
+					if err := b.Set(r.key, r.value, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+		eventually(t, db, "nothing goes on", func() bool { return db.p.Metrics().Compact.NumInProgress == 0 })
+		most = max(most, db.p.Metrics().Levels[0].Sublevels)
+	}
+	if most >= chainedSublevels {
+		t.Errorf("the newest level has had %d sublevels", most)
+	}
+}
+
 // TestHistoryMovesInADatabaseWhoseTablesEndAnywhere: releases before have left such.
 func TestHistoryMovesInADatabaseWhoseTablesEndAnywhere(t *testing.T) {
 	t.Parallel()
@@ -164,7 +238,7 @@ func TestHistoryMovesInADatabaseWhoseTablesEndAnywhere(t *testing.T) {
 	fill := func(b *Batch) {
 		for range 40 {
 			rev++
-			change(t, b, fmt.Sprintf("key %d", rev*7%31), rev)
+			change(t, b, longKey(rev*7%31), rev)
 		}
 	}
 	for range 3 {
@@ -192,8 +266,8 @@ func TestHistoryMovesInADatabaseWhoseTablesEndAnywhere(t *testing.T) {
 	commit(t, db, fill)
 	eventually(t, db, "history alone is moved", func() bool { return db.p.Metrics().Compact.MoveCount > 0 })
 	for r := int64(2); r <= rev; r++ {
-		if got, want := get(t, db, AppendRevKey(nil, SpaceHistory, r, 0)), fmt.Sprintf("key %d", r*7%31); got != want {
-			t.Fatalf("the history of %d is of %q, want %q", r, got, want)
+		if got := get(t, db, AppendRevKey(nil, SpaceHistory, r, 0)); got != longKey(r*7%31) {
+			t.Fatalf("the history of %d is of %.10q", r, got)
 		}
 	}
 }
@@ -213,31 +287,36 @@ func TestADatabaseThatFailsWhileHistoryMovesIsWholeAfterARestart(t *testing.T) {
 			}
 			return nil
 		}))
-		r := newRecorder()
-		db := openTestState(t, fs, Options{Fatal: r.fatal})
-		commit(t, db, func(b *Batch) { change(t, b, "k", 2); change(t, b, "k", 3) })
-		left.Store(fails)
-		b := db.NewBatch()
-		change(t, b, "k", 4)
-		change(t, b, "k", 5)
-		if err := db.Commit(b); err != nil {
-			t.Fatal(err)
+		db := openTestState(t, fs, Options{Fatal: newRecorder().fatal})
+		var flushed error
+		last := int64(1)
+		for n := range gatheredMax {
+			if n == gatheredMax-1 {
+				left.Store(fails) // of this flush, and of what it makes due
+			}
+			b := db.NewBatch()
+			for rev := last + 1; rev <= last+2; rev++ {
+				if err := b.Set(AppendRevKey(nil, SpaceHistory, rev, 0), []byte("k"), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(db.Commit(b), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if flushed = db.Flush(); flushed == nil {
+				last += 2
+			}
 		}
-		flushed := db.Flush()
 		if flushed == nil {
-			eventually(t, db, "it has failed or moved", func() bool { return db.Err() != nil || db.p.Metrics().Compact.MoveCount > 0 })
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
+			eventually(t, db, "it has failed or moved", func() bool { return db.Err() != nil || db.p.Metrics().Compact.Count > 0 })
 		}
 		if db.Err() != nil && flushed == nil {
 			failures++
+			if _, _, err := db.GetDurable(AppendPlainKey(nil, SpaceMeta, []byte("applied"))); !errors.Is(err, ErrFailed) {
+				t.Errorf("with failure %d a durable record: %v", fails, err)
+			}
 		}
 		_ = db.Close() // it returns
-		last := int64(3)
-		if flushed == nil {
-			last = 5
-		}
 		for _, restarted := range []FS{mem.CrashClone(vfs.CrashCloneCfg{}), mem} {
 			db := openTestState(t, restarted, Options{})
 			for rev := int64(2); rev <= last; rev++ {

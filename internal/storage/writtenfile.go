@@ -10,7 +10,7 @@ import (
 // everything and writes nothing (fence).
 //
 // With hides, Pebble does not even see the first failure: so it is for write-ahead logs, which a state has, too, though nothing is
-// written to them, directories and, once the database is open, manifests. Pebble
+// written to them, directories and, once the database is open, manifests and markers. Pebble
 // panics when it can not create, finish or write its log, in places where the panic meets a lock in the wrong
 // state: the process would end with "unlock of unlocked mutex" and no word about the disk; and when a compaction, or a move, can not be
 // written to the manifest, as it takes the failure for the end of the process. So such a failure
