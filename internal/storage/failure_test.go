@@ -252,21 +252,32 @@ func TestAWriteStallBeyondItsBoundIsAFailure(t *testing.T) {
 // TestACopyThatCannotBeMadeIsAnErrorAndNoFailure: whoever wants one is told, and the database goes on.
 func TestACopyThatCannotBeMadeIsAnErrorAndNoFailure(t *testing.T) {
 	t.Parallel()
-	for _, file := range []string{manifestPrefix, markerPrefix, "OPTIONS-"} {
-		mem := vfs.NewMem()
-		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if strings.HasPrefix(op.Path, "data/copy/"+file) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-				return syscall.EIO
+	for how, copied := range map[string]func(*DB, FS) error{
+		"opened": func(db *DB, fs FS) error {
+			c, err := db.OpenCopy("data/copy", Options{FS: fs})
+			if c != nil {
+				err = errors.Join(err, c.Close())
 			}
-			return nil
-		}))
-		db := openTestState(t, fs, Options{})
-		set(t, db, AppendPlainKey(nil, SpaceMeta, []byte("applied")), "1")
-		if copied, err := db.OpenCopy("data/copy", Options{FS: fs}); !errors.Is(err, syscall.EIO) {
-			t.Errorf("%s fails, and the copy is %v, %v", file, copied, err)
-		}
-		if err := errors.Join(db.Err(), db.Close()); err != nil {
-			t.Errorf("%s fails, and the database, too: %v", file, err)
+			return err
+		},
+		"a checkpoint": func(db *DB, _ FS) error { return db.Checkpoint("data/copy") },
+	} {
+		for _, file := range []string{manifestPrefix, markerPrefix, "OPTIONS-"} {
+			mem := vfs.NewMem()
+			fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if strings.HasPrefix(op.Path, "data/copy/"+file) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+					return syscall.EIO
+				}
+				return nil
+			}))
+			db := openTestState(t, fs, Options{})
+			set(t, db, AppendPlainKey(nil, SpaceMeta, []byte("applied")), "1")
+			if err := copied(db, fs); !errors.Is(err, syscall.EIO) {
+				t.Errorf("%s fails, and the copy, %s: %v", file, how, err)
+			}
+			if err := errors.Join(db.Err(), db.Close()); err != nil {
+				t.Errorf("%s of a copy, %s, fails, and the database, too: %v", file, how, err)
+			}
 		}
 	}
 }

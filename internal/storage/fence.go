@@ -16,6 +16,7 @@ import (
 // a failure goes to Pebble, which returns it, or to the failure, which abandons the attempt.
 type fence struct {
 	vfs.FS
+	dir     string // of the database, as Pebble joins it
 	failure *failure
 	pacer   *pacer     // may be nil
 	memory  *vfs.MemFS // what is created after a failure
@@ -23,16 +24,16 @@ type fence struct {
 }
 
 func newFence(fs vfs.FS, f *failure, p *pacer) *fence {
-	return &fence{FS: fs, failure: f, pacer: p, memory: vfs.NewMem()}
+	return &fence{FS: fs, dir: fs.PathDir(fs.PathJoin(f.dir, "any")), failure: f, pacer: p, memory: vfs.NewMem()}
 }
 
 // hidingOf tells by a file's name which failures of it Pebble does not see.
 func (f *fence) hidingOf(name string) hiding {
 	switch base := f.PathBase(name); {
+	case f.PathDir(name) != f.dir:
+		return hidesNothing // that a copy cannot be made is no failure of the database
 	case strings.HasSuffix(base, ".log"):
 		return hidesAlways
-	case f.isLoose(f.PathDir(name)):
-		return hidesNothing // that a copy cannot be made is no failure of the database
 	case strings.HasPrefix(base, manifestPrefix), strings.HasPrefix(base, markerPrefix):
 		return hidesOnceOpen
 	}
