@@ -38,11 +38,11 @@ type historyMover struct {
 	wake   chan struct{}
 	ended  chan struct{} // closed when no move goes on any more
 
-	mu     sync.Mutex     // guards what follows; no lock of Pebble is taken while it is held
-	behind []byte         // the key behind all history that was flushed; that behind none before
-	moves  []historyTable // in order
-	lastly []byte         // where the last table of data begins, of the last flush with orderedTables; nil before
-	order  bool           // that flush began behind where the last table of the one before it begins
+	mu        sync.Mutex     // guards what follows; no lock of Pebble is taken while it is held
+	behind    []byte         // the key behind all history that was flushed; that behind none before
+	moves     []historyTable // in order
+	lastTable []byte         // where the last table of data begins, of the last flush with orderedTables; nil before
+	inOrder   bool           // that flush began behind where the last table of the one before it begins
 }
 
 // historyTable is a table of the newest level with nothing but new records of history: from first on, below end.
@@ -90,15 +90,15 @@ func (h *historyMover) end(f *failure) {
 }
 
 // tableEnds is a pebble.SpanPolicyFunc: tables end where the history begins, where its new records begin, where it ends, and where large values begin and end,
-// which come in the order of their keys as well.
+// which come in the order of their keys as well. While flushes come in order, or there is a chain, they end at large values alone.
 func (h *historyMover) tableEnds(key []byte) (_ pebble.SpanPolicy, end []byte, _ error) {
 	history, historyEnd := SpaceBounds(SpaceHistory)
 	large, largeEnd := SpaceBounds(SpaceLarge)
 	h.mu.Lock()
-	behind, order := h.behind, h.order
+	behind, inOrder := h.behind, h.inOrder
 	h.mu.Unlock()
 	ends := [][]byte{history, behind, historyEnd, large, largeEnd}
-	if CompareKeys(key, historyEnd) < 0 && (order || h.chained()) {
+	if CompareKeys(key, historyEnd) < 0 && (inOrder || h.chained()) {
 		ends = ends[3:]
 	}
 	for _, end := range ends {
@@ -130,8 +130,8 @@ func (h *historyMover) flushed(tables []pebble.TableInfo) {
 		}
 	}
 	if n := len(data); n >= orderedTables {
-		h.order = h.lastly != nil && CompareKeys(data[0].Largest.UserKey, h.lastly) >= 0
-		h.lastly = slices.Clone(data[n-1].Smallest.UserKey)
+		h.inOrder = h.lastTable != nil && CompareKeys(data[0].Largest.UserKey, h.lastTable) >= 0
+		h.lastTable = slices.Clone(data[n-1].Smallest.UserKey)
 	}
 	select {
 	case h.wake <- struct{}{}:
