@@ -18,6 +18,10 @@ const memberCost = 1024
 // what got past that, because several came at once or another member proposed it, is applied: the members must apply
 // alike, whatever their quotas are. In both cases the alarm NOSPACE of this member goes into the log, and it alone makes apply
 // refuse. It stays until somebody lowers it.
+//
+// The alarm stops the writes of all members, so it is raised only for a state that is too large now. A member that is behind, after a
+// start or an absence, applies once more what used the space up, and only later the compaction that gave it back: it looks
+// again when it has caught up and nothing is left to compact.
 type quota struct {
 	m     *Member
 	limit int64 // 0 or less: none
@@ -25,7 +29,8 @@ type quota struct {
 	over  bool // as of the last look; the apply goroutine's
 
 	mu      sync.Mutex
-	raising chan struct{} // closed when the proposal under way has ended; nil when there is none
+	raising chan struct{} // closed when the second look, or the proposal after it, has ended; nil when there is none
+	need    int64         // the most that anybody asked for who waits for that
 }
 
 func (q *quota) init(m *Member) {
@@ -44,24 +49,26 @@ func (q *quota) notify() {
 	if q.limit <= 0 {
 		return
 	}
-	over := q.m.gen.Load().inUse() >= q.limit
+	over := !q.fits(0)
 	if over && !q.over {
-		q.raise()
+		q.raise(0)
 	}
 	q.over = over
 }
 
-// raise has the alarm raised by run; the channel is closed when that has ended, well or not.
-func (q *quota) raise() <-chan struct{} {
+// raise has the alarm raised by run, unless there turns out to be room for need bytes more; the channel is closed when that has ended,
+// well or not.
+func (q *quota) raise(need int64) <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.raising == nil {
-		q.raising = make(chan struct{})
+		q.raising, q.need = make(chan struct{}), 0
 		select {
 		case q.wake <- struct{}{}:
 		default:
 		}
 	}
+	q.need = max(q.need, need)
 	return q.raising
 }
 
@@ -72,16 +79,51 @@ func (q *quota) run() {
 		case <-q.m.stop:
 			return
 		}
-		// A member that stops ends all proposals.
-		if err := q.propose(context.Background()); err != nil && !errors.Is(err, ErrStopped) {
+		err := q.catchUp(context.Background()) // a member that stops ends all reads and proposals
+		if err == nil {
+			if q.endIfRoom() {
+				q.m.cfg.Logger.Info("no alarm NOSPACE: what used the space quota up is gone by now", "quota_bytes", q.limit)
+				continue
+			}
+			err = q.propose(context.Background())
+		}
+		if err != nil && !errors.Is(err, ErrStopped) {
 			q.m.cfg.Logger.Warn("cannot raise the alarm NOSPACE yet", "error", err)
 		}
 		q.mu.Lock()
-		close(q.raising)
-		q.raising = nil
+		q.end()
 		q.mu.Unlock()
 	}
 }
+
+// catchUp returns when everything that is committed by now is applied here, and nothing is left to compact.
+func (q *quota) catchUp(ctx context.Context) error {
+	if err := q.m.ReadBarrier(ctx); err != nil {
+		return err
+	}
+	q.m.compactor.notify()
+	return q.m.compactor.wait(ctx, q.m.stop)
+}
+
+// endIfRoom ends what raise has begun if nothing need be raised. Who asks for more from then on begins anew.
+func (q *quota) endIfRoom() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.fits(q.need) {
+		return false
+	}
+	q.end()
+	return true
+}
+
+// end REQUIRES: mu is held.
+func (q *quota) end() {
+	close(q.raising)
+	q.raising = nil
+}
+
+// fits says whether there is room for need bytes more; for 0 it says that the quota is not used up.
+func (q *quota) fits(need int64) bool { return q.m.gen.Load().inUse()+need < q.limit }
 
 // propose puts the alarm into the log, unless it is raised.
 func (q *quota) propose(ctx context.Context) error {
@@ -97,20 +139,28 @@ func (q *quota) propose(ctx context.Context) error {
 }
 
 // CheckSpace says whether a request may be proposed that needs about cost bytes; 0 always may. It returns apply.ErrNoSpace
-// when the quota has no room for it, after the alarm was raised or could not be.
+// when the quota has no room for it, after the alarm was raised or could not be. Where the space is about to be given back it waits
+// for that, as long as a proposal may take.
 func (m *Member) CheckSpace(ctx context.Context, cost int64) error {
 	q := &m.quota
-	if q.limit <= 0 || cost <= 0 || m.gen.Load().inUse()+cost < q.limit {
+	if q.limit <= 0 || cost <= 0 || q.fits(cost) {
 		return nil
 	}
-	if m.Alarms().Has(cluster.Alarm{Member: m.self(), Type: cluster.AlarmNoSpace}) {
+	own := cluster.Alarm{Member: m.self(), Type: cluster.AlarmNoSpace}
+	if m.Alarms().Has(own) {
 		return apply.ErrNoSpace
 	}
+	timer := m.cfg.Clock.NewTimer(m.cfg.RequestTimeout)
+	defer timer.Stop()
 	select {
-	case <-q.raise():
+	case <-q.raise(cost):
+	case <-timer.C():
 	case <-ctx.Done():
 	case <-m.stop:
 	case <-m.node.Done():
+	}
+	if !m.Alarms().Has(own) && q.fits(cost) {
+		return nil
 	}
 	return apply.ErrNoSpace
 }

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -32,7 +33,7 @@ func fill(t *testing.T, m *Member) {
 	for m.gen.Load().inUse() < quotaInTests {
 		put(t, m, "k", strings.Repeat("v", 1000))
 	}
-	<-m.quota.raise()
+	<-m.quota.raise(0)
 	if got := m.Alarms().List(); len(got) != 1 || got[0] != ownAlarm(m) {
 		t.Fatalf("the alarms are %v", got)
 	}
@@ -125,6 +126,110 @@ func TestManyRequestsRaiseTheAlarmOnce(t *testing.T) {
 	wg.Wait()
 	if after, _ := m.Store().Applied(); after != before+1 {
 		t.Errorf("%d entries for one alarm", after-before)
+	}
+}
+
+// TestAStartDoesNotRaiseAnAlarmForWhatIsGoneByNow: a start after a crash applies again what used the quota up, and then what made room.
+func TestAStartDoesNotRaiseAnAlarmForWhatIsGoneByNow(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	cfg := configOf(t, disk, alone)
+	cfg.QuotaBytes = quotaInTests
+	m := start(t, cfg)
+	fill(t, m)
+	compact(t, m, m.Status().Revision)
+	if err := m.WaitCompacted(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	lowerAlarm(t, m)
+	cfg.FS = disk.CrashClone(vfs.CrashCloneCfg{})
+	stop(t, m)
+
+	m = open(t, cfg)
+	defer stop(t, m)
+	if m.ToReplay() == 0 {
+		t.Fatal("nothing is applied again")
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 { // of two reasons to return a select draws one
+		if err := m.quota.catchUp(impatient); !errors.Is(err, context.Canceled) {
+			t.Fatalf("before anything is applied again it has caught up: %v", err)
+		}
+	}
+	m.Start()
+	<-m.Ready()
+	if err := m.CheckSpace(t.Context(), 10_000); err != nil {
+		t.Errorf("a request that there is room for: %v", err)
+	}
+	m.quota.mu.Lock()
+	looking := m.quota.raising
+	m.quota.mu.Unlock()
+	if looking != nil {
+		<-looking
+	}
+	if got := m.Alarms().List(); len(got) != 0 {
+		t.Errorf("the alarms are %v", got)
+	}
+}
+
+// TestRequestsWaitForSpaceThatIsAboutToBeGivenBack, and raise the alarm only if it is not enough.
+func TestRequestsWaitForSpaceThatIsAboutToBeGivenBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		need int64
+		want error
+	}{
+		"there is room then": {10_000, nil},
+		"there is not":       {19_900, apply.ErrNoSpace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := configOf(t, vfs.NewMem(), alone)
+			cfg.QuotaBytes = quotaInTests
+			m := open(t, cfg) // not started: nothing is compacted, and the quota is looked at, when the test says so
+			defer stop(t, m)
+			step(m)
+			for range 15 {
+				putStepped(t, m, "k", strings.Repeat("v", 1000))
+			}
+			p, err := m.Begin(apply.CommandCompaction, encoded(t, &etcdserverpb.CompactionRequest{Revision: m.Status().Revision}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			step(m)
+			if r, ok := p.Poll(); !ok || r.Err != nil {
+				t.Fatal(ok, r.Err)
+			}
+			m.wg.Go(m.quota.run)
+
+			impatient, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := m.CheckSpace(impatient, c.need); !errors.Is(err, apply.ErrNoSpace) || len(m.Alarms().List()) != 0 {
+				t.Errorf("while it is being compacted, and who asks does not wait: %v, alarms %v", err, m.Alarms().List())
+			}
+			if err := m.quota.catchUp(impatient); !errors.Is(err, context.Canceled) {
+				t.Errorf("while it is being compacted it has caught up: %v", err)
+			}
+			answer := make(chan error, 1)
+			go func() { answer <- m.CheckSpace(t.Context(), c.need) }()
+			for more := true; more; {
+				if more, err = m.compactor.step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for done := false; !done; {
+				select {
+				case err = <-answer:
+					done = true
+				default:
+					step(m) // what it proposes
+				}
+			}
+			if !errors.Is(err, c.want) || m.Alarms().Has(ownAlarm(m)) != (c.want != nil) {
+				t.Errorf("%v, alarms %v", err, m.Alarms().List())
+			}
+		})
 	}
 }
 
