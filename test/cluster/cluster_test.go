@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,6 +93,21 @@ func (c *cluster) launch() {
 			}
 		}
 	})
+}
+
+// killAll kills all members at once and starts them again.
+func (c *cluster) killAll() {
+	c.Helper()
+	for _, m := range c.members {
+		m.signal(c, syscall.SIGKILL)
+	}
+	for _, m := range c.members {
+		m.waitEnd(c)
+		m.launch(c)
+	}
+	for _, m := range c.members {
+		m.waitReady(c)
+	}
 }
 
 // make adds a member that has not run yet.

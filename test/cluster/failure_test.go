@@ -46,16 +46,7 @@ func TestAllAreKilledAtOnce(t *testing.T) {
 	c := newCluster(t, 3)
 	l := c.newWorkload(1)
 	l.progress(c, 100)
-	for _, m := range c.members {
-		m.signal(t, syscall.SIGKILL)
-	}
-	for _, m := range c.members {
-		m.waitEnd(t)
-		m.launch(t)
-	}
-	for _, m := range c.members {
-		m.waitReady(t)
-	}
+	c.killAll()
 	l.progress(c, 50)
 	l.end(c)
 }

@@ -129,19 +129,6 @@ func (s *soak) stop() {
 	x.start(s)
 }
 
-func (s *soak) killAll() {
-	for _, m := range s.members {
-		m.signal(s, syscall.SIGKILL)
-	}
-	for _, m := range s.members {
-		m.waitEnd(s)
-		m.launch(s)
-	}
-	for _, m := range s.members {
-		m.waitReady(s)
-	}
-}
-
 func (s *soak) freeze() {
 	x := s.any()
 	x.signal(s, syscall.SIGSTOP)
