@@ -119,8 +119,12 @@ func (a *appender) take() (msgs []*raftpb.Message, known raftlog.HardState, due 
 
 // AppendTurn writes everything that waits for the log and then delivers the
 // responses. It reports whether there was anything to do. Only one goroutine may
-// call it.
+// call it. Behind a write that failed it does nothing: what asks for no write would be
+// answered although it answers for that one, too.
 func (n *Node) AppendTurn() bool {
+	if n.stopping() {
+		return false
+	}
 	a := &n.append
 	msgs, known, due := a.take()
 	if len(msgs) == 0 && !due {

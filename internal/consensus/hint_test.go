@@ -12,10 +12,13 @@ import (
 func (f *fixture) stored() uint64 { return f.cfg.Log.HardState().Commit }
 
 // tellCommit tells the node, a follower of member 2 at term 2, of a commit index.
-func (f *fixture) tellCommit(index uint64) {
+func (f *fixture) tellCommit(index uint64) { f.tellCommitAt(f.cfg.Log.LastIndex(), index) }
+
+// tellCommitAt is tellCommit where entries up to last were sent.
+func (f *fixture) tellCommitAt(last, index uint64) {
 	f.Step(&raftpb.Message{
 		Type: raftpb.MsgApp.Enum(), From: proto.Uint64(2), To: proto.Uint64(1), Term: proto.Uint64(2),
-		Index: proto.Uint64(f.cfg.Log.LastIndex()), LogTerm: proto.Uint64(2), Commit: proto.Uint64(index),
+		Index: proto.Uint64(last), LogTerm: proto.Uint64(2), Commit: proto.Uint64(index),
 	})
 }
 

@@ -345,6 +345,48 @@ func TestAFailedSyncIsNeverAcknowledged(t *testing.T) {
 	}
 }
 
+// TestNothingIsAcknowledgedBehindAFailedWrite: what needs no write itself answers for the entries before it, too. The loop may be woken once more
+// after the failure, since it looks at what is closed and at what is to be done in no order.
+func TestNothingIsAcknowledgedBehindAFailedWrite(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		woken func(f *fixture)
+	}{
+		{"an answer that waits is not given", func(f *fixture) {
+			f.tellCommitAt(3, 2)
+			f.turns()
+			f.AppendTurn()
+		}},
+		{"one that comes when nothing waits is not given", func(f *fixture) {
+			f.AppendTurn()
+			f.tellCommitAt(3, 2)
+			f.turns()
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			toggle := &errorfs.Toggle{Injector: errorfs.ErrInjected.If(errorfs.Writes)}
+			f := newFixture(t, errorfs.Wrap(vfs.NewMem(), toggle), 1, 2)
+			f.follow(2)
+			f.run()
+			f.acks()
+			toggle.On()
+			f.follow(2, normal("a"))
+			f.turns()
+			f.AppendTurn()
+			toggle.Off()
+			if f.fatal == nil || f.cfg.Log.LastIndex() != 2 {
+				t.Fatalf("the write of entry 3 did not fail: %v, the log ends at %d", f.fatal, f.cfg.Log.LastIndex())
+			}
+			tc.woken(f)
+			if got := f.acks(); got != 0 {
+				t.Errorf("acknowledged %d, and the log ends at %d", got, f.cfg.Log.LastIndex())
+			}
+		})
+	}
+}
+
 // TestALogThatCannotBeReadEndsTheMember with an error that says where and what to do, and with no panic, which raft has for it.
 func TestALogThatCannotBeReadEndsTheMember(t *testing.T) {
 	t.Parallel()
