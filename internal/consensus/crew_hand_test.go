@@ -35,6 +35,8 @@ type hand struct {
 	ending              bool       // it is to be stopped once nobody is at work in it
 	after               *vfs.MemFS // the disk as a power cut has left it; nil without one
 	ended               bool       // Stop has returned
+	late                bool       // it is stopped, and loops that were woken before they saw that go on
+	broken              bool       // the disk takes nothing any more, until the node starts again
 }
 
 // crewState is the state of a node. What is left of it is in hand.flushed.
@@ -64,12 +66,29 @@ func (h *hand) openLog() {
 	h.log = log
 }
 
-func (h *hand) fatal(err error) { h.c.fail("member %d ended itself: %v", h.id, err) }
+// fatal is told by the log and by the node. Whoever runs it stops it soon, but not at once.
+func (h *hand) fatal(err error) {
+	if !h.broken {
+		h.c.fail("member %d ended itself: %v", h.id, err)
+	}
+	if h.ending {
+		return
+	}
+	h.ending = true
+	h.c.failures++
+	h.c.note("member %d ends itself: %v; last %d, applied %d", h.id, err, h.log.LastIndex(), h.sm.index)
+}
 
 // MaybeError implements errorfs.Injector: much may happen while the log is written.
 func (h *hand) MaybeError(op errorfs.Op) error {
-	if (h.appending || h.applying) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	if h.appending || h.applying {
 		h.meanwhile()
+	}
+	if h.broken {
+		return errorfs.ErrInjected
 	}
 	return nil
 }
@@ -260,7 +279,7 @@ func (h *hand) meanwhile() {
 // work lets a loop do what it was told of, as the node's own goroutines would.
 func (h *hand) work(loop int) (busy bool) {
 	n := h.n
-	if n == nil || n.stopping() {
+	if n == nil || n.stopping() && !h.late {
 		return false
 	}
 	told := func(c chan struct{}) bool {
@@ -326,7 +345,7 @@ func (h *hand) flush() {
 
 // cut lets the log forget what is durable in the state and what raft does not look for: who is behind needs a snapshot then.
 func (h *hand) cut() {
-	if h.n == nil || h.ending || h.appending || h.applying {
+	if h.n == nil || h.ending || h.appending || h.applying || h.broken {
 		return // who writes the log has its lock
 	}
 	if err := h.log.Cut(min(h.flushed[h.sm.generation].index, h.n.Settled())); err != nil {
@@ -341,11 +360,35 @@ func (h *hand) stop(power bool) {
 	}
 	h.ending = true
 	if power {
-		h.after = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.c.rng.Intn(3) * 50,
-			RNG: randv2.New(randv2.NewPCG(h.c.rng.Uint64(), h.c.rng.Uint64()))})
+		h.after = h.lostPower()
 	}
 	h.c.note("member %d ends, its power fails: %v; last %d, applied %d", h.id, power, h.log.LastIndex(), h.sm.index)
 	h.n.shut(ErrStopped)
+}
+
+// breakDisk has the next write or sync fail, and all after it.
+func (h *hand) breakDisk() {
+	if h.n != nil && !h.ending {
+		h.c.note("the disk of member %d breaks", h.id)
+		h.broken = true
+	}
+}
+
+// mended is the disk once it works again: as it was, or without some of what was not synced.
+func (h *hand) mended() *vfs.MemFS {
+	h.broken = false
+	if h.c.rng.Intn(2) == 0 {
+		return h.fs
+	}
+	return h.lostPower()
+}
+
+// lostPower is the disk as a power cut leaves it.
+func (h *hand) lostPower() *vfs.MemFS {
+	return h.fs.CrashClone(vfs.CrashCloneCfg{
+		UnsyncedDataPercent: h.c.rng.Intn(3) * 50,
+		RNG:                 randv2.New(randv2.NewPCG(h.c.rng.Uint64(), h.c.rng.Uint64())),
+	})
 }
 
 // nothingWaits checks a node whose loops do nothing because nobody has told them to.

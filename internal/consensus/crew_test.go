@@ -28,8 +28,9 @@ var (
 
 // crew is a cluster of nodes whose turns are taken by whoever brings something, all in one goroutine and from a seed. Where a node calls
 // out, while it takes a turn, writes its log or applies, other things happen before it goes on, as goroutines of its own would do
-// them: messages come, clients ask, the other loops work, the node is stopped or its power fails. A loop works only
-// when it was told to, so that whoever forgets to tell it is found.
+// them: messages come, clients ask, the other loops work, the node is stopped, its power fails or its disk breaks. A loop works only
+// when it was told to, so that whoever forgets to tell it is found; of a node that was stopped it may do so once more, as one that is told of both
+// at a time does.
 //
 // What is checked: all members apply the same at an index; a read that goes on finds applied what was acknowledged, or seen by another
 // read, before it began; a node that was stopped neither sends nor applies; nothing waits that nobody was told of; and in the end all
@@ -53,8 +54,8 @@ type crew struct {
 	asks    []*ask
 	names   int // of proposals
 
-	acknowledged, read, inside, installed int // how often
-	trace                                 []string
+	acknowledged, read, inside, installed, failures int // how often
+	trace                                           []string
 }
 
 type parcel struct {
@@ -166,6 +167,8 @@ func (c *crew) step() {
 		c.pick().flush()
 	case x < 945:
 		c.pick().cut()
+	case x < 947:
+		c.pick().breakDisk()
 	}
 	c.look()
 }
@@ -319,11 +322,21 @@ func (c *crew) bury() {
 		if !h.ending {
 			continue
 		}
-		n, sm := h.n, h.sm
+		n, sm, broken := h.n, h.sm, h.broken
+		h.late = true
+		for loop := range 3 {
+			if c.rng.Intn(2) == 0 {
+				h.work(loop)
+			}
+		}
+		h.late = false
 		n.Stop()
 		h.ended = true
+		if broken {
+			h.fs = h.mended()
+		}
 		if h.after == nil {
-			if err := h.log.Close(); err != nil {
+			if err := h.log.Close(); err != nil && !broken {
 				c.fail("close the log of member %d: %v", h.id, err)
 			}
 			if c.rng.Intn(2) == 0 {
@@ -453,12 +466,12 @@ func TestTurnsAreTakenByAnybodyAtAnyPoint(t *testing.T) {
 			if !c.loses {
 				c.settle()
 			}
-			t.Logf("%d entries, %d acknowledged, %d reads, %d snapshots, %d times something happened meanwhile, members in the end %v",
-				c.newest, c.acknowledged, c.read, c.installed, c.inside, c.config)
+			t.Logf("%d entries, %d acknowledged, %d reads, %d snapshots, %d failures, %d times something happened meanwhile, members in the end %v",
+				c.newest, c.acknowledged, c.read, c.installed, c.failures, c.inside, c.config)
 			for _, h := range c.hands {
 				h.stop(false)
 				h.n.Stop()
-				if err := h.log.Close(); err != nil {
+				if err := h.log.Close(); err != nil && !h.broken {
 					t.Error(err)
 				}
 			}
