@@ -12,6 +12,15 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
 )
 
+// urgency is how a commit index is to be written that is only known. It is a hint for restarts.
+type urgency int
+
+const (
+	notDue    urgency = iota
+	due               // with a write of its own, if need be
+	dueSynced         // and a sync
+)
+
 // appender is the append loop: it makes entries and hard states durable, in
 // order, everything that waits in one batch and one sync.
 type appender struct {
@@ -22,7 +31,7 @@ type appender struct {
 	installing *raftpb.Message   // guarded by mu; the loop stands still until apply has installed it
 	busy       bool              // guarded by mu; what was taken last may not be done
 	known      raftlog.HardState // guarded by mu; as of the last message that was taken
-	due        bool              // guarded by mu; a commit index that is only known is to be written
+	due        urgency           // guarded by mu; of a commit index that is only known
 
 	wake chan struct{}
 
@@ -75,9 +84,18 @@ func (a *appender) tick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.known != a.saved {
-		a.due = true
+		a.due = max(a.due, due)
 		a.signal()
 	}
+}
+
+// changed lets the commit index be written, and synced, that the configuration now rests on. Without it a restart knows the one before, in
+// which it may need the votes of those who have gone for good.
+func (a *appender) changed() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.due = dueSynced // it may be among what waits in queue
+	a.signal()
 }
 
 func (a *appender) signal() {
@@ -88,13 +106,13 @@ func (a *appender) signal() {
 }
 
 // take returns the messages up to, not including, the first one with a snapshot;
-// that one alone when it is the first. known is the hard state with them, and due whether it is to be
+// that one alone when it is the first. known is the hard state with them, and when whether it is to be
 // written although they may not need it.
-func (a *appender) take() (msgs []*raftpb.Message, known raftlog.HardState, due bool) {
+func (a *appender) take() (msgs []*raftpb.Message, known raftlog.HardState, when urgency) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.installing != nil {
-		return nil, a.known, false
+		return nil, a.known, notDue
 	}
 	end := len(a.queue)
 	for i, m := range a.queue {
@@ -107,14 +125,14 @@ func (a *appender) take() (msgs []*raftpb.Message, known raftlog.HardState, due 
 	a.queue = a.queue[end:]
 	if len(msgs) == 1 && !raft.IsEmptySnap(msgs[0].GetSnapshot()) {
 		a.installing = msgs[0]
-		return msgs, a.known, false
+		return msgs, a.known, notDue
 	}
 	for _, m := range msgs {
 		a.learnLocked(m)
 	}
-	due, a.due = a.due, false
-	a.busy = len(msgs) > 0 || due
-	return msgs, a.known, due
+	when, a.due = a.due, notDue
+	a.busy = len(msgs) > 0 || when != notDue
+	return msgs, a.known, when
 }
 
 // AppendTurn writes everything that waits for the log and then delivers the
@@ -126,8 +144,8 @@ func (n *Node) AppendTurn() bool {
 		return false
 	}
 	a := &n.append
-	msgs, known, due := a.take()
-	if len(msgs) == 0 && !due {
+	msgs, known, when := a.take()
+	if len(msgs) == 0 && when == notDue {
 		return false
 	}
 	if len(msgs) > 0 && !raft.IsEmptySnap(msgs[0].GetSnapshot()) {
@@ -135,7 +153,7 @@ func (n *Node) AppendTurn() bool {
 		n.apply.putInstall(msgs[0])
 		return true
 	}
-	if err := a.write(msgs, known, due); err != nil {
+	if err := a.write(msgs, known, when); err != nil {
 		n.fatal(fmt.Errorf("append to the raft log: %w", err))
 		return false
 	}
@@ -145,7 +163,7 @@ func (n *Node) AppendTurn() bool {
 
 // write stores the entries of msgs and the hard state with them. It syncs when entries, term or vote change. A commit
 // index alone is only a hint for restarts: it is written with what follows, or when it is due.
-func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, due bool) error {
+func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, when urgency) error {
 	var entries []*raftpb.Entry
 	if len(msgs) == 1 {
 		entries = msgs[0].GetEntries()
@@ -154,8 +172,8 @@ func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, due bo
 			entries = append(entries, m.GetEntries()...)
 		}
 	}
-	sync := len(entries) > 0 || known.Term != a.saved.Term || known.Vote != a.saved.Vote
-	if !sync && (!due || known == a.saved) {
+	sync := len(entries) > 0 || known.Term != a.saved.Term || known.Vote != a.saved.Vote || when == dueSynced && known != a.saved
+	if !sync && (when == notDue || known == a.saved) {
 		return nil
 	}
 	var save *raftlog.HardState
@@ -180,7 +198,7 @@ func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, due bo
 }
 
 // finish writes the commit index that is only known. REQUIRES: the loops have ended, without a failure.
-func (a *appender) finish() error { return a.write(nil, a.known, true) }
+func (a *appender) finish() error { return a.write(nil, a.known, due) }
 
 // hardState is the newest of which all is written that was given out with it or before.
 func (a *appender) hardState() raftlog.HardState {

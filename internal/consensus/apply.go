@@ -165,6 +165,7 @@ func (a *applier) startConfChange(e *raftpb.Entry) error {
 	a.n.call(func(rn *raft.RawNode) {
 		cs := rn.ApplyConfChange(cc)
 		a.n.store.setConf(cs)
+		a.n.append.changed()
 		a.mu.Lock()
 		a.conf = &confState{cs}
 		a.mu.Unlock()

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -43,5 +44,32 @@ func TestARemovedLeaderAnswersNoRead(t *testing.T) {
 	}
 	if got := f.answers(); len(got) != 0 {
 		t.Errorf("it answered %q", got)
+	}
+}
+
+// TestWhoIsLeftAloneStartsAlone however soon after the removal of the other it ends: the commit index that the removal rests on is on its disk. A restart
+// that knew the configuration before would need the vote of one who is gone for good.
+func TestWhoIsLeftAloneStartsAlone(t *testing.T) {
+	t.Parallel()
+	for name, unsynced := range map[string]int{"killed": 100, "without power": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mem := vfs.NewCrashableMem()
+			f := newFixture(t, mem, 1, 2)
+			f.elect()
+			f.change(raftpb.ConfChangeRemoveNode, 2)
+			f.run()
+			removal := f.lastIndex()
+			f.from(2, raftpb.MsgAppResp, removal)
+			f.run()
+			if f.Applied() != removal || !f.alone() {
+				t.Fatalf("applied %d, the removal is entry %d", f.Applied(), removal)
+			}
+			left := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(0, 0))})
+			applied, err := f.startAgain(left)
+			if err != nil || applied <= removal {
+				t.Errorf("applied %d after the restart, the removal is entry %d: it does not lead: %v", applied, removal, err)
+			}
+		})
 	}
 }
