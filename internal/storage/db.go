@@ -80,7 +80,7 @@ func openLocked(dir string, o Options, p *pebble.Options, history *historyMover,
 	}
 	db.history = history
 	db.pacer = newPacer(o.Clock, o.Asked)
-	db.spare = &spareMemTable{clock: o.Clock, free: freeKept}
+	db.spare = &spareMemTable{clock: o.Clock, give: giveBackKept}
 	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock

@@ -74,7 +74,7 @@ func (db *DB) Metrics() Metrics {
 		DiskBytes:          m.DiskSpaceUsage(),
 		LiveBytes:          uint64(max(0, total.TablesSize)),
 		MemTableBytes:      m.MemTable.Size,
-		KeptBytes:          m.MemTable.ZombieSize,
+		KeptBytes:          uint64(max(0, int64(m.MemTable.ZombieSize)-db.spare.withoutMemory())),
 		FlushedBytes:       flushed,
 		CompactedBytes:     compacted,
 		Levels:             levels,

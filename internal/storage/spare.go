@@ -19,23 +19,27 @@ const (
 	spareTries = 10
 )
 
-// freeKept frees the memtable that a database keeps, and says whether there was one. nil keeps it: Pebble has no option for that.
-var freeKept func(*pebble.DB) bool
+// giveBackKept gives back the memory of the memtable that a database keeps. It says how many bytes of what it still keeps have no memory then, and whether
+// it kept one. nil leaves it as it is: Pebble has no option for that.
+var giveBackKept func(*pebble.DB) (given int64, kept bool)
 
-// GiveBackMemTables has databases that are opened afterwards call free, from any goroutine, to free the memtable that Pebble keeps after a flush for the
-// next one; it says whether there was one. To be called before the first database is opened.
-func GiveBackMemTables(free func(*pebble.DB) bool) { freeKept = free }
+// GiveBackMemTables has databases that are opened afterwards call give, from any goroutine, to give back the memory of the memtable that Pebble keeps after a
+// flush for the next one; it says how many bytes of one that is kept all the same have no memory then, and whether there was one. To be called before the
+// first database is opened.
+func GiveBackMemTables(give func(*pebble.DB) (given int64, kept bool)) { giveBackKept = give }
 
 // spareMemTable gives back the memory of the memtable that Pebble keeps after a flush, once it has not been used for a while.
 type spareMemTable struct {
 	clock clock.Clock
-	free  func(*pebble.DB) bool // may be nil
+	give  func(*pebble.DB) (given int64, kept bool) // may be nil
+	work  sync.Mutex                                // held while memory is given back, before mu
 
-	mu    sync.Mutex // guards what follows; of Pebble's locks only its cache's are taken while it is held
+	mu    sync.Mutex // guards what follows; nothing is called while it is held but the clock
 	db    *pebble.DB // nil before begin and after end
 	timer clock.Timer
 	last  time.Time // of a flush
 	tries int       // that are left
+	given int64     // of what is kept
 }
 
 // begin is called when the database is open: before, nothing is flushed.
@@ -49,9 +53,10 @@ func (s *spareMemTable) begin(db *pebble.DB) {
 func (s *spareMemTable) flushed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil || s.free == nil {
+	if s.db == nil || s.give == nil {
 		return
 	}
+	s.given = 0 // what was kept is written to
 	now, wait := s.clock.Now(), spareFor
 	if now.Sub(s.last) < spareOften {
 		wait = spareOften
@@ -64,10 +69,21 @@ func (s *spareMemTable) flushed() {
 	}
 }
 
+// giveBack takes some ms, in which a flush may end: flushed does not wait for it, and the next one sees to what is kept then.
 func (s *spareMemTable) giveBack() {
+	s.work.Lock()
+	defer s.work.Unlock()
+	db, flush := s.now()
+	if db == nil {
+		return
+	}
+	given, kept := s.give(db)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.db == nil || s.free(s.db) {
+	if s.db == nil || s.last != flush {
+		return
+	}
+	if s.given = given; kept {
 		return
 	}
 	if s.tries--; s.tries > 0 {
@@ -75,8 +91,24 @@ func (s *spareMemTable) giveBack() {
 	}
 }
 
+// now returns the database and when its last flush was.
+func (s *spareMemTable) now() (db *pebble.DB, flush time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.db, s.last
+}
+
+// withoutMemory is how many of the bytes that are kept have no memory.
+func (s *spareMemTable) withoutMemory() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.given
+}
+
 // end is called before Pebble is closed, which looks whether all memory was given back.
 func (s *spareMemTable) end() {
+	s.work.Lock() // one that goes on ends first
+	defer s.work.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.db = nil

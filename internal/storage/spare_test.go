@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -15,9 +16,9 @@ func TestTheMemoryOfAFlushedMemTableIsGivenBackUnlessItIsUsedSoon(t *testing.T) 
 	c := clock.NewManual(time.Unix(0, 0))
 	db := openTestState(t, vfs.NewMem(), Options{Clock: c})
 	asked, seen := 0, false
-	db.spare.free = func(*pebble.DB) bool {
+	db.spare.give = func(*pebble.DB) (int64, bool) {
 		asked++
-		return !seen
+		return 0, !seen
 	}
 	flushOne := func() {
 		t.Helper()
@@ -71,4 +72,68 @@ func TestTheMemoryOfAFlushedMemTableIsGivenBackUnlessItIsUsedSoon(t *testing.T) 
 	}
 	c.Advance(spareEvery)
 	want("after the end", 4+spareTries)
+}
+
+func TestWhatIsKeptWithoutMemoryIsNotCountedUntilItIsWritten(t *testing.T) {
+	t.Parallel()
+	c := clock.NewManual(time.Unix(0, 0))
+	db := openTestState(t, vfs.NewMem(), Options{Clock: c})
+	given := false
+	db.spare.give = func(p *pebble.DB) (int64, bool) {
+		given = true
+		return int64(p.Metrics().MemTable.ZombieSize), true
+	}
+	for range 2 {
+		set(t, db, AppendPlainKey(nil, SpaceMeta, []byte("applied")), "value")
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if got := db.Metrics().KeptBytes; got == 0 {
+			t.Error("after a flush no memtable is kept")
+		}
+		c.Advance(spareOften)
+		if got := db.Metrics().KeptBytes; got != 0 || !given {
+			t.Errorf("%d bytes are kept when their memory was given back (%t)", got, given)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Flushes tell of their end with locks of Pebble held, for which commits wait.
+func TestAFlushEndsAndCloseWaitsWhileMemoryIsGivenBack(t *testing.T) {
+	t.Parallel()
+	c := clock.NewManual(time.Unix(0, 0))
+	db := openTestState(t, vfs.NewMem(), Options{Clock: c})
+	begun, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	db.spare.give = func(*pebble.DB) (int64, bool) {
+		close(begun)
+		<-goOn
+		return 0, true
+	}
+	set(t, db, AppendPlainKey(nil, SpaceMeta, []byte("applied")), "value")
+	if err := db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	go c.Advance(spareFor)
+	<-begun
+	db.spare.flushed()
+	go func() {
+		db.spare.end()
+		close(ended)
+	}()
+	for range 10_000 {
+		runtime.Gosched()
+	}
+	select {
+	case <-ended:
+		t.Error("the end did not wait for memory that was being given back")
+	default:
+	}
+	close(goOn)
+	<-ended
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -40,29 +40,63 @@ func isKnown(deps []*debug.Module) bool {
 }
 
 func use() bool {
-	free := freeKept()
-	if free == nil {
+	give := giveBackKept()
+	if give == nil {
 		return false
 	}
 	valueBuffers.New = newValueBuffer
-	storage.GiveBackMemTables(free)
+	storage.GiveBackMemTables(give)
 	return true
 }
 
-// freeKept returns what frees the memtable that a database keeps for the next one, as its Close does, and says whether there was one; nil if Pebble
-// has no such field.
-func freeKept() func(*pebble.DB) bool {
-	kept, ok := reflect.TypeFor[pebble.DB]().FieldByName("memTableRecycle")
-	if !ok || kept.Type.String() != "atomic.Pointer["+pebblePath+".memTable]" {
+// giveBackKept returns what gives back the memory of the memtable that a database keeps for the next one, and says how many bytes of one that it still keeps
+// have no memory any more, and whether it kept one; nil if Pebble has no such fields.
+//
+// The memtable itself stays where it is, as the cache has made room for it: for another one Pebble takes blocks from a full cache while it holds the locks
+// that commits wait for. Where its memory can not be given back alone it is freed, as Close does.
+func giveBackKept() func(*pebble.DB) (given int64, kept bool) {
+	field, arena, ok := keptFields()
+	if !ok {
 		return nil
 	}
-	return func(db *pebble.DB) bool {
-		mem := atomic.SwapPointer((*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(db), kept.Offset)), nil)
-		if mem != nil {
-			freeMemTable(db, mem)
+	return func(db *pebble.DB) (given int64, kept bool) {
+		slot := (*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(db), field))
+		mem := atomic.SwapPointer(slot, nil)
+		if mem == nil {
+			return 0, false
 		}
-		return mem != nil
+		buf := (*buffer)(unsafe.Add(mem, arena))
+		if !giveBackPages(unsafe.Slice((*byte)(buf.data), buf.n)) || !atomic.CompareAndSwapPointer(slot, nil, mem) { // another flush has ended
+			freeMemTable(db, mem)
+			return 0, true
+		}
+		return int64(buf.n), true
 	}
+}
+
+// buffer is manual.Buf of Pebble.
+type buffer struct {
+	data unsafe.Pointer
+	n    uintptr
+}
+
+// keptFields returns where a database names the memtable that it keeps, and where a memtable has its buffer.
+func keptFields() (kept, arena uintptr, ok bool) {
+	f, ok := reflect.TypeFor[pebble.DB]().FieldByName("memTableRecycle")
+	if !ok || f.Type.String() != "atomic.Pointer["+pebblePath+".memTable]" {
+		return 0, 0, false
+	}
+	buf, ok := f.Type.Field(0).Type.Elem().Elem().FieldByName("arenaBuf") // of [0]*memTable
+	if !ok || buf.Type.NumField() != reflect.TypeFor[buffer]().NumField() {
+		return 0, 0, false
+	}
+	for i := range buf.Type.NumField() {
+		own, its := reflect.TypeFor[buffer]().Field(i), buf.Type.Field(i)
+		if its.Name != own.Name || its.Type != own.Type || its.Offset != own.Offset {
+			return 0, 0, false
+		}
+	}
+	return f.Offset, buf.Offset, true
 }
 
 //go:linkname freeMemTable github.com/cockroachdb/pebble/v2.(*DB).freeMemTable
