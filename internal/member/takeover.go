@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
@@ -34,6 +35,9 @@ func (m *Member) lookForEtcd(ours bool) (takeover.Found, error) {
 	case found == takeover.Taken:
 		return found, fmt.Errorf("%w: %s was taken over from etcd, but what was made of it is not in %s: restore it, or remove the whole "+
 			"data directory and add the member anew", ErrRefused, dir, storage.Root(dir))
+	case found == takeover.Restored:
+		return found, fmt.Errorf("%w: %s holds the copy in etcd's form that a restore has left, but not the member that it made, in %s/ beside it: "+
+			"empty the directory and bring all that the restore made, or restore to it", ErrRefused, dir, filepath.Base(storage.Root(dir)))
 	}
 	return found, nil
 }

@@ -49,6 +49,8 @@ const (
 	Claimed
 	// Taken is what a take-over has left.
 	Taken
+	// Restored is the copy of a member in etcd's form that a restore leaves beside the member.
+	Restored
 )
 
 // Check refuses a directory of the log inside of etcd's, where ours would come to be in the middle of etcd's files.
@@ -77,12 +79,13 @@ func (p Place) Look() (Found, error) {
 	if err != nil {
 		return Nothing, err
 	}
+	inside := Nothing
 	if member == directory {
-		if found, err := p.lookInside(); err != nil || found == Member {
+		if inside, err = p.lookInside(); err != nil || inside == Member {
 			if err == nil && taking == directory {
 				err = refusef("etcd was started in %s while it was taken over: both %s and %s hold a member", p.DataDir, memberName, takingName)
 			}
-			return found, err
+			return inside, err
 		}
 	}
 	switch {
@@ -90,11 +93,13 @@ func (p Place) Look() (Found, error) {
 		return Claimed, nil
 	case taken != absent || member == file:
 		return Taken, nil
+	case inside == Restored:
+		return Restored, nil
 	}
 	return Nothing, p.checkNoStrayLog()
 }
 
-// lookInside tells whether the directory member/ is that of an etcd member that was founded.
+// lookInside tells whether the directory member/ is that of an etcd member that was founded, or a copy that a restore left.
 func (p Place) lookInside() (Found, error) {
 	found, err := etcdfile.HasWAL(p.walDir(memberName))
 	if err != nil {
@@ -108,9 +113,8 @@ func (p Place) lookInside() (Found, error) {
 	case err != nil:
 		return Nothing, err
 	case k == file:
-		// What a restore leaves beside the member that it made.
 		if guard, err := kindOf(filepath.Join(p.walDir(memberName), storage.RestoredGuard)); err != nil || guard == file {
-			return Taken, err
+			return Restored, err
 		}
 		return Nothing, refusef("there is a database, %s, but no log in %s: name its directory by --wal-dir, or remove %s if etcd "+
 			"never ran there", database, p.walDir(memberName), p.in(memberName))
