@@ -81,6 +81,14 @@ func TestADirectoryIsInitialisedOnceItHasAnIdentity(t *testing.T) {
 	if !c.Initialised() {
 		t.Error("a directory that was taken over does not count as initialised")
 	}
+	c.DataDir = filepath.Join(t.TempDir(), "data[1") // which is no pattern
+	wal := filepath.Join(c.DataDir, "member", "wal")
+	if err := errors.Join(os.MkdirAll(wal, 0o700), os.WriteFile(filepath.Join(wal, "0000000000000000-0000000000000000.wal"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Initialised() {
+		t.Error("a directory that etcd left does not count as initialised")
+	}
 	c.DataDir = filepath.Join("testdata", "initialised")
 	if !c.Initialised() {
 		t.Error("a directory with an identity does not count as initialised")

@@ -225,12 +225,15 @@ func (p Place) moveWAL() error {
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return fmt.Errorf("make a directory for etcd's log: %w", err)
 	}
-	files, err := filepath.Glob(filepath.Join(p.WALDir, "*.wal"))
+	files, err := os.ReadDir(p.WALDir)
 	if err != nil {
-		return err
+		return fmt.Errorf("look for etcd's log: %w", err)
 	}
-	for _, name := range files {
-		if err := os.Rename(name, filepath.Join(to, filepath.Base(name))); err != nil {
+	for _, f := range files {
+		if filepath.Ext(f.Name()) != ".wal" {
+			continue
+		}
+		if err := os.Rename(filepath.Join(p.WALDir, f.Name()), filepath.Join(to, f.Name())); err != nil {
 			return fmt.Errorf("move etcd's log: %w", err)
 		}
 	}

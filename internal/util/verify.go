@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,11 @@ func (s *session) verify(ctx context.Context, path, walDir string) error {
 	if there {
 		return s.verifyOurs(ctx, path, walDir)
 	}
-	if points, err := filepath.Glob(filepath.Join(path, "*.point")); err == nil && len(points) > 0 {
+	files, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(files, func(f os.DirEntry) bool { return filepath.Ext(f.Name()) == ".point" }) {
 		return s.verifyBackup(ctx, path)
 	}
 	return s.verifyEtcd(ctx, path, walDir)
