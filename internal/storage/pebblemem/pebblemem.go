@@ -65,7 +65,8 @@ func giveBackKept() func(*pebble.DB) (given int64, kept bool) {
 		if mem == nil {
 			return 0, false
 		}
-		buf := (*buffer)(unsafe.Add(mem, arena))
+		// A copy: once the memtable is back it is Pebble's.
+		buf := *(*buffer)(unsafe.Add(mem, arena))
 		if !giveBackPages(unsafe.Slice((*byte)(buf.data), buf.n)) || !atomic.CompareAndSwapPointer(slot, nil, mem) { // another flush has ended
 			freeMemTable(db, mem)
 			return 0, true

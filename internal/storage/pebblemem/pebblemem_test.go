@@ -1,10 +1,15 @@
 package pebblemem
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -89,6 +94,57 @@ func flush(t *testing.T, db *pebble.DB, key, value string) {
 	}
 	if err := db.Flush(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNothingIsLostWhileMemoryIsGivenBack: neither what is written to the memtable that is taken into use meanwhile, nor what a read sees of one that was flushed.
+func TestNothingIsLostWhileMemoryIsGivenBack(t *testing.T) {
+	t.Parallel()
+	const rounds, keys = 50, 200
+	db, give := kept(t, nil)
+	var ended atomic.Bool
+	var giving sync.WaitGroup
+	giving.Go(func() {
+		for !ended.Load() {
+			give(db)
+			runtime.Gosched()
+		}
+	})
+	end := sync.OnceFunc(func() { ended.Store(true); giving.Wait() })
+	defer end()
+	key := func(i int) []byte { return fmt.Appendf(nil, "%04d", i) }
+	value := func(round, i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "%04d%04d", round, i), 100) }
+	for round := range rounds {
+		for i := range keys {
+			if err := db.Set(key(i), value(round, i), nil); err != nil {
+				t.Fatal(err)
+			}
+			v, c, err := db.Get(key(i / 2))
+			if err != nil || !bytes.Equal(v, value(round, i/2)) || c.Close() != nil {
+				t.Fatalf("round %d: key %d is %q, %v", round, i/2, v, err)
+			}
+		}
+		it, err := db.NewIter(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for ok := it.First(); ok; ok = it.Next() {
+			if !bytes.Equal(it.Key(), key(seen)) || !bytes.Equal(it.Value(), value(round, seen)) {
+				t.Fatalf("round %d: key %d is seen as %q", round, seen, it.Key())
+			}
+			seen++
+		}
+		if err := it.Close(); err != nil || seen != keys {
+			t.Fatalf("round %d: %d keys are seen, %v", round, seen, err)
+		}
+	}
+	end()
+	if err := db.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
