@@ -16,8 +16,8 @@ import (
 const forwardRetry = 50 * time.Millisecond
 
 // asPrimary calls here when this member is the primary of a term, and there with the leader's addresses when another one
-// leads: again and again while the primary changes or cannot be asked, until RequestTimeout has passed. here returns ErrNotPrimary
-// when it was another's.
+// leads: again and again while the primary changes or cannot be asked, until RequestTimeout has passed. A leader whose machine stands still is
+// waited for no longer than it is the leader. here returns ErrNotPrimary when it was another's.
 func (m *Member) asPrimary(ctx context.Context, here func(term uint64) error, there func(ctx context.Context, urls []string) error) error {
 	var timeout <-chan time.Time
 	for {
@@ -28,19 +28,22 @@ func (m *Member) asPrimary(ctx context.Context, here func(term uint64) error, th
 			if err := here(term); !errors.Is(err, ErrNotPrimary) {
 				return err
 			}
-		} else if urls := m.leaderURLs(); len(urls) > 0 {
-			done, err := m.askLeader(ctx, urls, there)
+		}
+		if timeout == nil {
+			timer := m.cfg.Clock.NewTimer(m.cfg.RequestTimeout)
+			defer timer.Stop()
+			timeout = timer.C()
+		}
+		if urls := m.leaderURLs(); term == 0 && len(urls) > 0 {
+			asking, cancel := until(ctx, leader)
+			done, err := m.askLeader(asking, urls, there)
+			cancel()
 			if done {
 				return err
 			}
 			timer := m.cfg.Clock.NewTimer(forwardRetry)
 			defer timer.Stop()
 			retry = timer.C()
-		}
-		if timeout == nil {
-			timer := m.cfg.Clock.NewTimer(m.cfg.RequestTimeout)
-			defer timer.Stop()
-			timeout = timer.C()
 		}
 		select {
 		case <-changed:
@@ -54,6 +57,19 @@ func (m *Member) asPrimary(ctx context.Context, here func(term uint64) error, th
 			return ErrStopped
 		}
 	}
+}
+
+// until returns a context that ends when a channel is closed, too.
+func until(ctx context.Context, closed <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { // it ends when cancel is called
+		select {
+		case <-closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // askLeader asks with RequestTimeout as the bound. done says whether what it returns is the leader's word.

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/coreos/go-semver/semver"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/lease"
@@ -122,5 +125,66 @@ func TestTimeoutsAreExplained(t *testing.T) {
 	since = elected
 	if err := m.explain(later); errors.Is(err, ErrTimeoutConnectionLost) {
 		t.Errorf("with another one that is there: %v", err)
+	}
+}
+
+// TestALeaderThatStandsStillIsNotWaitedForOnceThereIsAnotherOne: a renewal that it does not answer is asked of the next one long before the
+// time for a request is over.
+func TestALeaderThatStandsStillIsNotWaitedForOnceThereIsAnotherOne(t *testing.T) {
+	t.Parallel()
+	answers := make(scripted, 1)
+	cfg := configOf(t, vfs.NewMem(), notAlone)
+	cfg.HTTP = answers
+	m := open(t, cfg)
+	defer stop(t, m)
+	step(m)
+	var other cluster.ID
+	for _, x := range m.Members().Members() {
+		if x.ID != m.self() {
+			other = x.ID
+		}
+	}
+	term := uint64(100)
+	elected := func() {
+		term++
+		m.node.Step(&raftpb.Message{
+			Type: raftpb.MsgHeartbeat.Enum(), From: proto.Uint64(uint64(other)), To: proto.Uint64(m.ID()), Term: proto.Uint64(term),
+		})
+		step(m)
+		if m.node.Leader() != uint64(other) {
+			t.Fatalf("%x leads", m.node.Leader())
+		}
+	}
+	elected()
+	asked, outcome := make(chan struct{}), make(chan error, 1)
+	answers <- func(r *http.Request) (int, string) {
+		close(asked)
+		<-r.Context().Done() // and not before
+		return 0, "given up"
+	}
+	go func() {
+		ttl, err := m.LeaseRenew(t.Context(), 7)
+		if err == nil && ttl != 30 {
+			err = fmt.Errorf("renewed for %d", ttl)
+		}
+		outcome <- err
+	}()
+	<-asked
+	for range 3 * m.cfg.ElectionTicks { // nobody leads
+		m.node.Tick()
+		step(m)
+	}
+	if m.node.Leader() != 0 {
+		t.Fatalf("%x leads", m.node.Leader())
+	}
+	answers <- func(*http.Request) (int, string) { return http.StatusOK, "\x0a\x00\x10\x07\x18\x1e" }
+	elected()
+	select {
+	case err := <-outcome:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(cfg.RequestTimeout / 4):
+		t.Error("the first leader is waited for")
 	}
 }
