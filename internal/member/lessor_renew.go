@@ -63,7 +63,7 @@ func (r *Renewal) Poll() (ttl int64, wait <-chan struct{}, err error) {
 
 // decide is called when a quorum has answered; it returns what else to wait for.
 func (r *Renewal) decide() (wait <-chan struct{}) {
-	if r.err = r.read.Failed(); r.err != nil {
+	if r.err = readError(r.read.Failed()); r.err != nil {
 		return nil
 	}
 	l := r.l

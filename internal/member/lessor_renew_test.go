@@ -103,6 +103,23 @@ func TestAfterAStandstillRenewalsComeFirst(t *testing.T) {
 	x.wantLeft("an election timeout later", 1)
 }
 
+// TestARenewalThatNobodyConfirmsTimesOut as any other request does: the leader was lost after it came, and there is no other one.
+func TestARenewalThatNobodyConfirmsTimesOut(t *testing.T) {
+	t.Parallel()
+	cfg := configOf(t, vfs.NewMem(), notAlone)
+	cfg.RequestTimeout = 80 * time.Millisecond
+	m := open(t, cfg)
+	defer stop(t, m)
+	r := Renewal{l: &m.lessor, id: 1, term: 1, read: m.node.BeginRead()}
+	for range 20 {
+		m.node.Tick()
+		step(m)
+	}
+	if _, wait, err := r.Poll(); wait != nil || !errors.Is(err, ErrTimeout) {
+		t.Errorf("%v, waits %t", err, wait != nil)
+	}
+}
+
 func TestWithoutALeaderLeaseRequestsTimeOut(t *testing.T) {
 	t.Parallel()
 	cfg := configOf(t, vfs.NewMem(), notAlone)

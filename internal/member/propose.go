@@ -156,6 +156,11 @@ func (m *Member) ReadBarrier(ctx context.Context) error {
 	phases.Enter(measure.Confirming)
 	err := m.node.ReadBarrier(ctx)
 	phases.Enter(measure.Checking)
+	return readError(err)
+}
+
+// readError returns the error of ReadBarrier for that of a read.
+func readError(err error) error {
 	if errors.Is(err, consensus.ErrReadTimeout) {
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
 	}
