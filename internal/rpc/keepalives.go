@@ -229,12 +229,15 @@ func (q *keepAlives) prolong() {
 		if k.refusal != nil || k.done != nil {
 			continue
 		}
-		if _, long := k.renewal.Decided(); long {
+		switch done, long := k.renewal.Decided(); {
+		case long:
 			k.done = make(chan struct{})
 			q.long.Go(func() {
 				defer close(k.done)
 				k.ttl, k.err = k.renewal.Finish(q.ctx)
 			})
+		case !done:
+			k.tell(q) // it may wait for something else than before it was asked
 		}
 	}
 }
