@@ -32,7 +32,7 @@ type simpleTokens struct {
 	begun time.Time // from when on time is counted, by a clock that nobody sets
 	ttl   time.Duration
 	max   int
-	// applied is the newest index applied here, and catchUp returns once all that is committed is.
+	// applied is an index up to which all is applied here, with the tokens that it assigned, and catchUp returns once all that is committed is.
 	applied func() uint64
 	catchUp func(context.Context) error
 
@@ -54,15 +54,16 @@ func newSimpleTokens(m *Member) *simpleTokens {
 	}
 	return &simpleTokens{
 		clock: m.cfg.Clock, begun: m.cfg.Clock.Now(), ttl: ttl, max: simpleTokensMax,
-		applied: func() uint64 { index, _ := m.Store().Applied(); return index },
+		applied: func() uint64 { return m.node.Applied() }, // the store is further for a moment
 		catchUp: m.ReadBarrier,
 		byText:  make(map[string]*simpleToken), byUser: make(map[string]map[string]struct{}),
 	}
 }
 
 func (s *simpleTokens) subject(ctx context.Context, token string, revision uint64) (auth.Subject, error) {
+	applied := s.applied() // first: it may be assigned after it was looked for
 	user, ok := s.use(token)
-	if index, formed := tokenIndex(token); !ok && formed && index >= s.applied() {
+	if index, formed := tokenIndex(token); !ok && formed && index >= applied {
 		// Another member may have assigned it a moment ago.
 		if err := s.catchUp(ctx); err != nil {
 			return auth.Subject{}, fmt.Errorf("wait for the entry that assigned a token: %w", err)

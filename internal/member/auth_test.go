@@ -19,8 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/auth"
 	"github.com/ashlar-kv/ashlar/internal/clock"
 )
@@ -118,6 +122,53 @@ func TestATokenOfAnIndexToComeIsWaitedForOnce(t *testing.T) {
 	}
 	if k.waits != 3 {
 		t.Errorf("waited %d times", k.waits)
+	}
+}
+
+func TestATokenThatIsAssignedWhileItIsLookedForIsKnown(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.applied = func() uint64 { // its entry is, right then
+		k.assign("u", letters+".10")
+		return 11
+	}
+	k.want(t, letters+".10", "u")
+}
+
+// TestWhatIsAppliedHasAssignedItsTokens: else a token that another member has given out, and whose entry is being applied here, would be taken
+// for one that has ended.
+func TestWhatIsAppliedHasAssignedItsTokens(t *testing.T) {
+	t.Parallel()
+	x := newLeased(t, vfs.NewMem(), nil)
+	defer stop(t, x.Member)
+	var applied []uint64
+	x.Accounts().Observe(func(events []auth.Event) {
+		for _, e := range events {
+			if e.Kind == auth.TokenAssigned {
+				applied = append(applied, x.logins.simple.applied())
+			}
+		}
+		x.logins.happened(events)
+	})
+	root := &etcdserverpb.AuthUserAddRequest{Name: auth.Root, HashedPassword: "aGFzaA=="}
+	var at uint64
+	for _, r := range []struct {
+		cmd apply.Command
+		msg proto.Message
+	}{
+		{apply.CommandAuthUserAdd, root},
+		{apply.CommandAuthUserGrantRole, &etcdserverpb.AuthUserGrantRoleRequest{User: auth.Root, Role: auth.Root}},
+		{apply.CommandAuthEnable, &etcdserverpb.AuthEnableRequest{}},
+		{apply.CommandAuthenticate, &etcdserverpb.InternalAuthenticateRequest{Name: auth.Root, SimpleToken: letters}},
+	} {
+		res := x.do(r.cmd, r.msg)
+		if res.Err != nil {
+			t.Fatalf("%s: %v", r.cmd, res.Err)
+		}
+		at = res.Index
+	}
+	if len(applied) != 1 || applied[0] >= at {
+		t.Errorf("before the token of entry %d is known, what is applied goes up to %v", at, applied)
 	}
 }
 
