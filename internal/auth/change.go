@@ -179,16 +179,17 @@ func (c *Change) Close() {
 	}
 }
 
-// Publish makes the change visible, after its batch was committed, and tells the observer.
+// Publish tells the observer of the change, after its batch was committed, and makes it visible.
 func (c *Change) Publish() {
 	if !c.changed {
 		return
 	}
-	c.publish()
-	c.Close()
+	// First: a token that ends must not be taken for one by the new auth revision.
 	if c.t.observe != nil && len(c.events) > 0 {
 		c.t.observe(c.events)
 	}
+	c.publish()
+	c.Close()
 	*c = Change{t: c.t, b: c.b, standing: c.standing}
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -181,6 +182,24 @@ func TestEventsComeInTheOrderOfTheLog(t *testing.T) {
 	}
 	if !slices.Equal(l.events, want) {
 		t.Errorf("got %v", l.events)
+	}
+}
+
+// TestWhatTokensHangOnIsToldBeforeTheNewAuthRevisionIsSeen: a token that ends with it would else be good by it.
+func TestWhatTokensHangOnIsToldBeforeTheNewAuthRevisionIsSeen(t *testing.T) {
+	t.Parallel()
+	l := enabled(t)
+	l.must(addUser("u"))
+	for name, end := range map[string]func(*Change) error{
+		"a password is changed": func(c *Change) error { return c.ChangePassword("u", nil) },
+		"a user is added again": func(c *Change) error { return errors.Join(c.DeleteUser("u"), c.AddUser(User{Name: "u"})) },
+	} {
+		before, told := l.table.Revision(), uint64(0)
+		l.table.Observe(func([]Event) { told = l.table.Revision() })
+		l.must(end)
+		if told != before || l.table.Revision() == before {
+			t.Errorf("%s: told at the auth revision %d, from %d to %d", name, told, before, l.table.Revision())
+		}
 	}
 }
 

@@ -206,6 +206,6 @@ type Event struct {
 	User, Token string
 }
 
-// Observe sets who is told of events, group by group in the order of the log, by the goroutine that publishes, when readers
-// see the group. It must be called before the first change; fn must not block and owns what it is given.
+// Observe sets who is told of events, group by group in the order of the log, by the goroutine that publishes, right before readers
+// see the group: whoever finds the new auth revision finds no token that ended with it. It must be called before the first change; fn must not block and owns what it is given.
 func (t *Table) Observe(fn func([]Event)) { t.observe = fn }
