@@ -179,7 +179,9 @@ func (c *reverseScan) oneKey() (live bool) {
 			return live
 		case steps == stepsBeforeSeek:
 			c.snap.keyBuf = storage.AppendDataKey(c.snap.keyBuf[:0], c.user, c.rev, maxSub)
-			it.SeekGE(c.snap.keyBuf)
+			if c.valid = it.SeekGE(c.snap.keyBuf); !c.valid {
+				return false // the iterator's error; it still has the key and the value of before
+			}
 			_, main, sub, _ = storage.DecodeDataKey(it.Key())
 			live = c.take(main, sub)
 			c.seekBefore()
@@ -188,7 +190,7 @@ func (c *reverseScan) oneKey() (live bool) {
 		live = c.take(main, sub)
 		c.valid = it.Prev()
 	}
-	return live
+	return live && it.Error() == nil // there may be newer versions that cannot be read
 }
 
 // take copies the value under the iterator, which is that of the key at a revision.
