@@ -58,6 +58,27 @@ func acceptableCommand(data []byte) error {
 		_, err = ParseAlarm(raw)
 	case CommandClusterVersionSet:
 		err = parsed(raw, func(r *membershippb.ClusterVersionSetRequest) error { return checkClusterVersion(r.GetVer()) })
+	case CommandClusterMemberAttrSet:
+		err = readable[membershippb.ClusterMemberAttrSetRequest](raw)
+	case CommandDowngradeInfoSet:
+		err = readable[membershippb.DowngradeInfoSetRequest](raw)
+	case CommandLeaseGrant:
+		err = readable[etcdserverpb.LeaseGrantRequest](raw)
+	case CommandLeaseRevoke:
+		err = readable[etcdserverpb.LeaseRevokeRequest](raw)
+	case CommandLeaseCheckpoint:
+		err = readable[etcdserverpb.LeaseCheckpointRequest](raw)
+	default:
+		err = acceptableAuth(cmd, raw)
+	}
+	return err
+}
+
+// acceptableAuth is acceptableCommand for what concerns users and roles.
+func acceptableAuth(cmd Command, raw []byte) (err error) {
+	switch cmd {
+	case CommandAuthenticate:
+		err = readable[etcdserverpb.InternalAuthenticateRequest](raw)
 	case CommandAuthUserAdd:
 		err = parsed(raw, func(r *etcdserverpb.AuthUserAddRequest) error {
 			return checkHashed(r.GetPassword(), r.GetHashedPassword())
@@ -66,8 +87,30 @@ func acceptableCommand(data []byte) error {
 		err = parsed(raw, func(r *etcdserverpb.AuthUserChangePasswordRequest) error {
 			return checkHashed(r.GetPassword(), r.GetHashedPassword())
 		})
+	case CommandAuthUserDelete:
+		err = readable[etcdserverpb.AuthUserDeleteRequest](raw)
+	case CommandAuthUserGrantRole:
+		err = readable[etcdserverpb.AuthUserGrantRoleRequest](raw)
+	case CommandAuthUserRevokeRole:
+		err = readable[etcdserverpb.AuthUserRevokeRoleRequest](raw)
+	case CommandAuthRoleAdd:
+		err = readable[etcdserverpb.AuthRoleAddRequest](raw)
+	case CommandAuthRoleDelete:
+		err = readable[etcdserverpb.AuthRoleDeleteRequest](raw)
+	case CommandAuthRoleGrantPermission:
+		err = readable[etcdserverpb.AuthRoleGrantPermissionRequest](raw)
+	case CommandAuthRoleRevokePermission:
+		err = readable[etcdserverpb.AuthRoleRevokePermissionRequest](raw)
 	}
 	return err
+}
+
+// readable refuses what the protobuf library does.
+func readable[R any, P interface {
+	*R
+	proto.Message
+}](raw []byte) error {
+	return parsed(raw, func(P) error { return nil })
 }
 
 // checkHashed refuses a password in the clear.

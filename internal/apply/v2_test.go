@@ -128,3 +128,18 @@ func TestEntriesThatWouldStopTheMemberAreNotAcceptable(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatStopsTheMachineIsNotAcceptable, whichever command it is that cannot be read.
+func TestWhatStopsTheMachineIsNotAcceptable(t *testing.T) {
+	t.Parallel()
+	for c := range commandNames {
+		t.Run(c.String(), func(t *testing.T) {
+			t.Parallel()
+			e := entryAt(1, Encode(Header{ID: 1}, c, []byte{0xff}))
+			stops := newLab(t).m.Apply([]*raftpb.Entry{e}, func(uint64) bool { return true }, func(uint64, Result) {})
+			if err := Acceptable(e); (err == nil) != (stops == nil) {
+				t.Errorf("acceptable: %v, and applied: %v", err, stops)
+			}
+		})
+	}
+}

@@ -45,4 +45,7 @@
 // An error of the log or of the state machine is final: Config.Fatal is called
 // once, no response of the failed write is delivered, and all loops stop. Of a log that cannot be read raft
 // would panic; the turn ends the node with the log's error instead.
+//
+// What no sound member sends is thrown away before raft sees it, and of what others propose all that could not be applied: committed it would end
+// every member, at each start anew (strange.go).
 package consensus

@@ -105,21 +105,15 @@ func (b *inbox) heavyLocked() bool {
 	return b.bytes >= gatherBytesMax || len(b.proposals)+len(b.urgent) >= gatherMax
 }
 
-// passOn queues what a follower passes on, as much as there is room for. It reports false when m holds what it does not know.
-func (b *inbox) passOn(m *raftpb.Message) bool {
-	for _, e := range m.GetEntries() {
-		if t := e.GetType(); t != raftpb.EntryNormal && t != raftpb.EntryConfChange {
-			return false
-		}
-	}
-	ps := make([]Proposal, len(m.GetEntries()))
+// passOn queues the entries that a follower passes on, as much as there is room for.
+func (b *inbox) passOn(from uint64, entries []*raftpb.Entry) {
+	ps := make([]Proposal, len(entries))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i, e := range m.GetEntries() {
-		ps[i] = Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true, from: m.GetFrom()}
+	for i, e := range entries {
+		ps[i] = Proposal{Data: e.GetData(), ConfChange: e.GetType() == raftpb.EntryConfChange, passedOn: true, from: from}
 		b.putLocked(&ps[i])
 	}
-	return true
 }
 
 // dropPassedOn forgets what followers passed on: there is no leader any more, and nobody knows for how long they wait.

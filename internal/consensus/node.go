@@ -90,6 +90,9 @@ type Config struct {
 	Send func([]*raftpb.Message)
 	// Fatal is told why the node cannot go on. It is called at most once.
 	Fatal func(error)
+	// Acceptable returns why an entry that another member proposes could not be applied, as far as that is in the entry alone; nil lets all of
+	// them through. It is called from any goroutine.
+	Acceptable func(*raftpb.Entry) error
 
 	uncommittedBytes uint64 // uncommittedBytesMax; tests have less
 }
@@ -422,10 +425,12 @@ func (n *Node) Tick() {
 // never blocks; above a bound
 // messages are dropped, but for a MsgSnap: the state machine waits for SnapshotDecided.
 func (n *Node) Step(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgProp && n.lead.Load() != raft.None && n.inbox.passOn(m) {
-		if n.proposalsDue() {
-			n.hurry()
-		}
+	switch {
+	case m.GetType() == raftpb.MsgProp:
+		n.takePassedOn(m)
+		return
+	case !sound(m):
+		n.cfg.Logger.Debug("throwing a message away that no member sends", "type", m.GetType().String(), "from", hex(m.GetFrom()))
 		return
 	}
 	n.inbox.mu.Lock()

@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/consensus"
@@ -225,7 +226,7 @@ func (m *Member) openNode() error {
 		ReadTimeoutTicks: int(m.cfg.RequestTimeout / m.cfg.TickInterval),
 		Clock:            m.cfg.Clock, Logger: m.cfg.Logger,
 		Nonce: binary.BigEndian.Uint64(nonce[:]),
-		Send:  m.cfg.Send, Fatal: m.fatal,
+		Send:  m.cfg.Send, Fatal: m.fatal, Acceptable: apply.Acceptable,
 	})
 	return err
 }

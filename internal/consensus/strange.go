@@ -1,0 +1,67 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// What follows keeps out what no sound member sends, of ours or of etcd: raft would panic at it, or the state machines of all members
+// would end with it, at every start anew once it is committed.
+
+// sound says whether raft can take a message of another member. One that has to have a term and has none raft would take for its own, and it
+// panics where one is that has to have none.
+func sound(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgSnap:
+		return true // the state machine waits for the word on each
+	case raftpb.MsgReadIndex:
+		return len(m.GetEntries()) == 1 && m.GetTerm() == 0
+	case raftpb.MsgTransferLeader:
+		return false // it is asked of leaders alone; one that ceases to be one just then would pass it on
+	case raftpb.MsgHeartbeatResp:
+		n := len(m.GetContext()) // raft reads a number there
+		return m.GetTerm() != 0 && (n == 0 || n >= 8)
+	default:
+		return m.GetTerm() != 0
+	}
+}
+
+// takePassedOn takes what a follower passes on to this member, which leads or passes it on in turn. Without a leader it is lost, as with raft.
+func (n *Node) takePassedOn(m *raftpb.Message) {
+	if n.lead.Load() == raft.None {
+		return
+	}
+	n.inbox.passOn(m.GetFrom(), slices.DeleteFunc(m.GetEntries(), func(e *raftpb.Entry) bool {
+		err := n.acceptable(e)
+		if err != nil {
+			n.cfg.Logger.Warn("throwing a proposal of another member away", "from", hex(m.GetFrom()), "error", err)
+		}
+		return err != nil
+	}))
+	if n.proposalsDue() {
+		n.hurry()
+	}
+}
+
+var errJointChange = errors.New("no member proposes joint configurations")
+
+// acceptable returns why an entry that another member proposes must not get into the log.
+func (n *Node) acceptable(e *raftpb.Entry) error {
+	switch e.GetType() {
+	case raftpb.EntryConfChangeV2:
+		return errJointChange
+	case raftpb.EntryConfChange:
+		if err := proto.Unmarshal(e.GetData(), &raftpb.ConfChange{}); err != nil {
+			return fmt.Errorf("read a configuration change: %w", err)
+		}
+	}
+	if n.cfg.Acceptable == nil {
+		return nil
+	}
+	return n.cfg.Acceptable(e)
+}
