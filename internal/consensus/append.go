@@ -38,12 +38,13 @@ type appender struct {
 	underWay atomic.Int64 // messages with entries that are queued or being written
 
 	saved raftlog.HardState         // what the log holds; changed by the append loop alone, with mu
+	sure  raftlog.HardState         // what it holds durably; changed with saved
 	began atomic.Pointer[time.Time] // when the write in hand began; nil when there is none
 }
 
 func (a *appender) init(n *Node) {
 	a.n, a.wake = n, make(chan struct{}, 1)
-	a.saved = n.cfg.Log.HardState()
+	a.saved = n.cfg.Log.HardState() // whose commit index may not be durable yet
 	a.known = a.saved
 }
 
@@ -172,12 +173,12 @@ func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, when u
 			entries = append(entries, m.GetEntries()...)
 		}
 	}
-	sync := len(entries) > 0 || known.Term != a.saved.Term || known.Vote != a.saved.Vote || when == dueSynced && known != a.saved
+	sync := len(entries) > 0 || known.Term != a.saved.Term || known.Vote != a.saved.Vote || when == dueSynced && known != a.sure
 	if !sync && (when == notDue || known == a.saved) {
 		return nil
 	}
 	var save *raftlog.HardState
-	if known != a.saved {
+	if known != a.saved || len(entries) == 0 { // one that was written without a sync is written again
 		save = &known
 	}
 	began := a.n.cfg.Clock.Now()
@@ -193,6 +194,9 @@ func (a *appender) write(msgs []*raftpb.Message, known raftlog.HardState, when u
 	}
 	a.mu.Lock()
 	a.saved = known
+	if sync {
+		a.sure = known
+	}
 	a.mu.Unlock()
 	return nil
 }
@@ -217,7 +221,7 @@ func hardStateOf(m *raftpb.Message) raftlog.HardState {
 func (a *appender) installed(m *raftpb.Message, hs raftlog.HardState) {
 	a.n.deliver([]*raftpb.Message{m})
 	a.mu.Lock()
-	a.installing, a.known, a.saved = nil, hs, hs
+	a.installing, a.known, a.saved, a.sure = nil, hs, hs, hs
 	a.mu.Unlock()
 	a.signal()
 }

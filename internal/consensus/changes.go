@@ -14,8 +14,16 @@ const changesMax = 64
 // other members too.
 type changes struct {
 	waiting []*Proposal
-	after   uint64 // raft, as the leader, takes the next one once this index is applied
+	term    uint64 // in which this member leads, 0 when it does not
+	after   uint64 // raft, as the leader in this term, takes the next one once this index is applied
 	sought  bool   // the index is that of the entries in the next Ready
+}
+
+// lead notes in which term this member leads. What it appended in an earlier one may never be applied.
+func (c *changes) lead(term uint64) {
+	if c.term != term {
+		c.term, c.after, c.sought = term, 0, false
+	}
 }
 
 // put makes a change wait.
@@ -41,7 +49,8 @@ func (n *Node) proposeChange() {
 	if len(c.waiting) == 0 || n.lead.Load() == raft.None {
 		return
 	}
-	leads := n.rn.BasicStatus().RaftState == raft.StateLeader
+	c.lead(n.leadsNow())
+	leads := c.term != 0
 	for len(c.waiting) > 0 && !(leads && (c.sought || n.settled.Load() < c.after)) {
 		p := c.waiting[0]
 		c.waiting = c.waiting[1:]

@@ -49,6 +49,40 @@ func TestChangesThatComeTogetherAllHappen(t *testing.T) {
 	}
 }
 
+// TestAChangeDoesNotWaitForWhatWasLost: the entries after which this leader would have taken the next change were never committed, and
+// it leads again with a log that is shorter.
+func TestAChangeDoesNotWaitForWhatWasLost(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1, 2, 3)
+	f.elect()
+	base, term := f.cfg.Log.LastIndex(), f.Term()
+	f.change(raftpb.ConfChangeAddLearnerNode, 4)
+	for range 5 {
+		f.propose("lost")
+	}
+	f.run()
+	if last := f.cfg.Log.LastIndex(); last != base+6 || f.changes.after != last {
+		t.Fatalf("the log ends at %d, before at %d; the next change goes after %d", last, base, f.changes.after)
+	}
+	f.Step(&raftpb.Message{
+		Type: raftpb.MsgApp.Enum(), From: proto.Uint64(2), To: proto.Uint64(1), Term: proto.Uint64(term + 1),
+		Index: proto.Uint64(base), LogTerm: proto.Uint64(term), Commit: proto.Uint64(base),
+		Entries: []*raftpb.Entry{{Term: proto.Uint64(term + 1), Index: proto.Uint64(base + 1)}},
+	})
+	f.run()
+	f.sent = nil
+	f.elect()
+	f.change(raftpb.ConfChangeAddLearnerNode, 5)
+	for range 3 {
+		f.run()
+		f.from(2, raftpb.MsgAppResp, f.cfg.Log.LastIndex())
+	}
+	f.run()
+	if !slices.Contains(f.sm.changes, 5) {
+		t.Errorf("the changes made are %v; entry %d is applied, and the next change goes after %d", f.sm.changes, f.Applied(), f.changes.after)
+	}
+}
+
 func TestAChangeThatWaitsFailsWhenTheNodeStops(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, vfs.NewMem(), 1, 2) // no quorum

@@ -51,7 +51,12 @@ func TestARemovedLeaderAnswersNoRead(t *testing.T) {
 // that knew the configuration before would need the vote of one who is gone for good.
 func TestWhoIsLeftAloneStartsAlone(t *testing.T) {
 	t.Parallel()
-	for name, unsynced := range map[string]int{"killed": 100, "without power": 0} {
+	for name, c := range map[string]struct {
+		unsynced int
+		hinted   bool // a tick comes between the commit and the change
+	}{
+		"killed": {100, false}, "without power": {0, false}, "without power just after a tick": {0, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			mem := vfs.NewCrashableMem()
@@ -61,11 +66,19 @@ func TestWhoIsLeftAloneStartsAlone(t *testing.T) {
 			f.run()
 			removal := f.lastIndex()
 			f.from(2, raftpb.MsgAppResp, removal)
+			if c.hinted {
+				f.Tick()
+				f.Turn()
+				f.AppendTurn()
+				if f.stored() != removal || f.Applied() == removal {
+					t.Fatalf("stored %d, applied %d, the removal is entry %d", f.stored(), f.Applied(), removal)
+				}
+			}
 			f.run()
 			if f.Applied() != removal || !f.alone() {
 				t.Fatalf("applied %d, the removal is entry %d", f.Applied(), removal)
 			}
-			left := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(0, 0))})
+			left := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: c.unsynced, RNG: rand.New(rand.NewPCG(0, 0))})
 			applied, err := f.startAgain(left)
 			if err != nil || applied <= removal {
 				t.Errorf("applied %d after the restart, the removal is entry %d: it does not lead: %v", applied, removal, err)
