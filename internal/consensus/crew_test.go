@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -457,6 +458,12 @@ func TestTurnsAreTakenByAnybodyAtAnyPoint(t *testing.T) {
 			seeds = append(seeds, int64(i+1))
 		}
 	}
+	var runs, acknowledged, read atomic.Int64
+	t.Cleanup(func() { // one in which a disk of two breaks early shows little, and then that the crew settles
+		if n := runs.Load(); *crewSeed == 0 && (acknowledged.Load() < 50*n || read.Load() < 50*n) {
+			t.Errorf("%d writes and %d reads in %d runs: they show nothing", acknowledged.Load(), read.Load(), n)
+		}
+	})
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
@@ -475,8 +482,10 @@ func TestTurnsAreTakenByAnybodyAtAnyPoint(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if !c.loses && (c.acknowledged < 10 || c.read < 10) {
-				t.Errorf("%d writes and %d reads: the run shows nothing", c.acknowledged, c.read)
+			if !c.loses {
+				runs.Add(1)
+				acknowledged.Add(int64(c.acknowledged))
+				read.Add(int64(c.read))
 			}
 		})
 	}
