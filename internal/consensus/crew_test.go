@@ -7,7 +7,6 @@ import (
 	"math/rand"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -446,6 +445,9 @@ func (c *crew) settled() bool {
 	return len(c.asks) == 0
 }
 
+// longerMax is how often a run that has shown little goes on as long again.
+const longerMax = 9
+
 // TestTurnsAreTakenByAnybodyAtAnyPoint runs random crews. One seed again:
 //
 //	go test ./internal/consensus -run TestTurnsAreTakenByAnybodyAtAnyPoint -args -crew.seed=N
@@ -458,18 +460,18 @@ func TestTurnsAreTakenByAnybodyAtAnyPoint(t *testing.T) {
 			seeds = append(seeds, int64(i+1))
 		}
 	}
-	var runs, acknowledged, read atomic.Int64
-	t.Cleanup(func() { // one in which a disk of two breaks early shows little, and then that the crew settles
-		if n := runs.Load(); *crewSeed == 0 && (acknowledged.Load() < 50*n || read.Load() < 50*n) {
-			t.Errorf("%d writes and %d reads in %d runs: they show nothing", acknowledged.Load(), read.Load(), n)
-		}
-	})
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			t.Logf("again: go test ./internal/consensus -run TestTurnsAreTakenByAnybodyAtAnyPoint -args -crew.seed=%d -crew.steps=%d", seed, *crewSteps)
 			c := newCrew(t, seed)
 			c.run(*crewSteps)
+			for range longerMax { // where a disk of two breaks early little was done
+				if c.loses || c.acknowledged >= 10 && c.read >= 10 {
+					break
+				}
+				c.run(*crewSteps)
+			}
 			if !c.loses {
 				c.settle()
 			}
@@ -482,10 +484,8 @@ func TestTurnsAreTakenByAnybodyAtAnyPoint(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if !c.loses {
-				runs.Add(1)
-				acknowledged.Add(int64(c.acknowledged))
-				read.Add(int64(c.read))
+			if !c.loses && (c.acknowledged < 10 || c.read < 10) {
+				t.Errorf("%d writes and %d reads: the run shows nothing", c.acknowledged, c.read)
 			}
 		})
 	}
