@@ -35,7 +35,7 @@ type quota struct {
 
 func (q *quota) init(m *Member) {
 	q.m, q.limit, q.wake = m, m.cfg.QuotaBytes, make(chan struct{}, 1)
-	q.over = q.limit > 0 && m.gen.Load().inUse() >= q.limit
+	q.over = q.limit > 0 && !q.fits(0)
 }
 
 // inUse returns what counts against the quota: all versions of keys, and a bit for leases and members.
