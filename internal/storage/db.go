@@ -310,7 +310,8 @@ func (db *DB) flush() error {
 	}
 }
 
-// Checkpoint writes a copy of everything committed before to dir, which must not exist. Tables are linked, not copied.
+// Checkpoint writes a copy of everything committed before to dir, which must not exist. Tables are linked, not copied. A directory that cannot be
+// synced, dir as well, is a failure of the database, since Pebble panics there; any other error is the copy's alone. OpenCopy syncs none.
 func (db *DB) Checkpoint(dir string) error {
 	// Without a write-ahead log a checkpoint holds flushed data alone.
 	if err := db.Flush(); err != nil {
