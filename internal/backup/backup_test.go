@@ -316,6 +316,37 @@ func TestAnInterruptedRunLeavesTheEarlierPoints(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotOfTheBackupStays: people keep snapshots named by their dates in the directory.
+func TestWhatIsNotOfTheBackupStays(t *testing.T) {
+	t.Parallel()
+	dir, s := filepath.Join(t.TempDir(), "backup"), &store{revision: 1}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	others := []string{"20261123.db", "20261123.db.tmp", "202611230300.tar.gz", "20261123.versions", "notes.tmp", "000001.txt", "1.db"}
+	for _, name := range others {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 1; n <= 3; n++ {
+		s.put("a", fmt.Sprint(n))
+		o := options(n)
+		o.Full = n == 3
+		if p, err := Create(t.Context(), dir, s.source(), o); err != nil || p.Number != n {
+			t.Fatalf("point %d: %+v, %v", n, p, err)
+		}
+	}
+	if removed, err := Prune(dir, 1); err != nil || len(removed) != 2 {
+		t.Fatalf("removed %+v, %v", removed, err)
+	}
+	for _, name := range others {
+		if text, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(text) != name {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+}
+
 func TestASourceThatIsNoLaterStateIsRefused(t *testing.T) {
 	t.Parallel()
 	other := func(change func(s *store)) *store {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -140,17 +139,22 @@ func (b *run) readPoints() (err error) {
 	return nil
 }
 
+// leavings are the names of what an interrupted run may have left, but for what has come of a content. Nothing else is removed: people keep
+// other files in the directory, such as snapshots named by their dates.
+func (b *run) leavings() []string {
+	names := []string{incomingInfo + tempSuffix, nameOf(b.number, pointSuffix) + tempSuffix}
+	for _, suffix := range fileSuffixes {
+		name := nameOf(b.number, suffix)
+		names = append(names, name, name+tempSuffix)
+	}
+	return names
+}
+
 // clean removes what an interrupted run has left, but for a content that was fetched whole.
 func (b *run) clean() error {
-	entries, err := os.ReadDir(b.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if name := e.Name(); strings.HasSuffix(name, tempSuffix) || numberOf(name) >= b.number {
-			if err := os.Remove(b.path(name)); err != nil {
-				return fmt.Errorf("remove what an interrupted run left: %w", err)
-			}
+	for _, name := range b.leavings() {
+		if err := removeIfThere(b.path(name)); err != nil {
+			return fmt.Errorf("remove what an interrupted run left: %w", err)
 		}
 	}
 	if b.damaged {
