@@ -58,6 +58,7 @@ type feed struct {
 	group   *group
 	channel *channel
 	id      int64
+	asked   int64 // questions of its line before upstream was asked for it
 	request *etcdserverpb.WatchCreateRequest
 	open    bool // upstream was asked to begin with whatever is new, which is above at if nothing was written meanwhile
 	ready   bool
@@ -129,7 +130,7 @@ func (f *feed) begin(start int64) {
 	}
 	r := proto.CloneOf(f.request)
 	r.StartRevision = start
-	f.id = c.line.create(r, f)
+	f.id, f.asked = c.line.create(r, f), c.line.questions
 	c.feeds[f.id] = f
 }
 
@@ -210,11 +211,14 @@ func (c *channel) receive(l *line, r *etcdserverpb.WatchResponse) {
 		}
 		return
 	}
-	if r.WatchId < 0 { // everything up to the revision was told, whichever feed it is of
+	if r.WatchId < 0 { // everything up to the revision was told, whichever feed it is of that was there when this was asked
+		to := l.answered()
 		for _, f := range c.feeds {
-			f.at = max(f.at, r.GetHeader().GetRevision())
+			if to > f.asked {
+				f.at = max(f.at, r.GetHeader().GetRevision())
+			}
 		}
-		l.answer(r)
+		l.answer(r, to)
 		return
 	}
 	if f := c.feeds[r.WatchId]; f != nil {

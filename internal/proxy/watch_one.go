@@ -18,6 +18,7 @@ type watch struct {
 	next     int64 // the first revision of which the client may not know everything; set once told
 	told     bool  // the client knows that the watch is there
 	up       int64 // its id on the session's line, while it is private
+	asked    int64 // questions of that line before upstream was asked for it
 	open     bool  // it goes on at whatever upstream begins with, for want of a revision that is known to exist
 	from     int64 // everything below was told before it went on by itself
 	group    *group
@@ -32,7 +33,7 @@ func (s *session) private(w *watch, from int64) {
 	}
 	r := s.hub.space.watch(w.request)
 	r.StartRevision, r.ProgressNotify = from, true // a watch that gets nothing shall come into step, too
-	w.up = s.line.create(r, w)
+	w.up, w.asked = s.line.create(r, w), s.line.questions
 	s.byLine[w.up] = w
 }
 

@@ -77,10 +77,12 @@ func (s *session) insists() bool {
 	return false
 }
 
-// inStep is called when the session's line has told everything up to a revision. REQUIRES: hub.mu is held.
-func (s *session) inStep(l *line, revision int64) {
+// inStep is called when the session's line has answered a question: it has told everything up to a revision to all watches that were
+// there when this was asked. A member of etcd may answer after it has told of watches that were made later, and read history still.
+// REQUIRES: hub.mu is held.
+func (s *session) inStep(l *line, question, revision int64) {
 	for _, w := range s.byLine {
-		if w.told && !slices.Contains(l.creates, any(w)) {
+		if w.told && question > w.asked && !slices.Contains(l.creates, any(w)) {
 			w.next = max(w.next, revision+1)
 			s.join(w)
 		}
@@ -117,10 +119,9 @@ func (s *session) lines() []*line {
 	return out
 }
 
-// answer is called when upstream has told everything up to the revision of r to all watchers of the line. It answers what was asked
-// before the question that it is to. REQUIRES: hub.mu is held.
-func (l *line) answer(r *etcdserverpb.WatchResponse) {
-	to := l.answered()
+// answer is called when upstream has told everything up to the revision of r to all watchers of the line that were there when the
+// question was asked. It answers what was asked up to that. REQUIRES: hub.mu is held.
+func (l *line) answer(r *etcdserverpb.WatchResponse, to int64) {
 	var answered []*ask
 	l.asks = slices.DeleteFunc(l.asks, func(a askedOf) bool {
 		if a.question <= to {

@@ -74,3 +74,56 @@ func TestAQuestionIsAskedAnewWhenAnEarlierOneMayHaveNoAnswer(t *testing.T) {
 		t.Errorf("the client is told %d", got)
 	}
 }
+
+// TestAnAnswerSaysNothingOfAWatchThatWasMadeAfterTheQuestion: a member of etcd may send it after it has told of the watch, which reads history.
+func TestAnAnswerSaysNothingOfAWatchThatWasMadeAfterTheQuestion(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]bool{"asked before": false, "asked after": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lab := newWatchLab(t)
+			f, s := lab.shared(9, lab.session(), lab.session()), lab.session()
+			make := func(r *etcdserverpb.WatchCreateRequest) {
+				lab.locked(func() { s.create(r) })
+				lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 9)
+			}
+			make(&etcdserverpb.WatchCreateRequest{Key: []byte("another")})
+			if !late {
+				lab.locked(s.ask)
+			}
+			make(&etcdserverpb.WatchCreateRequest{Key: []byte("k"), StartRevision: 3})
+			if late {
+				lab.locked(s.ask)
+			}
+			lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
+			if shared := len(f.watches) == 3; shared != late {
+				t.Errorf("what is before the feed is not told any more: %t, want %t", shared, late)
+			}
+		})
+	}
+}
+
+// TestAnAnswerSaysNothingOfAFeedThatWasMadeAfterTheQuestion: its watches go on where they are when it is lost.
+func TestAnAnswerSaysNothingOfAFeedThatWasMadeAfterTheQuestion(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	l := lab.shared(5, lab.session(), lab.session()).channel.line
+	lab.locked(l.question)
+	sessions := []*session{lab.session(), lab.session()}
+	for _, s := range sessions {
+		lab.locked(func() { s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("j")}) })
+		lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 5)
+	}
+	lab.hear(l, &etcdserverpb.WatchResponse{Created: true}, 8) // it begins anew, behind 5
+	lab.hear(l, &etcdserverpb.WatchResponse{Created: true}, 8)
+	lab.hear(l, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 8)
+	lab.hear(l, &etcdserverpb.WatchResponse{WatchId: l.last, Canceled: true}, 0)
+	for i, s := range sessions {
+		lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 8)
+		lab.locked(func() {
+			if got := s.line.out[len(s.line.out)-1].GetCreateRequest().GetStartRevision(); got != 6 {
+				t.Errorf("watch %d goes on at %d, want 6", i, got)
+			}
+		})
+	}
+}

@@ -214,8 +214,9 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 			s.created(w, r)
 		}
 	case r.WatchId < 0:
-		l.answer(r)
-		s.inStep(l, r.GetHeader().GetRevision())
+		to := l.answered()
+		l.answer(r, to)
+		s.inStep(l, to, r.GetHeader().GetRevision())
 	default:
 		if w := s.byLine[r.WatchId]; w != nil {
 			s.event(w, r)
