@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -13,6 +15,9 @@ import (
 
 // memberCost is what a member of the cluster counts against the quota. Like leases, members are counted by the number.
 const memberCost = 1024
+
+// quotaRetry is how long it rests after an alarm could not be raised.
+const quotaRetry = time.Second
 
 // quota keeps the state below Config.QuotaBytes. A request that may need more space is refused before it is proposed;
 // what got past that, because several came at once or another member proposed it, is applied: the members must apply
@@ -26,7 +31,9 @@ type quota struct {
 	m     *Member
 	limit int64 // 0 or less: none
 	wake  chan struct{}
-	over  bool // as of the last look; the apply goroutine's
+	// over says that the state was too large at the last look, and that nothing more is to be done about it. Where what was begun then has ended
+	// without the alarm it is set back, with mu held: what is applied next is looked at anew.
+	over atomic.Bool
 
 	mu      sync.Mutex
 	raising chan struct{} // closed when the second look, or the proposal after it, has ended; nil when there is none
@@ -35,7 +42,7 @@ type quota struct {
 
 func (q *quota) init(m *Member) {
 	q.m, q.limit, q.wake = m, m.cfg.QuotaBytes, make(chan struct{}, 1)
-	q.over = q.limit > 0 && !q.fits(0)
+	q.over.Store(q.limit > 0 && !q.fits(0))
 }
 
 // inUse returns what counts against the quota: all versions of keys, and a bit for leases and members.
@@ -50,10 +57,9 @@ func (q *quota) notify() {
 		return
 	}
 	over := !q.fits(0)
-	if over && !q.over {
+	if was := q.over.Swap(over); over && !was {
 		q.raise(0)
 	}
-	q.over = over
 }
 
 // raise has the alarm raised by run, unless there turns out to be room for need bytes more; the channel is closed when that has ended,
@@ -79,21 +85,38 @@ func (q *quota) run() {
 		case <-q.m.stop:
 			return
 		}
-		err := q.catchUp(context.Background()) // a member that stops ends all reads and proposals
-		if err == nil {
-			if q.endIfRoom() {
-				q.m.cfg.Logger.Info("no alarm NOSPACE: what used the space quota up is gone by now", "quota_bytes", q.limit)
-				continue
-			}
-			err = q.propose(context.Background())
+		if q.look(context.Background()) { // a member that stops ends all reads and proposals
+			continue
 		}
-		if err != nil && !errors.Is(err, ErrStopped) {
-			q.m.cfg.Logger.Warn("cannot raise the alarm NOSPACE yet", "error", err)
+		retry := q.m.cfg.Clock.NewTimer(quotaRetry)
+		select {
+		case <-retry.C():
+		case <-q.m.stop:
 		}
-		q.mu.Lock()
-		q.end()
-		q.mu.Unlock()
+		retry.Stop()
 	}
+}
+
+// look does what raise has begun. It is false when the alarm could not be raised: what is applied next begins anew.
+func (q *quota) look(ctx context.Context) bool {
+	err := q.catchUp(ctx)
+	if err == nil {
+		if q.endIfRoom() {
+			q.m.cfg.Logger.Info("no alarm NOSPACE: what used the space quota up is gone by now", "quota_bytes", q.limit)
+			return true
+		}
+		err = q.propose(ctx)
+	}
+	if err != nil && !errors.Is(err, ErrStopped) {
+		q.m.cfg.Logger.Warn("cannot raise the alarm NOSPACE yet", "error", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		q.over.Store(false)
+	}
+	q.end()
+	return err == nil
 }
 
 // catchUp returns when everything that is committed by now is applied here, and nothing is left to compact.
@@ -109,7 +132,11 @@ func (q *quota) catchUp(ctx context.Context) error {
 func (q *quota) endIfRoom() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	was := q.over.Swap(false) // before the look, for what is applied meanwhile
 	if !q.fits(q.need) {
+		if was {
+			q.over.Store(true)
+		}
 		return false
 	}
 	q.end()

@@ -233,6 +233,67 @@ func TestRequestsWaitForSpaceThatIsAboutToBeGivenBack(t *testing.T) {
 	}
 }
 
+// TestAStateThatGrowsAgainIsLookedAtAnew: after a look that has ended without the alarm, whatever its reason, the next group that leaves the state too
+// large raises it.
+func TestAStateThatGrowsAgainIsLookedAtAnew(t *testing.T) {
+	t.Parallel()
+	for name, ends := range map[string]func(t *testing.T, m *Member){
+		"there was room": func(t *testing.T, m *Member) {
+			p, err := m.Begin(apply.CommandCompaction, encoded(t, &etcdserverpb.CompactionRequest{Revision: m.Status().Revision}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			step(m)
+			if r, ok := p.Poll(); !ok || r.Err != nil {
+				t.Fatal(ok, r.Err)
+			}
+			for more := true; more; {
+				if more, err = m.compactor.step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !m.quota.endIfRoom() {
+				t.Fatal("there is no room after a compaction")
+			}
+		},
+		"the alarm could not be raised": func(t *testing.T, m *Member) {
+			impatient, cancel := context.WithCancel(t.Context())
+			cancel()
+			if m.quota.look(impatient) {
+				t.Fatal("it has looked without time to do so")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := configOf(t, vfs.NewMem(), alone)
+			cfg.QuotaBytes, cfg.MaxRequestBytes = quotaInTests, 2*quotaInTests
+			m := open(t, cfg) // not started: what the test does not do nobody does
+			defer stop(t, m)
+			step(m)
+			putStepped(t, m, "k", strings.Repeat("v", quotaInTests))
+			if !isLooking(m) {
+				t.Fatal("nobody looks at a state that is too large")
+			}
+			putStepped(t, m, "k", "")
+			ends(t, m)
+			if isLooking(m) {
+				t.Fatal("the look has not ended")
+			}
+			putStepped(t, m, "k", strings.Repeat("v", quotaInTests))
+			if !isLooking(m) {
+				t.Error("nobody looks at a state that is too large again")
+			}
+		})
+	}
+}
+
+func isLooking(m *Member) bool {
+	m.quota.mu.Lock()
+	defer m.quota.mu.Unlock()
+	return m.quota.raising != nil
+}
+
 func TestWithoutAQuotaNothingIsRefused(t *testing.T) {
 	t.Parallel()
 	m := start(t, configOf(t, vfs.NewMem(), alone))
