@@ -2,12 +2,10 @@ package member
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/pacing"
 )
 
@@ -79,9 +77,6 @@ func (c *compactor) step() (more bool, err error) {
 		done, err = g.store.CompactStepTo(c.ctx, upTo, compactSlice)
 		return err
 	})
-	if errors.Is(err, mvcc.ErrRetired) {
-		return true, nil // replaced meanwhile: go on with the new one
-	}
 	if err != nil {
 		return false, fmt.Errorf("compact: %w", err)
 	}

@@ -154,12 +154,22 @@ func (m *Member) hold() (*generation, error) {
 	}
 }
 
-// held calls f with the present generation, which stays open meanwhile. It returns ErrStopped as hold does.
+// held calls f with the present generation, which stays open meanwhile, and once more if that was replaced before f could read it. It returns
+// ErrStopped as hold does.
 func (m *Member) held(f func(*generation) error) error {
-	g, err := m.hold()
-	if err != nil {
-		return err
+	for {
+		g, err := m.hold()
+		if err != nil {
+			return err
+		}
+		if err := release(g, f); !errors.Is(err, mvcc.ErrRetired) {
+			return err
+		}
 	}
+}
+
+// release calls f with a generation that is held, and releases it.
+func release(g *generation, f func(*generation) error) error {
 	defer g.store.Release()
 	return f(g)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,18 +98,7 @@ func TestStopWaitsForAReplacedStateThatIsStillSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := snapshot.NewReader(old.db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := m.buildGeneration(2, func(db *storage.DB) error { return snapshot.Build(db, r) })
-	if err = errors.Join(err, r.Close()); err != nil {
-		t.Fatal(err)
-	}
-	m.gen.Store(g)
-	if err := m.retire(old); err != nil {
-		t.Fatal(err)
-	}
+	replaceState(t, m, old)
 	var order inOrder
 	stopped := make(chan error, 1)
 	go func() {
@@ -128,6 +118,43 @@ func TestStopWaitsForAReplacedStateThatIsStillSent(t *testing.T) {
 	order.expect(t, "sent", "stopped")
 	if _, err := disk.Stat(storage.StateDir("data", 1)); err == nil {
 		t.Error("the replaced state is still there")
+	}
+}
+
+// TestWhatIsAskedOfAStateThatIsReplacedIsAskedOfTheNewOne: a snapshot is installed between the instant in which a state is held and that in which it is
+// read.
+func TestWhatIsAskedOfAStateThatIsReplacedIsAskedOfTheNewOne(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewMem(), alone))
+	put(t, m, "a", "v")
+	var asked []uint64
+	err := m.held(func(g *generation) error {
+		if asked = append(asked, g.number); len(asked) == 1 {
+			replaceState(t, m, g)
+		}
+		_, _, _, err := g.store.HashKV(t.Context(), 0)
+		return err
+	})
+	if err != nil || !slices.Equal(asked, []uint64{1, 2}) {
+		t.Errorf("the states %v were asked: %v", asked, err)
+	}
+	stop(t, m)
+}
+
+// replaceState puts a copy of a state in its place, as a snapshot that is installed.
+func replaceState(t *testing.T, m *Member, old *generation) {
+	t.Helper()
+	r, err := snapshot.NewReader(old.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := m.buildGeneration(2, func(db *storage.DB) error { return snapshot.Build(db, r) })
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m.gen.Store(g)
+	if err := m.retire(old); err != nil {
+		t.Fatal(err)
 	}
 }
 
