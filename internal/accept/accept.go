@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -39,4 +40,25 @@ func pause(done <-chan struct{}) bool {
 	case <-done:
 		return false
 	}
+}
+
+// Patient returns a listener whose connections are those that Next takes from lis, for servers that take its first error for its end. Closing
+// it closes lis.
+func Patient(lis net.Listener) net.Listener {
+	return &patient{Listener: lis, done: make(chan struct{})}
+}
+
+type patient struct {
+	net.Listener
+	once sync.Once
+	done chan struct{}
+}
+
+// Accept implements net.Listener.
+func (p *patient) Accept() (net.Conn, error) { return Next(p.Listener, p.done) }
+
+// Close implements net.Listener.
+func (p *patient) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return p.Listener.Close()
 }

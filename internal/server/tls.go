@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ashlar-kv/ashlar/internal/accept"
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
 	"github.com/ashlar-kv/ashlar/internal/tlsconf"
@@ -65,9 +66,10 @@ func (e *encryption) forPeers(ls []net.Listener) {
 	}
 }
 
+// wrap puts TLS on a listener that is to have it. Either way it outlives a lack of memory.
 func (e *encryption) wrap(l net.Listener, c *tls.Config) net.Listener {
 	if c == nil {
-		return l
+		return accept.Patient(l)
 	}
 	return tlsconf.Listen(l, c, e.log)
 }
