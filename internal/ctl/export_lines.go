@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -97,10 +98,13 @@ func eitherForm(name string, text, coded *string) ([]byte, error) {
 	return nil, fmt.Errorf("no %s", name)
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // exportReader reads lines, one in memory at a time.
 type exportReader struct {
 	in     *bufio.Reader
-	offset int64 // of what follows the last whole line
+	offset int64  // of what follows the last whole line
+	sum    uint32 // CRC-32C of what is before that
 	line   int64
 }
 
@@ -125,6 +129,7 @@ func (r *exportReader) whole() ([]byte, error) {
 		switch {
 		case err == nil:
 			r.offset += int64(len(line))
+			r.sum = crc32.Update(r.sum, castagnoli, line)
 			r.line++
 			return line, nil
 		case errors.Is(err, bufio.ErrBufferFull):

@@ -90,7 +90,7 @@ func (s *session) importFrom(ctx context.Context, f *importFlags, name string) e
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if m.mark, err = openImportMark(name, size, fmt.Sprintf("%x", cluster), f.resume); err != nil {
+	if m.mark, err = openImportMark(file, size, fmt.Sprintf("%x", cluster), f.resume); err != nil {
 		return err
 	}
 	m.in = newExportReader(file)
@@ -190,6 +190,10 @@ func (m *importer) copy(ctx context.Context) error {
 			return fmt.Errorf("line %d: %w", m.in.line, err)
 		}
 	}
+	end := m.in.line
+	if _, err := m.in.next(); !errors.Is(err, io.EOF) { // two exports in one file, perhaps
+		return errors.Join(m.begin(ctx), fmt.Errorf("line %d is the end of the export, and what follows it was not imported", end))
+	}
 	return m.begin(ctx)
 }
 
@@ -258,6 +262,6 @@ func (m *importer) key(ctx context.Context, l *exportLine) error {
 	}
 	m.keys[string(key)] = struct{}{}
 	m.batch.add(string(key), op, len(key)+len(value), lease)
-	m.batch.safe, m.batch.line = m.in.offset, m.in.line
+	m.batch.safe, m.batch.sum, m.batch.line = m.in.offset, m.in.sum, m.in.line
 	return nil
 }

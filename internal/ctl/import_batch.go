@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,8 +24,9 @@ type importBatch struct {
 	keys   []string
 	bytes  int
 	leases []clientv3.LeaseID
-	safe   int64 // the offset of what follows its last key
-	line   int64 // of its last key
+	safe   int64  // the offset of what follows its last key
+	sum    uint32 // of what is before that
+	line   int64  // of its last key
 
 	done   chan struct{} // closed when what follows is set
 	answer *clientv3.TxnResponse
@@ -122,7 +125,7 @@ func (m *importer) end(ctx context.Context, b *importBatch) error {
 	if m.mark == nil {
 		return nil
 	}
-	return m.mark.set(b.safe)
+	return m.mark.set(b.safe, b.sum)
 }
 
 func (m *importer) commit(ctx context.Context, b *importBatch) (*clientv3.TxnResponse, error) {
@@ -209,14 +212,15 @@ func endsExport(tail []byte) bool {
 type importMark struct {
 	name string
 
-	Size    int64  `json:"size"`    // of the export, to tell it from another one
-	Cluster string `json:"cluster"` // that is written to
-	Offset  int64  `json:"offset"`  // what stands before it is written
+	Size    int64  `json:"size"`          // of the export, to tell it from another one
+	Cluster string `json:"cluster"`       // that is written to
+	Offset  int64  `json:"offset"`        // what stands before it is written
+	Sum     uint32 `json:"sum,omitempty"` // CRC-32C of that; 0 where an earlier release began
 }
 
 // openImportMark begins a mark, or with resume takes up the one of an earlier run.
-func openImportMark(export string, size int64, cluster string, resume bool) (*importMark, error) {
-	m := &importMark{name: export + ".progress", Size: size, Cluster: cluster}
+func openImportMark(export *os.File, size int64, cluster string, resume bool) (*importMark, error) {
+	m := &importMark{name: export.Name() + ".progress", Size: size, Cluster: cluster}
 	b, err := os.ReadFile(m.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && resume:
@@ -238,13 +242,28 @@ func openImportMark(export string, size int64, cluster string, resume bool) (*im
 	if old.Cluster != cluster {
 		return nil, fmt.Errorf("%s was written for the cluster %s, and this is %s", m.name, old.Cluster, cluster)
 	}
-	m.Offset = old.Offset
+	if same, err := old.of(export); err != nil {
+		return nil, fmt.Errorf("reading what was imported: %w", err)
+	} else if !same {
+		return nil, fmt.Errorf("%s was written for another file of that name", m.name)
+	}
+	m.Offset, m.Sum = old.Offset, old.Sum
 	return m, nil
 }
 
+// of tells whether what was written is the beginning of the export.
+func (m *importMark) of(export io.ReaderAt) (bool, error) {
+	if m.Sum == 0 {
+		return true, nil
+	}
+	sum := crc32.New(castagnoli)
+	_, err := io.Copy(sum, io.NewSectionReader(export, 0, m.Offset))
+	return sum.Sum32() == m.Sum, err
+}
+
 // set renames a new mark over the old one, so that there is always one that is whole.
-func (m *importMark) set(offset int64) error {
-	m.Offset = offset
+func (m *importMark) set(offset int64, sum uint32) error {
+	m.Offset, m.Sum = offset, sum
 	b, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encoding how far the import is: %w", err)

@@ -2,7 +2,9 @@ package ctl
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -363,6 +365,68 @@ func TestAnImportIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		}
 		if got := m.must(t, "get", "", "--prefix"); got != "" {
 			t.Errorf("%s: written: %q", what, got)
+		}
+	}
+}
+
+// TestAnImportGoesOnWithTheFileThatItWasOf: another export of the same name may have the same size.
+func TestAnImportGoesOnWithTheFileThatItWasOf(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	file := filepath.Join(t.TempDir(), "e")
+	const head, key, rest = "{\"format\":\"ashlar-export/1\",\"revision\":1}\n", "{\"key\":\"a\",\"value\":\"b\"}\n",
+		"{\"key\":\"c\",\"value\":\"d\"}\n{\"end\":true,\"keys\":2}\n"
+	var header struct{ Cluster string }
+	if got := m.own(t, "", "export"); json.Unmarshal([]byte(strings.SplitAfter(got.stdout, "\n")[0]), &header) != nil || header.Cluster == "" {
+		t.Fatalf("%+v", got)
+	}
+	sum := crc32.Checksum([]byte(head+key), crc32.MakeTable(crc32.Castagnoli))
+	for _, c := range []struct {
+		name, text string
+		sum        uint32
+		status     int
+		stderr     string
+		keys       string
+	}{
+		{"another file", head + strings.Replace(key, "b", "x", 1) + rest, sum, 1, "was written for another file of that name", ""},
+		{"the file", head + key + rest, sum, 0, "1 keys imported\n", "c\nd\n"},
+		{"a mark of an earlier release", head + key + rest, 0, 0, "1 keys imported\n", "c\nd\n"},
+	} {
+		mark := fmt.Sprintf(`{"size":%d,"cluster":%q,"offset":%d,"sum":%d}`, len(c.text), header.Cluster, len(head+key), c.sum)
+		for name, text := range map[string]string{file: c.text, file + ".progress": mark} {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := m.own(t, "", "import", file, "--resume"); got.status != c.status || !strings.HasSuffix(strings.TrimSuffix(got.stderr, "\n"), strings.TrimSuffix(c.stderr, "\n")) {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+		if got := m.must(t, "get", "", "--prefix"); got != c.keys {
+			t.Errorf("%s: there is %q", c.name, got)
+		}
+		m.must(t, "del", "", "--prefix")
+	}
+}
+
+// TestTwoExportsInOneFileAreAMistake: the second one would be left out without a word.
+func TestTwoExportsInOneFileAreAMistake(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	file := filepath.Join(t.TempDir(), "e")
+	text := ""
+	for _, key := range []string{"a", "b"} {
+		text += fmt.Sprintf("{\"format\":\"ashlar-export/1\",\"revision\":1}\n{\"key\":%q,\"value\":\"v\"}\n{\"end\":true,\"keys\":1}\n\n", key)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{file, "-"} {
+		got := m.own(t, text, "import", from)
+		if got.status != 1 || !strings.Contains(got.stderr, "line 3 is the end of the export, and what follows it was not imported") {
+			t.Errorf("%s: %+v", from, got)
+		}
+		if got := m.must(t, "get", "", "--prefix"); got != "a\nv\n" {
+			t.Errorf("%s: there is %q", from, got)
 		}
 	}
 }
