@@ -77,6 +77,9 @@ func (s *session) restoreFile(ctx context.Context, path string, t restore.Target
 		if err := f.Check(ctx); err != nil {
 			return err
 		}
+		if err := checkLevel(f); err != nil {
+			return err
+		}
 		r, err := restore.Run(ctx, f, t)
 		if err != nil {
 			return err
@@ -92,6 +95,27 @@ func (s *session) restoreFile(ctx context.Context, path string, t restore.Target
 		}
 		return nil
 	})
+}
+
+// checkLevel refuses a database of an etcd that came after the one we stand for: what it holds beyond that would be lost.
+func checkLevel(f *etcdfile.File) error {
+	meta, err := f.Meta()
+	if err != nil {
+		return err
+	}
+	for _, text := range []string{meta.StorageVersion, meta.ClusterVersion} {
+		if text == "" {
+			continue
+		}
+		l, err := parseLevel(withoutPatch(text))
+		if err != nil {
+			return fmt.Errorf("the snapshot's version %q: %w", text, err)
+		}
+		if newestLevel().below(l) {
+			return fmt.Errorf("the snapshot is of etcd %s, this release goes up to %s", text, newestLevel())
+		}
+	}
+	return nil
 }
 
 // target checks what the flags say, in etcdutl's order, and that there is nothing at the target.

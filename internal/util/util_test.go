@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
@@ -158,6 +159,37 @@ func TestARaisedRevisionIsWhereEtcdsToolRaisesItTo(t *testing.T) {
 	}
 	if got := tool("verify", again); got.status != 0 {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestASnapshotOfANewerEtcdIsRefused: what its records have that we do not know would be lost.
+func TestASnapshotOfANewerEtcdIsRefused(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[string]outcome{
+		"3.8.0": {1, "", "Error: the snapshot is of etcd 3.8.0, this release goes up to 3.7\n"},
+		"4.0.0": {1, "", "Error: the snapshot is of etcd 4.0.0, this release goes up to 3.7\n"},
+		"3.x":   {1, "", "Error: the snapshot's version \"3.x\": no dot\n"},
+		"3.7.9": {},
+		"3.6.0": {},
+		"":      {}, // 3.5
+	} {
+		path, target := filepath.Join(t.TempDir(), "snapshot"), filepath.Join(t.TempDir(), "data")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := etcdfile.SetStorageVersion(path, version, 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := tool("snapshot", "restore", path, "--skip-hash-check", "--data-dir", target); got != want {
+			t.Errorf("%q: got %+v", version, got)
+		}
+		if _, err := os.Stat(target); os.IsNotExist(err) != (want.status != 0) {
+			t.Errorf("%q: the target: %v", version, err)
+		}
 	}
 }
 
