@@ -74,6 +74,45 @@ func TestAProgramAddsItsOwn(t *testing.T) {
 	}
 }
 
+// TestPagesOfAProgramAreHeldToHostsAndOrigins as the member's own are, and as etcd's are.
+func TestPagesOfAProgramAreHeldToHostsAndOrigins(t *testing.T) {
+	t.Parallel()
+	cfg := onFreePorts(t, "m1")
+	cfg.HostWhitelist = map[string]struct{}{"good.example": {}}
+	cfg.CORS = map[string]struct{}{"http://page.example:80": {}}
+	cfg.UserHandlers = map[string]http.Handler{"/own/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })}
+	e := start(t, cfg)
+	await(t, "readiness", e.Server.ReadyNotify())
+	for name, c := range map[string]struct {
+		method, host, origin string
+		want                 int
+		allowed              string
+	}{
+		"a host of the list":                {http.MethodGet, "good.example", "", http.StatusTeapot, ""},
+		"another name of the same address":  {http.MethodGet, "evil.example", "", http.StatusMisdirectedRequest, ""},
+		"from a page of the list":           {http.MethodGet, "good.example", "http://page.example:80", http.StatusTeapot, "http://page.example:80"},
+		"from another page":                 {http.MethodGet, "good.example", "http://evil.example", http.StatusTeapot, ""},
+		"what a browser asks before others": {http.MethodOptions, "good.example", "http://page.example:80", http.StatusOK, "http://page.example:80"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+e.Clients[0].Addr().String()+"/own/page", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = c.host
+		if c.origin != "" {
+			req.Header.Set("Origin", c.origin)
+		}
+		a, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = a.Body.Close()
+		if allowed := a.Header.Get("Access-Control-Allow-Origin"); a.StatusCode != c.want || allowed != c.allowed {
+			t.Errorf("%s: %s, allowed to %q; want %d, %q", name, a.Status, allowed, c.want, c.allowed)
+		}
+	}
+}
+
 func TestHandlersThatCannotBeServedAreRefused(t *testing.T) {
 	t.Parallel()
 	cfg := onFreePorts(t, "m1")

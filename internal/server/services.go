@@ -73,7 +73,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 			return web.Versions{Server: version.Etcd, Cluster: m.Members().Version(), Storage: m.Members().Version()}
 		},
 		Member:  health(m),
-		Origins: cfg.Origins, Hosts: cfg.HostWhitelist, Gateway: gateway.handler(),
+		Origins: cfg.Origins, Hosts: cfg.HostWhitelist, Gateway: gateway.handler(), Beside: host.handler,
 		Metrics: metrics.Handler(o.sources(cfg, m, peers), log), Health: &o.health,
 		Vars: func() map[string]any { return variables(m) }, Profiles: cfg.EnablePprof,
 	}
@@ -85,7 +85,7 @@ func newServices(cfg *config.Config, m *member.Member, host *lending, peers func
 		conns:   rpc.NewConns(),
 		grpc:    rpc.NewServer(front),
 		tracing: tracing,
-		http:    httpServer(host.handler(web.Handler(pages)), log),
+		http:    httpServer(web.Handler(pages), log),
 		metrics: httpServer(web.MetricsHandler(pages), log),
 		broken:  make(chan error, 2*len(cfg.ListenClientURLs)+len(cfg.ListenClientHTTPURLs)+len(cfg.ListenMetricsURLs)+2),
 		watches: rpc.NewWatch(m, rpc.WatchOptions{ProgressInterval: cfg.WatchProgressInterval, Clock: host.Clock,

@@ -33,6 +33,8 @@ type Options struct {
 	Profiles bool
 	// Gateway answers the paths of the JSON API; nil leaves them out.
 	Gateway http.Handler
+	// Beside is given all of these pages and returns what answers in their place, as if it were one of them; nil for themselves.
+	Beside func(pages http.Handler) http.Handler
 }
 
 // Handler returns the HTTP handler of the client addresses.
@@ -45,7 +47,11 @@ func Handler(o Options) http.Handler {
 		mux.Handle(gatewayPath, o.Gateway)
 		mux.Handle(gatewayOldPath, o.Gateway)
 	}
-	return hosts(o.Hosts).only(origins(o.Origins).allow(mux))
+	var all http.Handler = mux
+	if o.Beside != nil {
+		all = o.Beside(mux)
+	}
+	return hosts(o.Hosts).only(origins(o.Origins).allow(all))
 }
 
 func (o *Options) version(w http.ResponseWriter, _ *http.Request) {
