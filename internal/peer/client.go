@@ -37,7 +37,7 @@ type question struct {
 	body               []byte
 }
 
-// ask returns the body and the headers of the first answer.
+// ask returns the body and the headers of the first answer, which may be a *Refusal.
 func (c *Client) ask(ctx context.Context, urls []string, q question) ([]byte, http.Header, error) {
 	var errs []error
 	for _, base := range urls {
@@ -72,7 +72,7 @@ func (c *Client) askOne(ctx context.Context, base string, q question) ([]byte, h
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, nil, &Refusal{resp.StatusCode, bodyText(resp)}
+		return nil, resp.Header, &Refusal{resp.StatusCode, bodyText(resp)}
 	}
 	if id := resp.Header.Get(headerCluster); c.Cluster != 0 && id != "" && id != hex(c.Cluster) {
 		return nil, nil, ErrClusterMismatch
@@ -81,11 +81,12 @@ func (c *Client) askOne(ctx context.Context, base string, q question) ([]byte, h
 	return b, resp.Header, err
 }
 
-// Members returns the members as another member knows them, and the cluster's id.
+// Members returns the members as another member knows them, and the cluster's id, with a *Refusal too where a member has refused.
 func (c *Client) Members(ctx context.Context, urls []string) (clusterID uint64, all []cluster.Member, err error) {
 	b, h, err := c.ask(ctx, urls, question{method: http.MethodGet, path: "/members"})
 	if err != nil {
-		return 0, nil, err
+		clusterID, _ = parseHex(h.Get(headerCluster)) // 0: it does not say
+		return clusterID, nil, err
 	}
 	if clusterID, err = parseHex(h.Get(headerCluster)); err != nil {
 		return 0, nil, fmt.Errorf("the id of the cluster: %w", err)

@@ -42,10 +42,12 @@ type peers struct {
 	questions *http.Transport // of all else, so that neither waits for the other's connections
 	server    *http.Server
 	broken    chan error
+
+	replayTimeout time.Duration // the constant; tests have less
 }
 
 func newPeers(cfg *config.Config, c clock.Clock, log *slog.Logger, removed func()) *peers {
-	p := &peers{http: &http.Transport{
+	p := &peers{replayTimeout: replayTimeout, http: &http.Transport{
 		DialContext:         peerDialer(cfg).DialContext,
 		MaxIdleConnsPerHost: peerIdleConns,
 		IdleConnTimeout:     idleTimeout,
@@ -107,8 +109,14 @@ func (p *peers) stop() error {
 	return p.server.Close()
 }
 
-// bootstrapTimeout bounds how long a new member asks the others who they are.
-const bootstrapTimeout = 5 * time.Second
+const (
+	// bootstrapTimeout bounds how long another member may take to answer who is in the cluster.
+	bootstrapTimeout = 5 * time.Second
+	// replayTimeout is how long a new member waits for one that has to apply again first what was committed before it started,
+	// replayRetry how often it asks that one.
+	replayTimeout = time.Minute
+	replayRetry   = 50 * time.Millisecond
+)
 
 // bootstrap finds out what a new data directory is for: which member of which cluster, and who else is in it. It returns nil
 // for a member of a new cluster.
@@ -123,8 +131,6 @@ func (p *peers) bootstrap(ctx context.Context, cfg *config.Config, ic cluster.In
 			urls = append(urls, x.PeerURLs...)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
-	defer cancel()
 	if cfg.Joins() {
 		return p.join(ctx, cfg.Name, initial, urls)
 	}
@@ -148,10 +154,13 @@ func (p *peers) join(ctx context.Context, name string, initial []config.InitialM
 		others []cluster.Member
 	}
 	var places []place
-	var unfit error
+	var unfit, unsure error
 	ran := map[cluster.ID]bool{}
 	silent := errors.New("no address of another member is known")
 	for a := range p.askMembers(ctx, urls) {
+		if a.replays {
+			unsure = a.err
+		}
 		if a.err != nil {
 			silent = a.err
 			continue
@@ -166,9 +175,13 @@ func (p *peers) join(ctx context.Context, name string, initial []config.InitialM
 		}
 	}
 	for _, x := range places {
-		if !ran[x.j.Member] {
-			return x.j, x.others, nil
+		if ran[x.j.Member] {
+			continue
 		}
+		if unsure != nil {
+			return nil, nil, notSure(x.j.Member, unsure)
+		}
+		return x.j, x.others, nil
 	}
 	switch {
 	case len(places) > 0:
@@ -182,7 +195,11 @@ func (p *peers) join(ctx context.Context, name string, initial []config.InitialM
 // refuseSecondBootstrap returns an error when one of the others knows this member as one that ran: its data were lost, and
 // with them what it had promised. All are asked, since one of them may be so far behind that it knows nothing of it.
 func (p *peers) refuseSecondBootstrap(ctx context.Context, self cluster.Member, id cluster.ID, urls []string) error {
+	var unsure error
 	for a := range p.askMembers(ctx, urls) {
+		if a.replays && a.cluster == uint64(id) {
+			unsure = notSure(self.ID, a.err)
+		}
 		if a.err != nil || a.cluster != uint64(id) {
 			continue // nobody is there yet, or they will say so themselves
 		}
@@ -191,7 +208,12 @@ func (p *peers) refuseSecondBootstrap(ctx context.Context, self cluster.Member, 
 			return fmt.Errorf("member %s has already been bootstrapped", self.ID)
 		}
 	}
-	return nil
+	return unsure
+}
+
+// notSure says that a member cannot be told whether it ran before.
+func notSure(id cluster.ID, err error) error {
+	return fmt.Errorf("it is not known yet whether member %s has already been bootstrapped, start it again when all others are up: %w", id, err)
 }
 
 // known is what a member says of its cluster.
@@ -199,6 +221,7 @@ type known struct {
 	cluster uint64
 	members []cluster.Member
 	err     error
+	replays bool // it was started not long ago, and has not said who ran although it may know that
 }
 
 // askMembers yields what each address answers, in the order in which they do.
@@ -208,10 +231,7 @@ func (p *peers) askMembers(ctx context.Context, urls []string) iter.Seq[known] {
 		defer cancel()
 		answers := make(chan known, len(urls))
 		for _, u := range urls {
-			go func() {
-				id, all, err := (&peer.Client{HTTP: p.questions}).Members(ctx, []string{u})
-				answers <- known{id, all, err}
-			}()
+			go func() { answers <- p.askMember(ctx, u) }()
 		}
 		for range urls {
 			if !yield(<-answers) {
@@ -219,6 +239,38 @@ func (p *peers) askMembers(ctx context.Context, urls []string) iter.Seq[known] {
 			}
 		}
 	}
+}
+
+// askMember asks one address, and again as long as the member there has to apply first what was committed before: after a crash of the whole
+// cluster that is what all others do.
+func (p *peers) askMember(ctx context.Context, url string) (a known) {
+	for begin := time.Now(); ; {
+		next := p.askOnce(ctx, url)
+		if next.err == nil || !next.replays && !a.replays {
+			return next
+		}
+		if next.replays { // or it has ended meanwhile, and may come back
+			a = next
+		}
+		if time.Since(begin) >= p.replayTimeout {
+			return a
+		}
+		again := time.NewTimer(replayRetry)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return a
+		}
+	}
+}
+
+func (p *peers) askOnce(ctx context.Context, url string) known {
+	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+	defer cancel()
+	id, all, err := (&peer.Client{HTTP: p.questions}).Members(ctx, []string{url})
+	var r *peer.Refusal
+	return known{id, all, err, id != 0 && errors.As(err, &r) && r.Status == http.StatusServiceUnavailable}
 }
 
 // joining finds the member called name among those that the others know, by its addresses. Names in addresses are looked up where
@@ -231,6 +283,8 @@ func joining(ctx context.Context, name string, initial []config.InitialMember, c
 		return nil, nil, fmt.Errorf("error validating peerURLs: member count is unequal: --initial-cluster has %d, the cluster %d",
 			len(initial), len(others))
 	}
+	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
+	defer cancel()
 	j := &member.Joining{Cluster: cluster.ID(clusterID)}
 	rest := slices.Clone(initial)
 	for _, o := range others {

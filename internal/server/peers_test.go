@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
@@ -99,6 +100,78 @@ func TestOneMemberThatKnowsOfALossIsEnough(t *testing.T) {
 	if _, _, err := p.bootstrap(t.Context(), &cfg, ic); err == nil || !strings.Contains(err.Error(), "has already been bootstrapped") {
 		t.Errorf("it may found the cluster: %v", err)
 	}
+}
+
+// TestWhoHasYetToApplyThatAMemberRanIsWaitedFor: after a crash of the whole cluster that is what all others have to do when a member whose data
+// were lost asks them.
+func TestWhoHasYetToApplyThatAMemberRanIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	const some, always = 3, 1 << 30
+	for name, c := range map[string]struct {
+		busy    int64 // so many questions are refused
+		cluster func(cluster.ID) string
+		refused string // as a founding member
+		joins   string // why it may not join, if it may not
+	}{
+		"a member that says so soon":       {some, cluster.ID.String, "has already been bootstrapped", "has already been bootstrapped"},
+		"one that does not say so in time": {always, cluster.ID.String, "start it again when all others are up", "start it again when all others are up"},
+		"one of another cluster":           {always, func(id cluster.ID) string { return (id + 1).String() }, "", "start it again when all others are up"},
+		"a proxy with no member behind it": {always, func(cluster.ID) string { return "" }, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			var founding *cluster.Founding
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if asked.Add(1) <= c.busy {
+					w.Header().Set("X-Etcd-Cluster-ID", c.cluster(founding.ID()))
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				w.Header().Set("X-Etcd-Cluster-ID", founding.ID().String())
+				self, _ := founding.ByName("a")
+				fmt.Fprintf(w, `[{"id":%d,"peerURLs":["http://a:1"],"clientURLs":["http://a:2"]}]`, uint64(self.ID))
+			}))
+			t.Cleanup(s.Close)
+			unknown := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Etcd-Cluster-ID", founding.ID().String())
+				self, _ := founding.ByName("a")
+				fmt.Fprintf(w, `[{"id":%d,"peerURLs":["http://a:1"]},{"id":2,"peerURLs":["http://b:1"]},{"id":3,"peerURLs":["http://c:1"]}]`, uint64(self.ID))
+			}))
+			t.Cleanup(unknown.Close)
+			cfg := config.Default("ashlar")
+			cfg.Name, cfg.InitialCluster = "a", "a=http://a:1,b=http://b:1,c=http://c:1"
+			ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if founding, err = cluster.Found(ic, cfg.InitialClusterToken); err != nil {
+				t.Fatal(err)
+			}
+			initial, err := cfg.InitialMembers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			self, _ := founding.ByName("a")
+			p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
+			if c.busy == always {
+				p.replayTimeout = 0
+			}
+			urls := []string{s.URL, unknown.URL}
+			if err := p.refuseSecondBootstrap(t.Context(), self, founding.ID(), urls); !says(err, c.refused) {
+				t.Errorf("to found the cluster: %v", err)
+			}
+			asked.Store(0)
+			if _, _, err := p.join(t.Context(), "a", initial, urls); !says(err, c.joins) {
+				t.Errorf("to join: %v", err)
+			}
+		})
+	}
+}
+
+// says says whether err is nil for no text, and otherwise one that has it.
+func says(err error, text string) bool {
+	return err == nil && text == "" || err != nil && text != "" && strings.Contains(err.Error(), text)
 }
 
 // TestAMemberThatIsBehindDoesNotKeepAnotherOneFromJoining, nor one that has joined itself and knows nobody yet.
