@@ -131,7 +131,11 @@ func (n *notifier) answerOnce(within time.Duration) {
 	}
 }
 
-// send sends one message. The manager is never waited for, and does not answer.
+// sendTimeout is how long a manager may take to make room for a message. One that stands still, with messages of all processes before
+// its socket, keeps nobody from starting or stopping.
+const sendTimeout = time.Second
+
+// send sends one message. The manager does not answer.
 func (n *notifier) send(message string) {
 	if n.socket == "" {
 		return
@@ -146,7 +150,9 @@ func sendDatagram(socket, message string) error {
 	if err != nil {
 		return fmt.Errorf("connect to NOTIFY_SOCKET: %w", err)
 	}
-	_, err = conn.Write([]byte(message))
+	if err = conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err == nil {
+		_, err = conn.Write([]byte(message))
+	}
 	if closing := conn.Close(); err == nil {
 		err = closing
 	}

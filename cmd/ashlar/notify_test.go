@@ -65,19 +65,52 @@ func stoppedMember(t *testing.T) *member.Member {
 	return m
 }
 
-func TestTheWatchdogGetsNoAnswerForAMemberThatIsNotAlive(t *testing.T) {
-	t.Parallel()
+// listenAsManager listens where a service manager would.
+func listenAsManager(t *testing.T) (socket string, manager *net.UnixConn) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "n") // short: a socket's name has 108 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	socket = filepath.Join(dir, "s")
+	manager, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = manager.Close() })
+	return socket, manager
+}
+
+// TestAManagerThatStandsStillHoldsNobodyUp: what all processes tell it waits before its socket, which has room for some hundred messages at most.
+func TestAManagerThatStandsStillHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	socket, _ := listenAsManager(t)
+	var log bytes.Buffer
+	n := newNotifier([]string{"NOTIFY_SOCKET=" + socket}, os.Getpid(), slog.New(slog.NewTextHandler(&log, nil)))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 10_000 {
+			if n.send("STATUS=x"); log.Len() > 0 {
+				break
+			}
+		}
+		n.stopping()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("it waits")
+	}
+	if got := strings.Count(log.String(), "cannot tell the service manager"); got != 2 {
+		t.Errorf("the log holds %q", log.String())
+	}
+}
+
+func TestTheWatchdogGetsNoAnswerForAMemberThatIsNotAlive(t *testing.T) {
+	t.Parallel()
+	socket, manager := listenAsManager(t)
 	var log bytes.Buffer
 	n := newNotifier([]string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=1000000000"}, os.Getpid(), slog.New(slog.NewTextHandler(&log, nil)))
 	n.started(stoppedMember(t))
