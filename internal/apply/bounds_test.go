@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // TestAGroupEndsWhenItsAnswersAreLarge: the answers of a group are held until it is committed, and small entries may ask
@@ -68,5 +69,55 @@ func TestWhatATransactionReadsIsBounded(t *testing.T) {
 	x = executor{from: v, revision: v.Current, want: true, left: 1000, counts: new(Counts)}
 	if _, err = x.run(p); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("one that reads is answered with %v", err)
+	}
+}
+
+// TestWhatADeletionTellsIsBounded: it happens, and what was there is not gathered beyond the bound.
+func TestWhatADeletionTellsIsBounded(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for _, key := range []string{"a", "b", "c"} {
+		l.put(key, strings.Repeat("x", 300))
+	}
+	all := &etcdserverpb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("d"), PrevKv: true}
+	for name, c := range map[string]struct {
+		max  int
+		keys int // in the answer, -1 for none
+	}{
+		"all of it fits":      {1000, 3},
+		"the last one is out": {900, -1},
+		"all are out":         {100, -1},
+	} {
+		w := l.store.NewWriter()
+		w.Begin()
+		body, unread, err := erase(w, &DeleteRange{Key: all.Key, RangeEnd: all.RangeEnd, PrevKV: true}, true, c.max, new(Counts))
+		l.check(err)
+		answer := new(etcdserverpb.DeleteRangeResponse)
+		l.check(proto.Unmarshal(body, answer))
+		if c.keys < 0 {
+			if !errors.Is(unread, ErrTooLarge) || len(body) > 0 {
+				t.Errorf("%s: %v, with %d bytes", name, unread, len(body))
+			}
+		} else if unread != nil || len(answer.PrevKvs) != c.keys || answer.Deleted != 3 {
+			t.Errorf("%s: %v, %d of %d keys", name, unread, len(answer.PrevKvs), answer.Deleted)
+		}
+		if n := len(w.Events()); n != 3 {
+			t.Errorf("%s: %d keys were deleted", name, n)
+		}
+		w.End()
+		w.Discard()
+
+		w = l.store.NewWriter()
+		w.Begin()
+		p, err := decide(w, parseTxn(t, then(all, put("a", "again"))))
+		l.check(err)
+		x := executor{w: w, from: w, revision: w.Revision, want: true, left: c.max, counts: new(Counts)}
+		_, err = x.run(p)
+		l.check(err)
+		if errors.Is(x.unread, ErrTooLarge) != (c.keys < 0) || len(w.Events()) != 4 {
+			t.Errorf("%s, in a transaction: %v after %d changes", name, x.unread, len(w.Events()))
+		}
+		w.End()
+		w.Discard()
 	}
 }

@@ -73,25 +73,33 @@ func (g *group) deleteRange(raw []byte, want bool) ([]byte, error) {
 		return nil, err
 	}
 	g.m.counts.did(d.reads(), 1)
-	return erase(g.w, &d, want, g.m.counts)
+	body, unread, err := erase(g.w, &d, want, answerMax, g.m.counts)
+	g.unread = unread
+	return body, err
 }
 
-// erase carries out d and returns the body of its response.
-func erase(w *mvcc.Writer, d *DeleteRange, want bool, counts *Counts) (body []byte, err error) {
+// erase carries out d and returns the body of its response, which may have about max bytes: unread is ErrTooLarge, beside no body, when it would have
+// more. The deletion has happened then, as on the members where nobody waits.
+func erase(w *mvcc.Writer, d *DeleteRange, want bool, max int, counts *Counts) (body []byte, unread, err error) {
 	var prev []byte
 	var onPrev func(mvcc.KV) error
 	if want && d.PrevKV {
 		onPrev = func(kv mvcc.KV) error {
-			prev = appendField(prev, deletePrevKVs, kv.Raw())
+			if unread == nil && len(prev)+len(kv.Raw()) > max {
+				prev, unread = nil, ErrTooLarge
+			}
+			if unread == nil {
+				prev = appendField(prev, deletePrevKVs, kv.Raw())
+			}
 			return nil
 		}
 	}
 	counts.Deletes.Inc()
 	n, err := w.DeleteRange(d.Key, rangeEnd(d.RangeEnd), onPrev)
-	if err != nil || !want {
-		return nil, err
+	if err != nil || !want || unread != nil {
+		return nil, unread, err
 	}
-	return append(appendNumber(nil, deleteDeleted, n), prev...), nil
+	return append(appendNumber(nil, deleteDeleted, n), prev...), nil, nil
 }
 
 // rangeEnd turns a request's range end into the store's: absent means one key.

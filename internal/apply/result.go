@@ -12,8 +12,8 @@ var (
 	ErrNoSpace = errors.New("apply: database space exceeded")
 	// ErrCorrupt is the result of a command that changes keys or leases while an alarm says that members' data differ.
 	ErrCorrupt = errors.New("apply: corrupt cluster")
-	// ErrTooLarge is the result of a transaction that reads more than one message can hold. Its writes, if it has any,
-	// have happened.
+	// ErrTooLarge is the result of a transaction that reads, or a deletion that is to tell, more than one message can hold. Its writes,
+	// if it has any, have happened.
 	ErrTooLarge = errors.New("apply: the answer is too large")
 	// ErrUnknownCommand is wrapped by Apply's error when an entry holds a command that
 	// this release does not know. Going on would make members differ.
@@ -42,7 +42,7 @@ type Result struct {
 	Body []byte
 	// Err says why the command was refused: one of this package's errors, or
 	// mvcc.ErrCompacted, mvcc.ErrFutureRevision, or an error of cluster, lease or auth. The command had
-	// no effect then; only with ErrTooLarge and mvcc.ErrTooLarge, when what a transaction reads
-	// did not fit into memory, its writes have happened.
+	// no effect then; only with ErrTooLarge and mvcc.ErrTooLarge, when what a transaction reads, or a deletion is to
+	// tell, did not fit into memory, its writes have happened.
 	Err error
 }

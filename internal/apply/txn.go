@@ -1,13 +1,14 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"math"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
-// answerMax bounds the answers of one transaction together: no message can hold more.
+// answerMax bounds the answer of a deletion, and those of one transaction together: no message can hold more.
 const answerMax = math.MaxInt32
 
 // txn applies a TxnRequest.
@@ -77,7 +78,7 @@ type executor struct {
 	left     int          // how many bytes the answers may still have
 	hold     func(bytes int) error
 	counts   *Counts
-	unread   error // why a range of a transaction that writes has no answer
+	unread   error // why a range or a deletion of a transaction that writes has no answer
 }
 
 // run carries out the operations in order. The answer is nil unless wanted.
@@ -125,7 +126,8 @@ func (x *executor) one(op *Op) (answer, error) {
 		body, err := write(x.w, op.Put, x.want, x.counts)
 		return x.answer(answerPut, body), err
 	case op.DeleteRange != nil:
-		body, err := erase(x.w, op.DeleteRange, x.want, x.counts)
+		body, unread, err := erase(x.w, op.DeleteRange, x.want && x.unread == nil, x.left, x.counts)
+		x.unread = cmp.Or(x.unread, unread)
 		return x.answer(answerDeleteRange, body), err
 	case op.Range != nil && x.want:
 		body, err := x.read(op.Range)
