@@ -139,6 +139,10 @@ func (x *life) awaitReady(ctx context.Context) (ready bool, err error) {
 		return false, nil
 	case err := <-x.failed:
 		return false, err
+	case err := <-x.services.broken:
+		return false, fmt.Errorf("serve clients: %w", err)
+	case err := <-x.peers.broken:
+		return false, err
 	case <-x.member.Rebuilt():
 		return false, errRebuilt
 	case <-ctx.Done():

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -39,12 +40,7 @@ func TestALackOfMemoryForAConnectionEndsNoMember(t *testing.T) {
 	if cfg.ListenClientHTTPURLs, err = config.ParseURLs("http://127.0.0.1:0"); err != nil { // so the others are for gRPC alone
 		t.Fatal(err)
 	}
-	var clients, peers starved
-	for _, l := range []*starved{&clients, &peers} {
-		if l.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	clients, peers := starved{Listener: listenAt(t)}, starved{Listener: listenAt(t)}
 	ctx, stop := context.WithCancel(t.Context())
 	up, ended := make(chan struct{}), make(chan error, 1)
 	host := Host{Clients: []net.Listener{&clients}, Peers: []net.Listener{&peers}, Serving: func(*member.Member) { close(up) }}
@@ -83,4 +79,32 @@ func TestALackOfMemoryForAConnectionEndsNoMember(t *testing.T) {
 	if !clients.met.Load() || !peers.met.Load() {
 		t.Error("a listener lacked nothing: the test shows nothing")
 	}
+}
+
+// TestAMemberThatWaitsForOthersEndsWithWhatTheyReachItBy although it cannot be ready without them.
+func TestAMemberThatWaitsForOthersEndsWithWhatTheyReachItBy(t *testing.T) {
+	t.Parallel()
+	cfg := configAt(t, t.TempDir(), "127.0.0.1:0")
+	clients, peers := listenAt(t), listenAt(t)
+	own := "http://" + peers.Addr().String()
+	var err error
+	if cfg.AdvertisePeerURLs, err = config.ParseURLs(own); err != nil {
+		t.Fatal(err)
+	}
+	cfg.InitialCluster = cfg.Name + "=" + own + ",absent=http://127.0.0.1:1"
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	host := Host{Clients: []net.Listener{clients}, Peers: []net.Listener{peers}, Started: func(*member.Member) { _ = peers.Close() }}
+	if err := RunIn(ctx, cfg, slog.New(slog.DiscardHandler), host); !errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+		t.Errorf("the member ended with %v, and was told to: %v", err, ctx.Err())
+	}
+}
+
+func listenAt(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
