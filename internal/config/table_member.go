@@ -4,7 +4,7 @@ package config
 const (
 	noCount  = "the log is cut below what the state has on disk, not after a number of entries"
 	noBbolt  = "the state is not kept in bbolt"
-	noFiles  = "the log is one database that is cut by range, not a row of files"
+	noFiles  = "how many files the log has follows from what of it is needed"
 	noPurge  = "there are no snapshot files to keep"
 	noDefrag = "there is nothing to defragment: the storage compacts itself"
 	noPacing = "compaction deletes only what was superseded and paces itself"
