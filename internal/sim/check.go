@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ashlar-kv/ashlar/internal/mvcc"
 	"github.com/ashlar-kv/ashlar/internal/raftlog"
@@ -14,9 +15,7 @@ func (w *World) check() {
 		if h.m == nil {
 			continue
 		}
-		if h.failed != nil {
-			w.fail("member %d ended itself: %v", h.n, h.failed)
-		}
+		w.checkDisk(h)
 		w.checkFault(h)
 		w.checkOrder(h)
 	}
@@ -34,7 +33,8 @@ func (w *World) checkOrder(h *host) {
 			continue // before the last start, or covered by a snapshot: others have seen it
 		}
 		if err != nil {
-			w.fail("member %d: read entry %d of its log: %v", h.n, h.checked+1, err)
+			h.failedTo(fmt.Sprintf("read entry %d of its log", h.checked+1), err)
+			return
 		}
 		w.history.saw(w, h.n, es[0])
 	}
@@ -43,6 +43,7 @@ func (w *World) checkOrder(h *host) {
 // CheckStates compares every member with the model, at the newest and some older
 // revisions, and with each other.
 func (w *World) CheckStates() {
+	w.endAiling(true)
 	for _, h := range w.hosts {
 		if h.m == nil || !h.readable() || !h.sound() {
 			continue
@@ -88,7 +89,8 @@ func (w *World) compareView(h *host, v *mvcc.View, rev int64) {
 		return nil
 	})
 	if err != nil {
-		w.fail("member %d: read at revision %d: %v", h.n, rev, err)
+		h.failedTo(fmt.Sprintf("read at revision %d", rev), err)
+		return
 	}
 	want := w.history.model.all(rev)
 	if rev > w.history.model.revision {

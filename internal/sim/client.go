@@ -58,7 +58,8 @@ func (w *World) ask(h *host, wr *write) {
 		return
 	}
 	if err != nil {
-		w.fail("member %d refuses a request: %v", h.n, err)
+		h.failedTo("take a request", err)
+		return
 	}
 	w.clients = append(w.clients, &request{h: h, pending: p, write: wr})
 }
@@ -171,7 +172,7 @@ func (w *World) written(r *request, res apply.Result) {
 	case errors.Is(res.Err, lease.ErrExists): // the network has repeated the request, and the first one came in a snapshot
 	case errors.Is(res.Err, apply.ErrCorrupt) && w.faults.on:
 	default:
-		w.fail("member %d answers a write with %v", r.h.n, res.Err)
+		r.h.failedTo("write", res.Err)
 	}
 }
 
@@ -179,7 +180,8 @@ func (w *World) written(r *request, res apply.Result) {
 func (w *World) readAll(r *request) {
 	v, err := r.h.m.View(0)
 	if err != nil {
-		w.fail("member %d: open a view: %v", r.h.n, err)
+		r.h.failedTo("open a view", err)
+		return
 	}
 	defer v.Close()
 	rev := v.Current()

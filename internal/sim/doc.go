@@ -7,7 +7,7 @@
 // client ask something, keep a lease alive or read what it watches, changes the membership, transfers leadership, stops a member (as
 // kill -9 or as a power cut that loses what was not synced, in both databases at one instant), pauses or cuts one off, flushes,
 // compacts, cuts the log, so that snapshots are needed. In some worlds, of three members or of five, a disk changes a value by itself
-// now and then. In some worlds members join with empty disks, as voters or as learners that
+// now and then. In some disks fail: one operation or all from it on, writes and syncs or reads, of the log, the state or everything. In some worlds members join with empty disks, as voters or as learners that
 // are promoted, and leave; in some half of the snapshots go as database files of etcd; in some, all but one keep the log for members that are away; some lose all members but one for good in the
 // end, which goes on alone (--force-new-cluster).
 //
@@ -30,10 +30,13 @@
 //  9. a member whose disk lied is found by one comparison once a write has met the lie and all others have told, and never is one
 //     accused that is right; from then on nothing that it answers counts, it sends its state to nobody, and it is rebuilt or
 //     gets a snapshot, over crashes at any write. What it answers before is not checked. The others are right all the time;
-//  10. what is in the log of the last member that is left is the truth from then on, over all restarts.
+//  10. what is in the log of the last member that is left is the truth from then on, over all restarts;
+//  11. a member whose log fails ends, and does nothing more to its files; whoever ends for its disk says so, and nobody ends otherwise. At each
+//     start, behind whatever has ended the member before, its log has the entries and the vote that it has told others of.
 //
 // The world takes the turns of all loops itself, one after another. What may happen in the midst of one, and that a request takes its turn
-// itself, has a simulator of its own in package consensus, without states (crew_test.go).
+// itself, has a simulator of its own in package consensus, without states (crew_test.go). Only where a write of a log fails other loops go on before
+// that is known.
 //
 // In worlds without growth, members that come in addition to the first never start: they only count.
 //
@@ -43,7 +46,7 @@
 //
 // Pebble's background work and the hubs of watchers have threads of their own, so when a table is compacted and in how many messages
 // a watcher is told does not follow from the seed: a power cut may come with a table there or not. What is found must hold under any
-// such timing.
+// such timing. The same goes for the failures of the disk of a state.
 //
 // Each later feature adds its steps to steps.go and its checks to check.go.
 package sim

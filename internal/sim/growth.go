@@ -82,6 +82,7 @@ func (w *World) admit() {
 // LoseMajority loses all members but one for good, at any instant. That one loses a part of what it had not synced, and begins a
 // cluster of its own: what is in its log is the truth from then on. It is started so every time until another one is to join.
 func (w *World) LoseMajority() {
+	w.endAiling(true)
 	w.network.heal()
 	left := w.pick(func(h *host) bool {
 		_, there := w.history.members.now[cluster.ID(h.hostID)]

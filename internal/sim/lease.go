@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -122,7 +123,7 @@ func (w *World) renewed(x renewal) bool {
 	case errors.Is(err, member.ErrNotPrimary), errors.Is(err, consensus.ErrReadTimeout), errors.Is(err, member.ErrLeaderChanged):
 	case errors.Is(err, member.ErrStopped) && isClosed(x.h.m.Removed()):
 	default:
-		w.fail("member %d answers the renewal of lease %d with %v", x.h.n, x.id, err)
+		x.h.failedTo(fmt.Sprintf("renew lease %d", x.id), err)
 	}
 	return true
 }

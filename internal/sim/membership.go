@@ -133,7 +133,8 @@ func (w *World) stepReconfigure() {
 		return
 	}
 	if err != nil {
-		w.fail("member %d refuses a change of the membership: %v", h.n, err)
+		h.failedTo("take a change of the membership", err)
+		return
 	}
 	w.note("member %d is asked for %s of %s", h.n, typ, x.ID)
 	w.clients = append(w.clients, &request{h: h, pending: p, change: true})
@@ -192,7 +193,7 @@ func (w *World) changed(r *request, res apply.Result) {
 			return
 		}
 	}
-	w.fail("member %d answers a change of the membership with %v", r.h.n, res.Err)
+	r.h.failedTo("change the membership", res.Err)
 }
 
 // lingersMax is how many steps a member goes on for, at most, that knows that it was removed: some ten ticks, as real ones do. Clients

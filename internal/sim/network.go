@@ -59,11 +59,11 @@ func (n *network) activeSince(at *host, id uint64) time.Time {
 	return n.w.clock.Now()
 }
 
-// down loses everything on its way to and from a host.
+// down loses everything on its way to and from a host, but for what one has sent whose disk has failed: others count on that.
 func (n *network) down(h *host) {
 	kept := n.queue[:0]
 	for _, p := range n.queue {
-		if p.to != h && p.from != h {
+		if p.to != h && (p.from != h || h.ailing()) {
 			kept = append(kept, p)
 		} else {
 			n.lose(p)
@@ -74,6 +74,7 @@ func (n *network) down(h *host) {
 
 func (n *network) send(from *host, ms []*message) {
 	for _, m := range ms {
+		from.promised(m)
 		n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m)})
 	}
 }
@@ -94,11 +95,10 @@ func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
 		return
 	}
 	b, err := io.ReadAll(state)
-	if err != nil {
-		n.w.fail("member %d: read its own snapshot: %v", from.n, err)
-	}
-	if err := state.Close(); err != nil {
-		n.w.fail("member %d: close its own snapshot: %v", from.n, err)
+	if err = errors.Join(err, state.Close()); err != nil {
+		from.failedTo("read its own snapshot", err)
+		from.m.Node().ReportSnapshot(m.GetTo(), false)
+		return
 	}
 	n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m), state: b})
 }
@@ -106,12 +106,15 @@ func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
 // sendDatabase sends a snapshot as a member of etcd would.
 func (n *network) sendDatabase(from *host, m *message, state io.ReadCloser) {
 	file, _, data, err := state.(peer.Database).Database(context.Background())
-	if err != nil {
-		n.w.fail("member %d: make a database of its snapshot: %v", from.n, err)
+	var b []byte
+	if err == nil {
+		b, err = io.ReadAll(file)
+		err = errors.Join(err, file.Close())
 	}
-	b, err := io.ReadAll(file)
-	if err = errors.Join(err, file.Close(), state.Close()); err != nil {
-		n.w.fail("member %d: read the database of its snapshot: %v", from.n, err)
+	if err = errors.Join(err, state.Close()); err != nil {
+		from.failedTo("read the database of its snapshot", err)
+		from.m.Node().ReportSnapshot(m.GetTo(), false)
+		return
 	}
 	m = copyMessage(m)
 	m.Snapshot.Data = data
@@ -143,16 +146,28 @@ func (n *network) deliver() {
 	if n.w.rng.Intn(4) == 0 {
 		i = n.w.rng.Intn(len(n.queue))
 	}
+	n.hand(i, 50)
+}
+
+// deliverMessage is deliver for the first packet that is no state. More of them are repeated.
+func (n *network) deliverMessage() {
+	if i := slices.IndexFunc(n.queue, func(p packet) bool { return p.state == nil }); i >= 0 {
+		n.hand(i, 4)
+	}
+}
+
+// hand loses, repeats or delivers a packet. It repeats one in so many.
+func (n *network) hand(i, repeats int) {
 	p := n.queue[i]
 	n.queue = append(n.queue[:i], n.queue[i+1:]...)
 	switch lost := n.cut[[2]int{p.from.n, p.to.n}] || n.w.rng.Intn(50) == 0; {
 	case lost:
 		n.lose(p)
 		return
-	case n.w.rng.Intn(50) == 0 && p.state == nil:
+	case n.w.rng.Intn(repeats) == 0 && p.state == nil:
 		n.put(packet{from: p.from, to: p.to, m: copyMessage(p.m)})
 	}
-	if p.to.m == nil || p.to.failed != nil {
+	if p.to.m == nil {
 		n.lose(p)
 		return
 	}

@@ -42,6 +42,13 @@ func (p *powerCut) now(fs *vfs.MemFS, c crash) (*vfs.MemFS, error) {
 	return c.of(fs)
 }
 
+// failed says whether the power cut has come: what the member does since is lost, and so is what it sends.
+func (p *powerCut) failed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.after != nil
+}
+
 // writes returns how many writes there were since arm.
 func (p *powerCut) writes() int {
 	p.mu.Lock()

@@ -91,6 +91,9 @@ func TestSeeds(t *testing.T) {
 			if w.faults.on {
 				t.Logf("%+v", w.faults)
 			}
+			if w.failures.on {
+				t.Logf("%+v", w.failures)
+			}
 			if w.history.model.revision < 3 {
 				t.Errorf("only %d revisions were written: the run shows nothing", w.history.model.revision)
 			}

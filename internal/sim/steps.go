@@ -37,6 +37,7 @@ var steps = []step{
 	{"compare", 60, (*World).stepCompare},
 	{"take a rebuilt state", 30, (*World).stepRenewal},
 	{"lower the alarm", 4, (*World).stepOperator},
+	{"break a disk", 5, (*World).stepDisk},
 }
 
 var stepWeights = func() (sum int) {
@@ -58,6 +59,7 @@ func (w *World) Run(n int) {
 			}
 		}
 		w.check()
+		w.endAiling(false)
 		w.dismiss(false)
 		w.admit()
 		w.record(name)
@@ -78,7 +80,7 @@ func (w *World) pick(ok func(*host) bool) *host {
 	return hs[w.rng.Intn(len(hs))]
 }
 
-func running(h *host) bool { return h.m != nil && !h.paused && h.failed == nil }
+func running(h *host) bool { return h.m != nil && !h.paused }
 
 // stepTurn lets one loop of one member take a turn.
 func (w *World) stepTurn() {
@@ -87,11 +89,19 @@ func (w *World) stepTurn() {
 	}
 }
 
-// turn runs one of the three loops once.
+// turn runs one of the three loops once. Of a consensus that has ended each may take one more, as loops do that were told of both.
 func (h *host) turn(loop int) bool {
 	n := h.m.Node()
+	if isClosed(n.Done()) {
+		if h.late[loop] {
+			return false
+		}
+		h.late[loop] = true
+	}
 	switch loop {
 	case 0:
+		h.turning = true
+		defer func() { h.turning = false }()
 		return n.Turn()
 	case 1:
 		return n.AppendTurn()
@@ -113,33 +123,26 @@ func (w *World) stepTick() {
 func (w *World) stepFlush() {
 	if h := w.pick(running); h != nil {
 		w.note("member %d flushes", h.n)
-		if err := h.m.Flush(); err != nil {
-			w.fail("member %d: flush: %v", h.n, err)
-		}
+		h.failedTo("flush", h.m.Flush())
 	}
 }
 
 func (w *World) stepCut() {
 	if h := w.pick(running); h != nil {
-		if err := h.m.CutLog(); err != nil {
-			w.fail("member %d: cut the log: %v", h.n, err)
-		}
+		h.failedTo("cut the log", h.m.CutLog())
 	}
 }
 
 func (w *World) stepSeal() {
 	if h := w.pick(running); h != nil {
-		if err := h.m.Log().Seal(); err != nil {
-			w.fail("member %d: seal the log: %v", h.n, err)
-		}
+		h.failedTo("seal the log", h.m.Log().Seal())
 	}
 }
 
 func (w *World) stepCompact() {
 	if h := w.pick(running); h != nil {
-		if _, err := h.m.CompactStep(); err != nil {
-			w.fail("member %d: compact: %v", h.n, err)
-		}
+		_, err := h.m.CompactStep()
+		h.failedTo("compact", err)
 	}
 }
 
@@ -161,6 +164,10 @@ func (w *World) stepBlackout() {
 
 func (w *World) stepRestart() {
 	if h := w.pick(func(h *host) bool { return h.m == nil && !h.dismissed }); h != nil {
+		if w.failures.on && w.rng.Intn(6) == 0 {
+			h.startOnBadDisk()
+			return
+		}
 		w.note("member %d starts", h.n)
 		h.start()
 	}
@@ -197,6 +204,7 @@ func (w *World) stepTransfer() {
 // nothing waits. It fails the test when that does not happen.
 func (w *World) Settle() {
 	w.network.heal()
+	w.endAiling(true)
 	w.dismiss(true)
 	w.admit()
 	for _, h := range w.hosts {
@@ -223,7 +231,7 @@ func (w *World) Settle() {
 func (w *World) round() {
 	for _, h := range w.hosts {
 		for loop := range 3 {
-			for h.m != nil && h.failed == nil && h.turn(loop) {
+			for h.m != nil && h.turn(loop) {
 				w.check()
 			}
 		}

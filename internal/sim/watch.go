@@ -107,7 +107,7 @@ func (w *World) stepListen() {
 		return
 	}
 	a := w.audience[w.rng.Intn(len(w.audience))]
-	if a.stream == nil || a.h.paused || a.h.failed != nil {
+	if a.stream == nil || a.h.paused {
 		return
 	}
 	switch w.rng.Intn(16) {
@@ -124,7 +124,9 @@ func (w *World) listen(a *audience, n int) (some bool) {
 	for range n {
 		m, err := a.stream.Poll()
 		if err != nil {
-			w.fail("a stream to member %d ends with %v", a.h.n, err)
+			a.h.failedTo("go on with a stream", err)
+			a.h, a.stream = nil, nil
+			return false
 		}
 		if m == nil {
 			return some
@@ -150,12 +152,13 @@ func (w *World) received(a *audience, m *watch.Message) {
 	}
 	x := a.watchers[m.WatchID-1]
 	switch {
+	case m.Created && m.Canceled && a.h.ailing():
 	case m.Created && m.Canceled:
 		w.fail("member %d refuses a watcher: %s", a.h.n, m.Reason)
 	case m.Created:
 		w.begun(a, x, m)
 	case m.Canceled && m.CompactRevision == 0:
-		if x.ending--; x.ending < 0 {
+		if x.ending--; x.ending < 0 && !a.h.ailing() {
 			w.fail("member %d ended a watcher by itself: %s", a.h.n, m.Reason)
 		}
 	case m.Canceled:

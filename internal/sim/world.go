@@ -43,6 +43,7 @@ type World struct {
 	founders     int
 	growth       growth
 	faults       faults
+	failures     failures
 	etcdFiles    bool   // some snapshots go as etcd's database files
 	keepLog      int    // so many hosts keep the log for members that are away
 	catchUpBytes uint64 // of the log are kept for others by those hosts
@@ -62,9 +63,14 @@ type host struct {
 	fs        *vfs.MemFS
 	m         *member.Member // nil while down
 	paused    bool
-	failed    error // from Config.Fatal
-	dismissed bool  // it was removed from the cluster
-	lingers   int   // how many steps it has yet, although it knows that it was removed
+	failed    *errorPointer // from Config.Fatal, for each start another one
+	disk      *badDisk      // for each start another one
+	ails      int           // how many steps it has yet, although its disk has failed; 0 while that is not known
+	late      [3]bool       // the loops that have taken a turn since the consensus has ended
+	turning   bool          // the raft loop is at work
+	promise   promise
+	dismissed bool // it was removed from the cluster
+	lingers   int  // how many steps it has yet, although it knows that it was removed
 	power     powerCut
 	fault     fault
 	opened    uint64       // the generation of the state at its last start
@@ -100,6 +106,7 @@ func New(t testing.TB, seed int64, n int) *World {
 	case 7:
 		w.faults.on = true
 	}
+	w.failures.on = seed%3 != 1 && !w.faults.on
 	for i := range n {
 		w.hosts = append(w.hosts, &host{w: w, n: i, fs: vfs.NewCrashableMem()})
 	}
@@ -134,27 +141,36 @@ func (w *World) initialCluster() cluster.InitialCluster {
 // start opens the member on whatever its disk holds.
 func (h *host) start() {
 	h.w.t.Helper()
-	h.failed, h.paused, h.checked = nil, false, 0
+	if err := h.open(h.newDisk()); err != nil {
+		h.w.fail("member %d does not start: %v", h.n, err)
+	}
+}
+
+// open is start on a disk that may fail.
+func (h *host) open(disk *badDisk) error {
+	h.paused, h.checked, h.disk, h.ails, h.late = false, 0, disk, 0, [3]bool{}
 	if _, err := h.power.disarm(); err != nil {
 		h.w.t.Fatal(err)
 	}
-	cfg := h.config(errorfs.Wrap(h.fs, &h.power))
+	cfg := h.config(errorfs.Wrap(h.fs, errorfs.Any(&h.power, disk)))
 	if h.forced {
 		if err := member.ForceNewCluster(cfg); err != nil {
-			h.w.fail("member %d does not begin anew: %v", h.n, err)
+			return fmt.Errorf("begin anew: %w", err)
 		}
 	}
 	m, err := member.Open(cfg)
 	if err != nil {
-		h.w.fail("member %d does not start: %v", h.n, err)
+		return err
 	}
 	h.m = m
+	h.checkPromise()
 	h.hostID = m.ID()
 	h.w.network.up(h.hostID, h)
 	h.opened = m.Log().Mark().Generation
 	if h.w.faults.on {
 		h.serveOthers()
 	}
+	return nil
 }
 
 // token is the cluster's.
@@ -176,6 +192,8 @@ func (h *host) dataDir() string {
 
 // config describes the member on a disk.
 func (h *host) config(disk vfs.FS) member.Config {
+	failed := &errorPointer{}
+	h.failed = failed
 	cfg := member.Config{
 		Name: fmt.Sprintf("m%d", h.n), DataDir: h.dataDir(), FS: disk,
 		InitialCluster: h.w.initialCluster(), Token: token, Joining: h.joining,
@@ -188,7 +206,7 @@ func (h *host) config(disk vfs.FS) member.Config {
 		Logger:             slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Send:               func(ms []*message) { h.w.network.send(h, ms) },
 		SendSnapshot:       func(m *message, state io.ReadCloser) { h.w.network.sendSnapshot(h, m, state) },
-		Fatal:              func(err error) { h.failed = err },
+		Fatal:              func(err error) { failed.CompareAndSwap(nil, &err) },
 	}
 	if h.w.faults.on {
 		cfg.HTTP = questions{h}
@@ -210,7 +228,7 @@ func (h *host) stop(lost int) {
 	h.w.forget(h)
 	disk := h.lostPower(h.crash(100 - lost))
 	// The old member goes on only on the old disk, which nobody looks at any more.
-	if err := m.Stop(); err != nil && h.failed == nil {
+	if err := m.Stop(); err != nil && h.failure() == nil && !h.ailing() {
 		h.w.fail("member %d does not close: %v", h.n, err)
 	}
 	h.fs = disk
