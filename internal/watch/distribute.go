@@ -100,9 +100,13 @@ func (h *Hub) match(x *index, to *staging, e *event) (hits int) {
 
 // flush hands the staged events to their watchers and drops what is too much for the ring.
 func (h *Hub) flush() {
-	for i := range h.batch.staging.list {
-		st := &h.batch.staging.list[i]
-		st.w.stream.deliver(st)
+	for rest := h.batch.staging.list; len(rest) > 0; {
+		s, n := rest[0].w.stream, 1
+		for n < len(rest) && n < deliverMax && rest[n].w.stream == s {
+			n++
+		}
+		s.deliver(rest[:n])
+		rest = rest[n:]
 	}
 	h.batch.staging.reset()
 	h.batch.n, h.batch.hits = 0, 0

@@ -83,7 +83,7 @@ func (s *Stream) poll() (m *Message, work bool, err error) {
 			m, s.parts = s.parts[0], s.parts[1:]
 			return m, false, nil
 		}
-		s.fly(0)
+		s.land()
 		s.spare.given()
 		switch {
 		case s.ready.created > 0, // what the chunk holds may be for the one that was created

@@ -87,29 +87,45 @@ func (q *queue) pop() {
 	}
 }
 
-// deliver queues what a watcher in step gets, revision by revision as far as the bound allows; at the first that
-// does not fit the watcher falls behind. An empty queue takes any revision. REQUIRES: the hub's lock.
-func (s *Stream) deliver(st *stage) {
+// deliverMax is how many watchers of a stream get their events in one turn of its lock: whoever is in Next waits that long, some microseconds.
+const deliverMax = 64
+
+// deliver queues what watchers of the stream that are in step get, and wakes the stream once. REQUIRES: the hub's lock.
+func (s *Stream) deliver(run []stage) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	room := int64(s.hub.o.TotalBytes) - s.hub.held.Load()
+	queued := s.queued
+	for i := range run {
+		s.deliverTo(&run[i], room-int64(s.queued-queued))
+	}
+	s.hub.held.Add(int64(s.queued - queued))
+	s.mu.Unlock()
+	wake(s.wake)
+}
+
+// deliverTo queues what a watcher in step gets, revision by revision as far as the bounds allow; at the first that
+// does not fit the watcher falls behind. An empty queue takes any revision, if all streams together have room for it. The caller tells the
+// hub what is queued more. REQUIRES: the locks of hub and stream.
+func (s *Stream) deliverTo(st *stage, room int64) {
 	w := st.w
-	fits := 0
+	fits, sum := 0, 0
 	for fits < len(st.events) {
 		n, bytes := wholeRevision(w, st.events[fits:])
-		if s.queued > 0 && s.queued+bytes > s.hub.o.QueueBytes+s.chunkBytes || s.hub.full(bytes) {
+		if s.queued+sum > 0 && s.queued+sum+bytes > s.hub.o.QueueBytes+s.chunkBytes || int64(sum+bytes) > room {
 			st.cut = st.events[fits].rev
 			break
 		}
-		s.charge(bytes)
+		sum += bytes
 		fits += n
 	}
 	if cut := st.cut; cut > 0 {
 		// What came before the cut in its own revision is left out too, or the revision would be split.
 		for fits > 0 && st.events[fits-1].rev == cut {
 			fits--
-			s.charge(-w.cost(st.events[fits]))
+			sum -= w.cost(st.events[fits])
 		}
 	}
+	s.queued += sum
 	s.hold(w, st.events[:fits], inReady)
 	if st.cut > 0 {
 		s.fallBehind(w, st.cut)
@@ -125,8 +141,8 @@ func wholeRevision(w *watcher, events []*encoded) (n, bytes int) {
 	return n, bytes
 }
 
-// hold appends events to a watcher's pending ones and queues it, unless it is queued. Their bytes are counted
-// already. REQUIRES: s.mu.
+// hold appends events to a watcher's pending ones and queues it, unless it is queued. Their bytes are counted by the caller,
+// who wakes the stream if it is not in its own Next. REQUIRES: s.mu.
 func (s *Stream) hold(w *watcher, events []*encoded, in place) {
 	if len(events) == 0 {
 		return
@@ -144,7 +160,6 @@ func (s *Stream) hold(w *watcher, events []*encoded, in place) {
 			s.chunk.push(entry{w: w})
 		}
 	}
-	wake(s.wake)
 }
 
 // charge counts n more bytes that are queued. REQUIRES: s.mu.
@@ -153,17 +168,32 @@ func (s *Stream) charge(n int) {
 	s.hub.held.Add(int64(n))
 }
 
-// fly counts the bytes of events that the caller of Next has, or gets next, until it calls again. REQUIRES: s.mu.
-func (s *Stream) fly(n int) {
-	s.hub.held.Add(int64(n - s.flying))
+// launch moves n bytes of what is queued to those that the caller of Next has until it calls again. REQUIRES: s.mu, and that it has none.
+func (s *Stream) launch(n int) {
+	s.queued -= n
 	s.flying = n
 }
 
-// drop forgets the first n pending events of w.
-func (s *Stream) drop(w *watcher, n int) {
-	for _, e := range w.pending[:n] {
-		s.charge(-w.cost(e))
+// land forgets the bytes that the caller of Next has had. REQUIRES: s.mu.
+func (s *Stream) land() {
+	if s.flying > 0 {
+		s.hub.held.Add(int64(-s.flying))
+		s.flying = 0
 	}
+}
+
+// drop forgets all pending events of w.
+func (s *Stream) drop(w *watcher) {
+	bytes := 0
+	for _, e := range w.pending {
+		bytes += w.cost(e)
+	}
+	s.charge(-bytes)
+	s.unlist(w, len(w.pending))
+}
+
+// unlist takes the first n pending events of w out of its list.
+func (s *Stream) unlist(w *watcher, n int) {
 	s.pendingN -= n
 	if s.pendingN == 0 {
 		s.chunkBytes = 0
@@ -234,7 +264,7 @@ func (s *Stream) merge(w *watcher, bound int64) *Message {
 		}
 		n, size = n+events, size+bytes
 	}
-	s.fly(size)
+	s.launch(size)
 	m := s.spare.message(n)
 	m.WatchID, m.Revision = w.id, w.pending[n-1].rev
 	if n == len(w.pending) {
@@ -251,7 +281,7 @@ func (s *Stream) merge(w *watcher, bound int64) *Message {
 		}
 		m.add(b)
 	}
-	s.drop(w, n)
+	s.unlist(w, n)
 	w.told = true
 	s.hub.events.Add(uint64(n))
 	return first

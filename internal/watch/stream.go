@@ -202,7 +202,7 @@ func (s *Stream) remove(w *watcher) {
 	delete(s.future, w)
 	if w.queued != inReady {
 		// What is in the other queue goes unnoticed. Here a progress mark may stand behind it.
-		s.drop(w, len(w.pending))
+		s.drop(w)
 	}
 	s.hub.watchers.Add(-1)
 }
@@ -281,7 +281,7 @@ func (s *Stream) closeLocked() {
 		s.remove(w)
 	}
 	s.charge(-s.queued)
-	s.fly(0)
+	s.land()
 	s.setHeld(0)
 	s.closed, s.pendingN = true, 0
 	s.ready, s.chunk, s.parts, s.arrivals = queue{}, queue{}, nil, nil

@@ -75,6 +75,41 @@ func TestAllStreamsTogetherHoldNoMoreThanTheBound(t *testing.T) {
 	}
 }
 
+// TestManyWatchersOfAStreamHoldNoMoreThanTheBound: what comes to them in one turn of the stream's lock counts while it comes.
+func TestManyWatchersOfAStreamHoldNoMoreThanTheBound(t *testing.T) {
+	t.Parallel()
+	const watchers = 3 * deliverMax
+	for name, o := range map[string]Options{
+		"of the stream":           {QueueBytes: 64 << 10},
+		"of all streams together": {TotalBytes: 64 << 10},
+		"of about one turn":       {TotalBytes: deliverMax * 1100},
+	} {
+		l := newLab(t, o)
+		s := l.hub.NewStream()
+		for range watchers {
+			s.Create(Spec{Key: []byte("k")})
+		}
+		drain(t, s)
+		l.hub.mu.Lock()
+		l.write(put("k", strings.Repeat("v", 1<<10)))
+		l.hub.distribute()
+		l.hub.mu.Unlock()
+		st := l.hub.Stats()
+		if bound := max(o.QueueBytes, o.TotalBytes); st.Held > bound || st.Held < bound-2<<10 {
+			t.Errorf("%s: %d bytes are held, want nearly %d", name, st.Held, bound)
+		}
+		if st.Behind+st.Pending != watchers {
+			t.Errorf("%s: %d watchers of %d are behind, and %d have their event", name, st.Behind, watchers, st.Pending)
+		}
+		if got := drain(t, s); got != watchers {
+			t.Errorf("%s: %d events came, want %d", name, got, watchers)
+		}
+		if held := l.hub.Stats().Held; held != 0 || s.queued != 0 {
+			t.Errorf("%s: %d bytes are held by nobody, and the stream has %d of them", name, held, s.queued)
+		}
+	}
+}
+
 // TestLostRevisionsAreReadByEachStreamForItself: the hub only tells the streams, whatever happens to them before they look.
 func TestLostRevisionsAreReadByEachStreamForItself(t *testing.T) {
 	t.Parallel()
