@@ -113,6 +113,10 @@ var errBad = errors.New("a bad byte")
 func (plain) Name() string { return "proto" }
 
 func (plain) Marshal(v any) (mem.BufferSlice, error) {
+	if a, ok := v.(*appended); ok {
+		a.coded++
+		return mem.BufferSlice{mem.SliceBuffer(a.data)}, nil
+	}
 	data := v.(*message).data
 	if len(data) > 0 && data[0] == badByte {
 		return nil, errBad

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/ashlar-kv/ashlar/internal/invariant"
 )
 
 // serverStream is what handlers of streaming calls see. As in gRPC, one goroutine at a time may send, and one receive.
@@ -66,9 +68,21 @@ func (ss *serverStream) SendHeader(md metadata.MD) error {
 // SetTrailer implements grpc.ServerStream.
 func (ss *serverStream) SetTrailer(md metadata.MD) { _ = ss.s.SetTrailer(md) } // the call is over
 
+// Appender is a message that a handler sends on a stream and that can be encoded where it is written from. The codec does not see it then; where that
+// cannot be, as when the client is behind or the answer is compressed, it is encoded by the codec, as any other.
+type Appender interface {
+	// Length returns how long the encoded message is.
+	Length() int
+	// AppendTo appends the encoded message to dst. It is called at most once, while the connection is locked.
+	AppendTo(dst []byte) []byte
+}
+
 // SendMsg implements grpc.ServerStream. It waits while writeQuota bytes are queued.
 func (ss *serverStream) SendMsg(v any) error {
 	s := ss.s
+	if m, ok := v.(Appender); ok && s.sendAtOnce(m) {
+		return nil
+	}
 	flag, data, err := s.encode(v)
 	if err != nil {
 		s.finish(toStatus(err))
@@ -99,6 +113,24 @@ func (ss *serverStream) SendMsg(v any) error {
 		s.finish(toStatus(err))
 	}
 	return err
+}
+
+// sendAtOnce sends a message if the headers are sent, and nothing has to wait.
+func (s *stream) sendAtOnce(m Appender) bool {
+	if s.head.packer != nil {
+		return false
+	}
+	n, c := m.Length(), s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.gone || s.over || !s.begun || !c.direct(s, prefixBytes+n) {
+		return false
+	}
+	out := c.open(s, plainMessage, n)
+	c.out = m.AppendTo(out)
+	invariant.Check(len(c.out) == len(out)+n, "a message of %d bytes was to have %d", len(c.out)-len(out), n)
+	c.kick()
+	return true
 }
 
 // RecvMsg implements grpc.ServerStream.

@@ -247,9 +247,7 @@ func (c *conn) direct(s *stream, n int) bool {
 func (c *conn) send(s *stream, flag byte, message mem.BufferSlice) {
 	n := message.Len()
 	if c.direct(s, prefixBytes+n) {
-		c.account(s, prefixBytes+n)
-		c.out = appendFrame(c.output.take(), prefixBytes+n, kindData, 0, s.id)
-		c.out = append(c.out, flag, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		c.out = c.open(s, flag, n)
 		for _, b := range message {
 			c.out = append(c.out, b.ReadOnlyData()...)
 		}
@@ -257,6 +255,14 @@ func (c *conn) send(s *stream, flag byte, message mem.BufferSlice) {
 		return
 	}
 	c.enqueue(s, flag, message, 0)
+}
+
+// open returns out with the beginning of a frame that holds a message of n bytes, which the caller appends. REQUIRES: mu is held, and the message may be
+// sent directly.
+func (c *conn) open(s *stream, flag byte, n int) []byte {
+	c.account(s, prefixBytes+n)
+	out := appendFrame(c.output.take(), prefixBytes+n, kindData, 0, s.id)
+	return append(out, flag, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 }
 
 // enqueue queues a message of which so many bytes more will be made. REQUIRES: mu is held, and headers are sent.

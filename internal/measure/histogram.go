@@ -35,6 +35,17 @@ func (h *Histogram) Observe(v int64) { h.ObserveMany(v, 1) }
 // Took adds a duration.
 func (h *Histogram) Took(d time.Duration) { h.ObserveMany(int64(d), 1) }
 
+// TookTogether adds n observations whose sum is d: all alike when d is within the first bound, and otherwise all but one as of nothing.
+func (h *Histogram) TookTogether(d time.Duration, n int) {
+	if int64(d) > h.bounds[0] {
+		h.ObserveMany(0, uint64(n-1))
+		h.Took(d)
+		return
+	}
+	h.buckets[0].Add(uint64(n))
+	h.sum.Add(int64(d))
+}
+
 // ObserveMany adds n observations of the same value.
 func (h *Histogram) ObserveMany(v int64, n uint64) {
 	i := 0

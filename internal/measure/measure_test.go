@@ -24,6 +24,26 @@ func TestAnObservationCountsUpToEveryBoundAtOrAboveIt(t *testing.T) {
 	}
 }
 
+func TestObservationsThatTookTogetherAreAllThere(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		took time.Duration
+		n    int
+		want []uint64
+	}{
+		"within the first bound": {10, 4, []uint64{4, 4, 4}},
+		"one above it":           {11, 1, []uint64{0, 1, 1}},
+		"several above it":       {39, 4, []uint64{3, 3, 4}},
+		"above all":              {41, 3, []uint64{2, 2, 2}},
+	} {
+		h := NewHistogram(Exponential(10, 3))
+		h.TookTogether(c.took, c.n)
+		if r := h.Read(); !slices.Equal(r.Cumulative, c.want) || r.Count != uint64(c.n) || r.Sum != int64(c.took) {
+			t.Errorf("%s: got %+v, want %v", name, r, c.want)
+		}
+	}
+}
+
 func TestConcurrentObservationsAreAllThere(t *testing.T) {
 	t.Parallel()
 	h, c := NewHistogram(Durations(time.Millisecond, 14)), new(Counter)

@@ -21,7 +21,9 @@ func (c codec) Name() string { return grpcproto.Name }
 // Marshal implements encoding.CodecV2. A response is empty afterwards.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	data, err := c.encode(v)
-	c.measures.BytesSent.Add(uint64(data.Len()))
+	if _, counted := v.(*watchResponse); !counted {
+		c.measures.BytesSent.Add(uint64(data.Len()))
+	}
 	return data, err
 }
 

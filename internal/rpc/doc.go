@@ -8,6 +8,9 @@
 // a write goes into the log as those very bytes. A Response is a list of buffers: header and stored
 // KeyValues are appended to it as they come off the storage iterator, and gRPC writes the
 // buffers to the connection. So a value is copied once on its way out, and never decoded.
+// Watch responses hold events that the hub has encoded. They are appended to what the transport writes, and encoded for the codec only where
+// they have to wait.
+//
 // All other services use the generated messages; the same codec passes them to gRPC's own.
 //
 // A request in a form that the fast checks do not know (unknown or repeated fields, fields out of

@@ -14,7 +14,6 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/measure"
-	"github.com/ashlar-kv/ashlar/internal/watch"
 )
 
 // codesMax is how many status codes there are.
@@ -241,19 +240,6 @@ func plain(s string) bool {
 func (m *Measures) ranged(begin time.Time, err error) {
 	m.Reads.Ranges.Inc()
 	m.Ranges.Of(err).Took(time.Since(begin))
-}
-
-// wrote counts a watch response.
-func (m *Measures) wrote(x *watch.Message, took time.Duration) {
-	switch {
-	case len(x.Events) > 0:
-		m.WatchEvents.Took(took)
-		m.WatchEventsEach.Took(took / time.Duration(len(x.Events)))
-	case x.Created || x.Canceled:
-		m.WatchControls.Took(took)
-	default:
-		m.WatchProgress.Took(took)
-	}
 }
 
 // cost counts one request in PrefixSample under the prefix of its key.

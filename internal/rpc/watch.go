@@ -247,34 +247,34 @@ func refusal(err error) string {
 func (w *watching) send(ctx context.Context) error {
 	var r round
 	var encoder watchEncoder
-	var begin time.Time // when the message before was written, if this one has waited for that
+	written := watchTally{measures: w.service.o.Measures}
+	defer written.tell()
 	for {
 		m, err := w.events.Ready(ctx)
 		if m == nil && err == nil {
+			written.rest()
 			m, err = w.events.Next(ctx)
-			begin = time.Time{}
 		}
 		if err != nil {
 			return w.reason(ctx, err)
 		}
-		if begin.IsZero() {
-			begin = time.Now()
-		}
+		written.start(m)
 		cluster, member, term := w.service.member.Header()
 		response, err := encoder.encode(header{cluster, member, m.Revision, term}, m)
 		if err != nil {
 			return err
 		}
+		length := response.Length()
 		if err := w.stream.SendMsg(response); err != nil {
 			return w.reason(ctx, err)
 		}
-		end := time.Now()
-		w.service.o.Measures.wrote(m, end.Sub(begin))
+		written.wrote(m, length)
 		if m.Created {
 			<-w.unanswered
 		}
-		if begin = end; r.pause(ctx, w.service.pace, m) {
-			begin = time.Time{}
+		if r.ends(m) {
+			written.rest()
+			r.pause(ctx, w.service.pace)
 		}
 	}
 }

@@ -66,12 +66,18 @@ func TestAWatchResponseIsEncodedAsProtoWould(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			at := []byte("before")
+			appended := r.AppendTo(at)[len(at):]
 			chunks, err := newCodec(NewMeasures(false)).Marshal(r)
 			if err != nil {
 				t.Fatal(err)
 			}
+			coded := chunks.Materialize()
+			if !bytes.Equal(appended, coded) || r.Length() != len(coded) {
+				t.Errorf("%d bytes are appended, the length is %d, and the codec makes %d, or others", len(appended), r.Length(), len(coded))
+			}
 			got := new(etcdserverpb.WatchResponse)
-			if err := proto.Unmarshal(chunks.Materialize(), got); err != nil {
+			if err := proto.Unmarshal(coded, got); err != nil {
 				t.Fatal(err)
 			}
 			if !proto.Equal(got, want) {

@@ -94,8 +94,8 @@ type round struct {
 	cost  int   // of them, in messages of few events
 }
 
-// pause pauses the stream that has written m if a round ended with it, which it tells.
-func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) (ended bool) {
+// ends tells whether a round ended with m, which the stream has written: then the stream pauses.
+func (r *round) ends(m *watch.Message) bool {
 	if len(m.Events) == 0 {
 		return false
 	}
@@ -106,11 +106,12 @@ func (r *round) pause(ctx context.Context, p *pace, m *watch.Message) (ended boo
 	if r.cost++; !m.History { // its reading has waited already
 		r.cost += m.Size / paceBytes
 	}
-	if r.n == 1 || r.first != m.WatchID && r.n < paceRound {
-		return false
-	}
+	return r.n > 1 && (r.first == m.WatchID || r.n >= paceRound)
+}
+
+// pause pauses the stream after a round, and begins the next.
+func (r *round) pause(ctx context.Context, p *pace) {
 	d := p.spend(r.cost)
 	r.n, r.cost = 0, 0
 	p.sleep(ctx, d)
-	return true
 }

@@ -34,11 +34,16 @@ func TestStreamsPauseBetweenRoundsAboveTheRateOnly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var r round
 	for _, m := range []*watch.Message{event(1), event(2), {WatchID: 1}, event(3)} {
-		r.pause(ctx, p, m) // within a round
+		if r.ends(m) {
+			t.Errorf("a round ends with %v", m)
+		}
+	}
+	if !r.ends(event(1)) {
+		t.Error("a round does not end with its first watcher")
 	}
 	paused := make(chan struct{})
 	go func() {
-		r.pause(ctx, p, event(1))
+		r.pause(ctx, p)
 		close(paused)
 	}()
 	m.WaitPending(1)
@@ -51,6 +56,8 @@ func TestStreamsPauseBetweenRoundsAboveTheRateOnly(t *testing.T) {
 	<-paused
 	p.spend(1 << 30)
 	cancel()
-	r.pause(ctx, p, event(7))
-	r.pause(ctx, p, event(7)) // ends with the context
+	if r.ends(event(7)) || !r.ends(event(7)) {
+		t.Error("a round of one watcher is not one message")
+	}
+	r.pause(ctx, p) // ends with the context
 }

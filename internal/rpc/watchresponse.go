@@ -5,6 +5,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/ashlar-kv/ashlar/internal/h2"
 	"github.com/ashlar-kv/ashlar/internal/watch"
 )
 
@@ -30,18 +31,24 @@ const watchShareMin = 8 << 10
 var errRevisionTooLarge = status.Errorf(codes.ResourceExhausted,
 	"ashlar: the events of a revision are larger than %d bytes: watch with fragment, or without prev_kv", responseMax)
 
-// watchResponse is an encoded WatchResponse, to be handed to the codec once. It is not counted in the budget of large
-// responses: a stream has one of them at a time, bounded by the hub, and shares large events with all others.
-type watchResponse struct{ chunks mem.BufferSlice }
+// watchResponse is a WatchResponse that is ready to be encoded: into what the transport writes, or into chunks for the codec. It is not counted in
+// the budget of large responses: a stream has one of them at a time, bounded by the hub, and shares large events with all others.
+type watchResponse struct {
+	head   []byte // all but the events, encoded
+	events [][]byte
+	size   int // of the events
+}
 
-// watchEncoder encodes the messages of a stream. Each response is to be handed to the codec before the next is encoded.
+var _ h2.Appender = (*watchResponse)(nil)
+
+// watchEncoder encodes the messages of a stream. Each response is to be sent before the next is encoded.
 type watchEncoder struct {
 	last     header // of the message before, encoded in head: that of one revision goes to many watchers
 	head     []byte
 	response watchResponse
 }
 
-// encode encodes m. The response refers to m's large events and copies the others.
+// encode encodes m. The response is of use until the next one, and as long as m is valid.
 func (e *watchEncoder) encode(h header, m *watch.Message) (*watchResponse, error) {
 	if m.Size+watchHeadMax+len(m.Reason) > responseMax {
 		return nil, errRevisionTooLarge
@@ -49,25 +56,38 @@ func (e *watchEncoder) encode(h header, m *watch.Message) (*watchResponse, error
 	if e.head == nil || h != e.last {
 		e.last, e.head = h, h.append(e.head[:0])
 	}
-	events := m.Events
+	e.response = watchResponse{head: e.appendHead(e.response.head[:0], m), events: m.Events, size: m.Size}
+	return &e.response, nil
+}
+
+// Length implements h2.Appender.
+func (r *watchResponse) Length() int { return len(r.head) + r.size }
+
+// AppendTo implements h2.Appender.
+func (r *watchResponse) AppendTo(dst []byte) []byte {
+	return appendEvents(append(dst, r.head...), r.events)
+}
+
+// take encodes the response for the codec. The chunks refer to large events and copy the others.
+func (r *watchResponse) take() mem.BufferSlice {
+	events := r.events
 	n, small := smallEvents(events)
-	cur := chunkPool.Get(watchHeadMax + len(m.Reason) + small)
-	*cur = appendEvents(e.appendHead((*cur)[:0], m), events[:n])
+	cur := chunkPool.Get(len(r.head) + small)
+	*cur = appendEvents(append((*cur)[:0], r.head...), events[:n])
 	events = events[n:]
-	r := &e.response
-	r.chunks = append(make(mem.BufferSlice, 0, 1), mem.NewBuffer(cur, chunkPool))
+	chunks := append(make(mem.BufferSlice, 0, 1), mem.NewBuffer(cur, chunkPool))
 	for len(events) > 0 {
 		if n, small = smallEvents(events); n == 0 {
-			r.chunks = append(r.chunks, mem.SliceBuffer(events[0]))
+			chunks = append(chunks, mem.SliceBuffer(events[0]))
 			events = events[1:]
 			continue
 		}
 		cur = chunkPool.Get(small)
 		*cur = appendEvents((*cur)[:0], events[:n])
-		r.chunks = append(r.chunks, mem.NewBuffer(cur, chunkPool))
+		chunks = append(chunks, mem.NewBuffer(cur, chunkPool))
 		events = events[n:]
 	}
-	return r, nil
+	return chunks
 }
 
 // smallEvents says how many of the first events go into one chunk, and how long they are together.
@@ -105,11 +125,4 @@ func appendFlag(dst []byte, field uint32, set bool) []byte {
 		return dst
 	}
 	return appendNumber(dst, field, 1)
-}
-
-// take hands the chunks over; the response is empty then.
-func (r *watchResponse) take() mem.BufferSlice {
-	c := r.chunks
-	r.chunks = nil
-	return c
 }
