@@ -57,15 +57,15 @@ var loadNames = map[string]string{"s": "s", "small": "s", "m": "m", "medium": "m
 
 // cleanUp removes the check's keys, and compacts and defragments when that is asked for.
 func (f *checkFlags) cleanUp(ctx context.Context, s *session, c *clientv3.Client) error {
-	answer, err := c.Delete(ctx, f.prefix, clientv3.WithPrefix())
+	revision, err := f.remove(ctx, s, c)
 	if err != nil {
 		return fmt.Errorf("removing the check's keys: %w", err)
 	}
 	if f.autoCompact {
-		if _, err := c.Compact(ctx, answer.Header.GetRevision(), clientv3.WithCompactPhysical()); err != nil {
+		if _, err := c.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
 			return fmt.Errorf("compacting after the check: %w", err)
 		}
-		fmt.Fprintf(s.Stdout, "Compacted with revision %d\n", answer.Header.GetRevision())
+		fmt.Fprintf(s.Stdout, "Compacted with revision %d\n", revision)
 	}
 	if !f.autoDefrag {
 		return nil
@@ -77,4 +77,30 @@ func (f *checkFlags) cleanUp(ctx context.Context, s *session, c *clientv3.Client
 		fmt.Fprintf(s.Stdout, "Defragmented %q\n", e)
 	}
 	return nil
+}
+
+// removePage is how many keys are removed by one request: one for all of them takes long, and a server may refuse it.
+const removePage = 4096
+
+// remove removes the check's keys and returns the revision after that.
+func (f *checkFlags) remove(ctx context.Context, s *session, c *clientv3.Client) (revision int64, err error) {
+	for {
+		page := s.scanPrefix(c, f.prefix, 0)
+		page.limit, page.keysOnly = removePage, true
+		from := page.from
+		if err := page.read(ctx); err != nil {
+			return 0, err
+		}
+		end := page.from // behind the last key that was read
+		if page.last {
+			end = page.end
+		}
+		answer, err := c.Delete(ctx, from, clientv3.WithRange(end))
+		if err != nil {
+			return 0, err
+		}
+		if page.last {
+			return answer.Header.GetRevision(), nil
+		}
+	}
 }
