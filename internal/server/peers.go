@@ -106,7 +106,7 @@ func (p *peers) stop() error {
 	if p.server == nil {
 		return nil
 	}
-	return p.server.Close()
+	return closed(p.server)
 }
 
 const (

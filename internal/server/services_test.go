@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/config"
 )
 
 // deaf is a listener that notices that it was closed only when its server closes it.
@@ -31,6 +35,12 @@ func TestAServerWhoseListenerIsClosedEndsWithoutAnError(t *testing.T) {
 	for name, end := range map[string]func(*http.Server) error{
 		"at once":            closed,
 		"after its requests": func(s *http.Server) error { return shut(context.Background(), s) },
+		"of other members": func(s *http.Server) error {
+			cfg := config.Default("ashlar")
+			p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
+			p.server = s
+			return p.stop()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
