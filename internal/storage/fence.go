@@ -40,9 +40,9 @@ func (f *fence) hidingOf(name string) hiding {
 	return hidesNothing
 }
 
-// Create implements vfs.FS. Besides, it makes the name of a manifest durable at once. Pebble syncs the directory
-// only after it has made the marker that names the manifest, so a crash between the two could leave the marker
-// without the manifest on a filesystem that keeps no order among the names of a directory. Our crash tests
+// Create implements vfs.FS. Besides, it makes the names of a manifest and of a marker durable at once. Pebble syncs the directory
+// only after it has made the marker that names the manifest and has removed the marker before, so a crash between these could leave the
+// marker without the manifest, or no marker, on a filesystem that keeps no order among the names of a directory. Our crash tests
 // found that; ext4, XFS and Btrfs keep the order.
 func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := f.failure.check(); err != nil {
@@ -51,7 +51,7 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	file, err := f.FS.Create(name, c)
 	if err == nil && f.isLoose(f.PathDir(name)) {
 		file = looseFile{file}
-	} else if err == nil && strings.HasPrefix(f.PathBase(name), manifestPrefix) {
+	} else if base := f.PathBase(name); err == nil && (strings.HasPrefix(base, manifestPrefix) || strings.HasPrefix(base, markerPrefix)) {
 		if err = SyncDir(f.FS, f.PathDir(name)); err != nil {
 			err = errors.Join(err, file.Close())
 		}
