@@ -14,6 +14,9 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 )
 
+// pathMembers is where a member tells who is in the cluster.
+const pathMembers = "/members"
+
 // bodyBytesMax bounds the small requests and answers between members.
 const bodyBytesMax = 1 << 20
 

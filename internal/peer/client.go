@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/version"
 )
 
 // answerBytesMax bounds an answer: a lease may have a million keys.
@@ -59,6 +60,7 @@ func (c *Client) askOne(ctx context.Context, base string, q question) ([]byte, h
 	if err != nil {
 		return nil, nil, err
 	}
+	req.Header.Set(headerAshlar, version.Ashlar)
 	if c.Cluster != 0 {
 		req.Header.Set(headerCluster, hex(c.Cluster))
 	}
@@ -81,11 +83,15 @@ func (c *Client) askOne(ctx context.Context, base string, q question) ([]byte, h
 	return b, resp.Header, err
 }
 
-// Members returns the members as another member knows them, and the cluster's id, with a *Refusal too where a member has refused.
+// Members returns the members as another member knows them, and the cluster's id, with a *Refusal too where a member has refused. The error has
+// ErrOpening where that one will know more soon.
 func (c *Client) Members(ctx context.Context, urls []string) (clusterID uint64, all []cluster.Member, err error) {
-	b, h, err := c.ask(ctx, urls, question{method: http.MethodGet, path: "/members"})
+	b, h, err := c.ask(ctx, urls, question{method: http.MethodGet, path: pathMembers})
 	if err != nil {
 		clusterID, _ = parseHex(h.Get(headerCluster)) // 0: it does not say
+		if h.Get(headerOpening) != "" {
+			err = fmt.Errorf("%w: %w", ErrOpening, err)
+		}
 		return clusterID, nil, err
 	}
 	if clusterID, err = parseHex(h.Get(headerCluster)); err != nil {

@@ -28,7 +28,7 @@ func (t *Transport) Handler() http.Handler {
 	mux.HandleFunc("/raft/snapshot", t.serveSnapshot)
 	mux.HandleFunc("/raft/probing", t.serveProbing)
 	a := &api{t: t}
-	mux.HandleFunc("/members", a.members)
+	mux.HandleFunc(pathMembers, a.members)
 	mux.HandleFunc("/members/promote/", a.promote)
 	mux.HandleFunc("/members/hashkv", a.hashKV)
 	mux.HandleFunc(pathChain, a.chain)

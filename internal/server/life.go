@@ -75,11 +75,12 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 	return x.serve(ctx)
 }
 
-// open opens the member and its way to the others. Until they are served it only asks.
+// open opens the member and its way to the others. Until that has ended they are answered by nobody who knows anything (peer.Early).
 func (x *life) open(ctx context.Context) (err error) {
 	told := make(chan struct{}) // another member says that this one was removed
 	x.peers = newPeers(x.cfg, x.host.Clock, x.log, func() { close(told) })
 	x.peers.dialTLS(x.tls.dialing.Dialing(peerDialer(x.cfg)))
+	x.peers.begin(x.listeners.peers, x.again, x.log)
 	if x.member, x.remotes, err = openMember(ctx, x.host, x.cfg, x.log, x.peers, x.failed); err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type peers struct {
 	transport *peer.Transport
 	http      *http.Transport // of raft's messages
 	questions *http.Transport // of all else, so that neither waits for the other's connections
+	early     *peer.Early     // answers while the member is being opened
 	server    *http.Server
 	broken    chan error
 
@@ -75,14 +76,11 @@ func (p *peers) dialTLS(dial func(ctx context.Context, network, addr string) (ne
 	p.http.DialTLSContext, p.questions.DialTLSContext = dial, dial
 }
 
-// serve makes the transport one of the member and serves the listeners.
-func (p *peers) serve(m *member.Member, remotes []cluster.Member, ls []net.Listener, log *slog.Logger) {
-	p.transport.Start(peer.Identity{Member: m.ID(), Cluster: m.ClusterID()}, m.Node(), m.Answers())
-	for _, x := range remotes {
-		p.transport.AddRemote(uint64(x.ID), x.PeerURLs)
-	}
+// begin serves the listeners for a member that is being opened, and that ran before or did not.
+func (p *peers) begin(ls []net.Listener, ran bool, log *slog.Logger) {
+	p.early = peer.NewEarly(ran)
 	p.server = &http.Server{
-		Handler:           p.transport.Handler(),
+		Handler:           p.early,
 		ConnContext:       p.transport.ConnContext,
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -94,6 +92,17 @@ func (p *peers) serve(m *member.Member, remotes []cluster.Member, ls []net.Liste
 				p.broken <- fmt.Errorf("serve other members: %w", err)
 			}
 		}()
+	}
+}
+
+// serve makes the transport one of the member, and has it answer at the listeners.
+func (p *peers) serve(m *member.Member, remotes []cluster.Member, ls []net.Listener, log *slog.Logger) {
+	p.transport.Start(peer.Identity{Member: m.ID(), Cluster: m.ClusterID()}, m.Node(), m.Answers())
+	for _, x := range remotes {
+		p.transport.AddRemote(uint64(x.ID), x.PeerURLs)
+	}
+	p.early.Open(p.transport.Handler())
+	for _, l := range ls {
 		log.Info("serving other members", "address", l.Addr().String())
 	}
 }
@@ -106,13 +115,14 @@ func (p *peers) stop() error {
 	if p.server == nil {
 		return nil
 	}
+	p.early.End()
 	return closed(p.server)
 }
 
 const (
 	// bootstrapTimeout bounds how long another member may take to answer who is in the cluster.
 	bootstrapTimeout = 5 * time.Second
-	// replayTimeout is how long a new member waits for one that has to apply again first what was committed before it started,
+	// replayTimeout is how long a new member waits for one that is being opened, or has to apply again first what was committed before it started,
 	// replayRetry how often it asks that one.
 	replayTimeout = time.Minute
 	replayRetry   = 50 * time.Millisecond
@@ -197,7 +207,7 @@ func (p *peers) join(ctx context.Context, name string, initial []config.InitialM
 func (p *peers) refuseSecondBootstrap(ctx context.Context, self cluster.Member, id cluster.ID, urls []string) error {
 	var unsure error
 	for a := range p.askMembers(ctx, urls) {
-		if a.replays && a.cluster == uint64(id) {
+		if a.replays && (a.cluster == uint64(id) || a.cluster == 0) {
 			unsure = notSure(self.ID, a.err)
 		}
 		if a.err != nil || a.cluster != uint64(id) {
@@ -221,7 +231,7 @@ type known struct {
 	cluster uint64
 	members []cluster.Member
 	err     error
-	replays bool // it was started not long ago, and has not said who ran although it may know that
+	replays bool // it was started not long ago, and has not said who ran although it may know that; cluster is 0 if it is being opened still
 }
 
 // askMembers yields what each address answers, in the order in which they do.
@@ -241,8 +251,8 @@ func (p *peers) askMembers(ctx context.Context, urls []string) iter.Seq[known] {
 	}
 }
 
-// askMember asks one address, and again as long as the member there has to apply first what was committed before: after a crash of the whole
-// cluster that is what all others do.
+// askMember asks one address, and again as long as the member there is being opened, or has to apply first what was committed before: after a crash
+// of the whole cluster that is what all others do.
 func (p *peers) askMember(ctx context.Context, url string) (a known) {
 	for begin := time.Now(); ; {
 		next := p.askOnce(ctx, url)
@@ -270,7 +280,8 @@ func (p *peers) askOnce(ctx context.Context, url string) known {
 	defer cancel()
 	id, all, err := (&peer.Client{HTTP: p.questions}).Members(ctx, []string{url})
 	var r *peer.Refusal
-	return known{id, all, err, id != 0 && errors.As(err, &r) && r.Status == http.StatusServiceUnavailable}
+	applies := id != 0 && errors.As(err, &r) && r.Status == http.StatusServiceUnavailable
+	return known{id, all, err, applies || errors.Is(err, peer.ErrOpening)}
 }
 
 // joining finds the member called name among those that the others know, by its addresses. Names in addresses are looked up where

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
 	"github.com/ashlar-kv/ashlar/internal/config"
+	"github.com/ashlar-kv/ashlar/internal/peer"
 )
 
 func TestAMemberFindsItselfInTheClusterItJoins(t *testing.T) {
@@ -166,6 +169,65 @@ func TestWhoHasYetToApplyThatAMemberRanIsWaitedFor(t *testing.T) {
 				t.Errorf("to join: %v", err)
 			}
 		})
+	}
+}
+
+// TestAMemberThatIsBeingOpenedIsWaitedFor by one that asks whether it ran before, but one that has no data is not: those of a new cluster that are
+// started together would wait for each other.
+func TestAMemberThatIsBeingOpenedIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	cfg := config.Default("ashlar")
+	cfg.Name, cfg.InitialCluster = "a", "a=http://a:1,b=http://b:1"
+	ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	founding, err := cluster.Found(ic, cfg.InitialClusterToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, _ := founding.ByName("a")
+	asker, impatient := newPeers(&cfg, clock.Real(), log, func() {}), newPeers(&cfg, clock.Real(), log, func() {})
+	impatient.replayTimeout = 0
+	other := func(ran bool) (*peers, []string) {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPeers(&cfg, clock.Real(), log, func() {})
+		p.begin([]net.Listener{l}, ran, log)
+		t.Cleanup(func() {
+			if err := p.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		return p, []string{"http://" + l.Addr().String()}
+	}
+	_, empty := other(false)
+	var told *peer.Refusal
+	if a := asker.askMember(t.Context(), empty[0]); !errors.As(a.err, &told) {
+		t.Errorf("one that has no data says %v", a.err)
+	}
+	if err := asker.refuseSecondBootstrap(t.Context(), self, founding.ID(), empty); err != nil {
+		t.Errorf("with one that has no data: %v", err)
+	}
+	o, opening := other(true)
+	const unsure = "start it again when all others are up"
+	if err := impatient.refuseSecondBootstrap(t.Context(), self, founding.ID(), opening); !says(err, unsure) {
+		t.Errorf("with one that is not opened in time: %v", err)
+	}
+	if _, _, err := impatient.join(t.Context(), "a", nil, opening); !says(err, "the member is being opened") {
+		t.Errorf("to join one that is not opened in time: %v", err)
+	}
+	refused := make(chan error)
+	go func() { refused <- asker.refuseSecondBootstrap(t.Context(), self, founding.ID(), opening) }()
+	o.early.Open(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Etcd-Cluster-ID", founding.ID().String())
+		fmt.Fprintf(w, `[{"id":%d,"peerURLs":["http://a:1"],"clientURLs":["http://a:2"]}]`, uint64(self.ID))
+	}))
+	if err := <-refused; !says(err, "has already been bootstrapped") {
+		t.Errorf("with one that is opened then: %v", err)
 	}
 }
 

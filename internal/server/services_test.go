@@ -9,6 +9,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/config"
+	"github.com/ashlar-kv/ashlar/internal/peer"
 )
 
 // deaf is a listener that notices that it was closed only when its server closes it.
@@ -38,7 +39,7 @@ func TestAServerWhoseListenerIsClosedEndsWithoutAnError(t *testing.T) {
 		"of other members": func(s *http.Server) error {
 			cfg := config.Default("ashlar")
 			p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
-			p.server = s
+			p.early, p.server = peer.NewEarly(false), s
 			return p.stop()
 		},
 	} {
