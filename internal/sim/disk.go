@@ -197,7 +197,7 @@ func (h *host) newDisk() *badDisk {
 }
 
 // meanwhile is what happens while a write of a member's log fails, before the member is told: messages go on, and all loops but those that
-// may wait for the log.
+// may wait for the log. The clock stands, as in all steps but its own: until when a lease must be there is noted once a step has ended.
 func (h *host) meanwhile() {
 	w := h.w
 	if h.m == nil || h.turning || w.failures.inside {
@@ -209,8 +209,6 @@ func (h *host) meanwhile() {
 		switch o := w.pick(running); {
 		case w.rng.Intn(2) == 0:
 			w.network.deliverMessage()
-		case w.rng.Intn(10) == 0:
-			w.clock.Advance(tick)
 		case o != nil && w.rng.Intn(10) == 0:
 			o.m.Node().Tick()
 		case o == h:
