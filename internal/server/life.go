@@ -60,10 +60,10 @@ func runOnce(ctx context.Context, host *lending, cfg config.Config, log *slog.Lo
 		return errors.Join(l.close(), x.peers.stop())
 	}
 	if err != nil {
-		return errors.Join(err, l.close(), x.peers.stop())
+		return errors.Join(x.unlessStopped(ctx, err), l.close(), x.peers.stop())
 	}
 	if err := x.check(ctx); err != nil {
-		return errors.Join(err, x.peers.stop(), x.member.Stop(), l.close())
+		return errors.Join(x.unlessStopped(ctx, err), x.peers.stop(), x.member.Stop(), l.close())
 	}
 	x.peers.serve(x.member, x.remotes, l.peers, log)
 	x.member.Start()
@@ -94,13 +94,22 @@ func (x *life) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// unlessStopped returns the error of a start, nil if it is that the member was to end meanwhile: that is a stop in order.
+func (x *life) unlessStopped(ctx context.Context, err error) error {
+	if cause := ctx.Err(); cause == nil || !errors.Is(err, cause) {
+		return err
+	}
+	x.log.Info("stopping")
+	return nil
+}
+
 // check compares the state with those of the others before anybody is served, if that is wanted.
 func (x *life) check(ctx context.Context) error {
 	if !x.cfg.Gate(config.GateInitialCorruptCheck) || !x.again || x.member.Trusted() != nil { // one that is to be rebuilt is known to differ
 		return nil
 	}
 	err := x.member.InitialCheck(ctx)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		x.log.Error("checkInitialHashKV failed", "error", err)
 	}
 	return err

@@ -184,6 +184,9 @@ func (p *peers) join(ctx context.Context, name string, initial []config.InitialM
 			places = append(places, place{j, others})
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, notTold(err)
+	}
 	for _, x := range places {
 		if ran[x.j.Member] {
 			continue
@@ -218,8 +221,15 @@ func (p *peers) refuseSecondBootstrap(ctx context.Context, self cluster.Member, 
 			return fmt.Errorf("member %s has already been bootstrapped", self.ID)
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return notTold(err)
+	}
 	return unsure
 }
+
+// notTold says that the member is to end before the others have said what they know. It must not make a data directory then: with one, the next start
+// asks nobody.
+func notTold(err error) error { return fmt.Errorf("asking the other members: %w", err) }
 
 // notSure says that a member cannot be told whether it ran before.
 func notSure(id cluster.ID, err error) error {

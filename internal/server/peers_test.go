@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -311,5 +312,48 @@ func TestALossIsNotMadeGoodByJoining(t *testing.T) {
 				t.Errorf("it becomes %v, %v", j, err)
 			}
 		})
+	}
+}
+
+// TestAMemberThatIsToEndWhileItAsksTheOthersEndsInOrder, and leaves no data directory behind: with one the next start asks nobody whether it ran before,
+// and a member whose data were lost votes again.
+func TestAMemberThatIsToEndWhileItAsksTheOthersEndsInOrder(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
+		"one that does not answer yet": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"one that is being opened": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Ashlar-Opening", "true")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		},
+	} {
+		for _, state := range []string{"new", "existing"} {
+			t.Run(name+", "+state, func(t *testing.T) {
+				t.Parallel()
+				asked := make(chan struct{}, 1)
+				other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					select {
+					case asked <- struct{}{}:
+					default:
+					}
+					answer(w, r)
+				}))
+				t.Cleanup(other.Close)
+				cfg := configAt(t, t.TempDir(), "127.0.0.1:0")
+				cfg.Name, cfg.InitialClusterState = "a", state
+				cfg.InitialCluster = "a=http://127.0.0.1:1,b=" + other.URL
+				ctx, stop := context.WithCancel(t.Context())
+				t.Cleanup(stop)
+				ended := make(chan error)
+				go func() { ended <- Run(ctx, cfg, slog.New(slog.DiscardHandler)) }()
+				<-asked
+				stop()
+				if err := <-ended; err != nil {
+					t.Errorf("it ended with %v", err)
+				}
+				if cfg.Initialised() {
+					t.Error("the next start would ask nobody")
+				}
+			})
+		}
 	}
 }
