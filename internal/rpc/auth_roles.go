@@ -40,8 +40,8 @@ func (s *Auth) RoleGet(ctx context.Context, r *etcdserverpb.AuthRoleGetRequest) 
 
 // RoleList implements etcdserverpb.AuthServer.
 func (s *Auth) RoleList(ctx context.Context, _ *etcdserverpb.AuthRoleListRequest) (*etcdserverpb.AuthRoleListResponse, error) {
-	if err := s.member.ReadBarrier(ctx); err != nil {
-		return nil, toStatus(err)
+	if err := s.ask(ctx, admin); err != nil {
+		return nil, err
 	}
 	return &etcdserverpb.AuthRoleListResponse{Header: s.header(0), Roles: s.member.Accounts().Roles()}, nil
 }

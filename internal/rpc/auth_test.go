@@ -247,6 +247,58 @@ func TestWhatIsForbiddenIsNotReadAfterwards(t *testing.T) {
 	readers.Wait()
 }
 
+// behind is a member that has something to apply yet, which it does when somebody waits for what is committed.
+type behind struct {
+	*solo
+	once  sync.Once
+	apply func()
+}
+
+func (b *behind) ReadBarrier(ctx context.Context) error {
+	b.once.Do(b.apply)
+	return b.solo.ReadBarrier(ctx)
+}
+
+// TestAMemberThatIsBehindTellsNobodyOfUsersAndRoles asks for them as one who was root when the member last heard of it.
+func TestAMemberThatIsBehindTellsNobodyOfUsersAndRoles(t *testing.T) {
+	t.Parallel()
+	ask := map[string]func(*guarded, context.Context) error{
+		"UserList": func(g *guarded, ctx context.Context) error {
+			_, err := g.auth.UserList(ctx, &etcdserverpb.AuthUserListRequest{})
+			return err
+		},
+		"RoleList": func(g *guarded, ctx context.Context) error {
+			_, err := g.auth.RoleList(ctx, &etcdserverpb.AuthRoleListRequest{})
+			return err
+		},
+		"UserGet": func(g *guarded, ctx context.Context) error {
+			_, err := g.auth.UserGet(ctx, &etcdserverpb.AuthUserGetRequest{Name: "root"})
+			return err
+		},
+	}
+	for method, call := range ask {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, "simple")
+			_, err := g.auth.UserGrantRole(with(g.root), &etcdserverpb.AuthUserGrantRoleRequest{User: "u", Role: "root"})
+			g.check(err)
+			wantStatus(t, call(g, with(g.u)), nil)
+			b := &behind{solo: g.solo, apply: func() {
+				_, err := g.auth.UserRevokeRole(with(g.root), &etcdserverpb.AuthUserRevokeRoleRequest{Name: "u", Role: "root"})
+				if err != nil {
+					t.Error(err)
+				}
+			}}
+			asked := *g
+			asked.auth = etcdserverpb.NewAuthClient(serveServices(t, g.solo, Options{Gate: g.gate, Clock: g.clock}, func(s *Services) {
+				g.services(s)
+				s.Auth = NewAuth(b, g.gate)
+			}))
+			wantStatus(t, call(&asked, with(g.u)), rpctypes.ErrGRPCPermissionDenied)
+		})
+	}
+}
+
 // TestChangesOfPermissionsDisturbNobody writes while users and roles change: each entry on its way is of an old auth revision then.
 func TestChangesOfPermissionsDisturbNobody(t *testing.T) {
 	t.Parallel()
