@@ -38,7 +38,7 @@ type passwords struct {
 	turns   chan struct{} // holds a token for each hash being made
 	waiting atomic.Int64
 	key     [32]byte
-	none    []byte // the hash of no password at all, for users that are not there
+	none    func() []byte // the hash of no password at all, for users that are not there; made when it is first needed
 
 	mu         sync.Mutex
 	remembered map[string]remembered
@@ -59,6 +59,10 @@ func newPasswords(cost int, c clock.Clock) *passwords {
 		remembered: make(map[string]remembered),
 	}
 	_, _ = rand.Read(p.key[:]) // never fails
+	p.none = sync.OnceValue(func() []byte {
+		none, _ := bcrypt.GenerateFromPassword([]byte(rand.Text()), p.cost) // fails for a password that is too long
+		return none
+	})
 	return p
 }
 
@@ -95,25 +99,13 @@ func (p *passwords) check(ctx context.Context, user string, hash []byte, passwor
 	defer p.leave()
 	known := hash != nil
 	if !known {
-		if hash = p.nobody(); hash == nil {
-			return auth.ErrFailed
-		}
+		hash = p.none()
 	}
 	if err := bcrypt.CompareHashAndPassword(hash, []byte(password)); err != nil || !known {
 		return auth.ErrFailed
 	}
 	p.remember(user, mac)
 	return nil
-}
-
-// nobody returns a hash that fits no password that anyone would send.
-func (p *passwords) nobody() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.none == nil {
-		p.none, _ = bcrypt.GenerateFromPassword([]byte(rand.Text()), p.cost)
-	}
-	return p.none
 }
 
 // enter waits for a turn to make a hash.

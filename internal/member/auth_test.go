@@ -435,6 +435,26 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
+// TestTheApplyLoopWaitsForNoHash: it tells of users that change, whatever is being hashed.
+func TestTheApplyLoopWaitsForNoHash(t *testing.T) {
+	t.Parallel()
+	p := newPasswords(bcrypt.MinCost, clock.Real())
+	made := 0
+	make := p.none
+	p.none = func() []byte {
+		made++
+		if !p.mu.TryLock() {
+			t.Error("the lock of what is remembered is held")
+		} else {
+			p.mu.Unlock()
+		}
+		return make()
+	}
+	if err := p.check(t.Context(), "nobody", nil, "x"); err != auth.ErrFailed || made != 1 {
+		t.Errorf("%v, %d hashes", err, made)
+	}
+}
+
 func TestNoMoreHashesAreMadeAtOnceThanThereAreTurns(t *testing.T) {
 	t.Parallel()
 	p := newPasswords(bcrypt.MinCost, clock.Real())
