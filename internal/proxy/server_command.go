@@ -207,14 +207,12 @@ func (s *proxySettings) connect(ctx context.Context, log *slog.Logger) (*upstrea
 			u.endpoints = append(u.endpoints, e.URL)
 		}
 	}
-	if s.upCert != "" {
-		if err := withoutName(s.upCert, s.upKey); err != nil {
-			return nil, err
-		}
-	}
 	if s.upCert != "" || s.upKey != "" || s.found.ca != "" || s.skipVerify {
 		source, err := tlsconf.Open(tlsconf.Options{Cert: s.upCert, Key: s.upKey, CA: s.found.ca, SelfSigned: s.skipVerify,
-			Side: "endpoint", Clock: clock.Real(), Logger: log})
+			Nameless: true, Side: "endpoint", Clock: clock.Real(), Logger: log})
+		if named := (*tlsconf.NamedError)(nil); errors.As(err, &named) {
+			return nil, named // in etcd's words alone
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -228,18 +226,6 @@ func (s *proxySettings) connect(ctx context.Context, log *slog.Logger) (*upstrea
 	}
 	pages.members = &http.Client{Transport: transport}
 	return connect(*u)
-}
-
-// withoutName refuses a certificate with a common name: members would take every client without a token for that user.
-func withoutName(cert, key string) error {
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return err
-	}
-	if name := pair.Leaf.Subject.CommonName; name != "" {
-		return fmt.Errorf("cert has non empty Common Name (%s): %s", name, cert)
-	}
-	return nil
 }
 
 // bind listens for clients and, where it is wanted, for metrics.

@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -32,6 +33,9 @@ func (o *Options) read() (*material, error) {
 	}
 	if m.client == nil {
 		m.client = m.cert
+	}
+	if m.client != nil && o.Nameless && m.client.Leaf.Subject.CommonName != "" {
+		return nil, &NamedError{m.client.Leaf.Subject.CommonName, cmp.Or(o.ClientCert, o.Cert)}
 	}
 	if m.roots, err = readRoots(o.CA); err != nil {
 		return nil, err

@@ -19,6 +19,9 @@ type Options struct {
 	CA string
 	// ServerName is the name that servers' certificates must have; empty is the host that was dialed.
 	ServerName string
+	// Nameless refuses a certificate for connections that this process opens that has a common name, with a *NamedError: servers would take whoever asks
+	// through it for the user of that name.
+	Nameless bool
 	// CRL lists revoked certificates, in DER or PEM.
 	CRL string
 	// ClientCertAuth demands a certificate of clients.
@@ -42,6 +45,14 @@ type Options struct {
 
 // ErrNoCertificate is returned when a server side is asked for without a certificate.
 var ErrNoCertificate = errors.New("KeyFile and CertFile are not presented")
+
+// NamedError is the reason why a certificate is refused that is to have no common name.
+type NamedError struct{ Name, File string }
+
+// Error implements error, in etcd's words.
+func (e *NamedError) Error() string {
+	return fmt.Sprintf("cert has non empty Common Name (%s): %s", e.Name, e.File)
+}
 
 // Empty tells whether the options have no certificate of their own, so that they cannot serve TLS.
 func (o *Options) Empty() bool { return o.Cert == "" && o.Key == "" }

@@ -270,6 +270,54 @@ func TestAMemberDialsWithTheNewestMaterial(t *testing.T) {
 	}
 }
 
+func TestACertificateThatIsToHaveNoNameGetsNone(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	named := l.ca.Issue(t, "named", authority.Names{CN: "root"})
+	own := l.ca.Issue(t, "own", authority.Names{})
+	o := l.options()
+	o.Nameless = true
+	for _, c := range []struct {
+		name   string
+		change func(*Options)
+		file   string
+	}{
+		{"as that of clients alone", func(o *Options) { o.ClientCert, o.ClientKey = named.Cert, named.Key }, named.Cert},
+		{"as the only one", func(o *Options) { o.Cert, o.Key = named.Cert, named.Key }, named.Cert},
+	} {
+		o := o
+		c.change(&o)
+		refused := (*NamedError)(nil)
+		if _, err := Open(o); !errors.As(err, &refused) || *refused != (NamedError{"root", c.file}) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	o.ClientCert, o.ClientKey = own.Cert, own.Key
+	s := l.open(t, o)
+	shown := func() string {
+		t.Helper()
+		c, err := s.Client().GetClientCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Leaf.Subject.CommonName + " " + c.Leaf.SerialNumber.String()
+	}
+	first := shown()
+	l.ca.Issue(t, "own", authority.Names{CN: "root"})
+	l.clock.Advance(checkEvery)
+	if got := shown(); got != first {
+		t.Errorf("a new one with a name was taken: %q", got)
+	}
+	if l.log.count("non empty Common Name (root)") != 1 {
+		t.Error("the log does not say why")
+	}
+	next := l.ca.Issue(t, "own", authority.Names{})
+	l.clock.Advance(checkEvery)
+	if got := shown(); got != " "+next.Serial.String() {
+		t.Errorf("a new one without a name was not taken: %q", got)
+	}
+}
+
 func TestACertificateIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
