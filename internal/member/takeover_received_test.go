@@ -54,18 +54,39 @@ func TestASnapshotThatEtcdReceivedIsTakenOver(t *testing.T) {
 				t.Fatal(err)
 			}
 			place(t, database, received)
-			snapshot := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), index)
-			snapshot = protowire.AppendVarint(protowire.AppendTag(snapshot, 2, protowire.VarintType), term)
-			logs, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
-			if err != nil || len(logs) != 1 {
-				t.Fatalf("logs %q, %v", logs, err)
-			}
-			appendToEtcdsLog(t, logs[0], 5, snapshot)
+			appendSnapshotToEtcdsLog(t, dir, index, term)
 			m := start(t, takerOf(t, vfs.NewMem(), dir))
 			checkTaken(t, m, etcdSummaryOf(t, name))
 			stop(t, m)
 		})
 	}
+}
+
+// TestASnapshotThatEtcdHadBegunToReceiveIsLeftOut where etcd ended before the hard state that says that it is committed: etcd starts without it, too.
+func TestASnapshotThatEtcdHadBegunToReceiveIsLeftOut(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"etcd-3.7-stopped", "etcd-3.6-killed"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := unpackEtcd(t, name)
+			appendSnapshotToEtcdsLog(t, dir, 100_000, 9)
+			m := start(t, takerOf(t, vfs.NewMem(), dir))
+			checkTaken(t, m, etcdSummaryOf(t, name))
+			stop(t, m)
+		})
+	}
+}
+
+// appendSnapshotToEtcdsLog writes the record of a snapshot behind everything else of a log.
+func appendSnapshotToEtcdsLog(t *testing.T, dir string, index, term uint64) {
+	t.Helper()
+	snapshot := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), index)
+	snapshot = protowire.AppendVarint(protowire.AppendTag(snapshot, 2, protowire.VarintType), term)
+	logs, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
+	if err != nil || len(logs) != 1 {
+		t.Fatalf("logs %q, %v", logs, err)
+	}
+	appendToEtcdsLog(t, logs[0], 5, snapshot)
 }
 
 // changeEtcd changes a database of etcd, which is made if there is none.

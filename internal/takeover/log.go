@@ -21,7 +21,7 @@ type logSummary struct {
 }
 
 func (l *logSummary) read(ctx context.Context, dir string) error {
-	return etcdfile.ReadWAL(ctx, dir, etcdfile.WALReader{
+	err := etcdfile.ReadWAL(ctx, dir, etcdfile.WALReader{
 		Identity:  func(member, cluster uint64) error { l.member, l.cluster = member, cluster; return nil },
 		HardState: func(hs *raftpb.HardState) error { l.hs = hs; return nil },
 		Entry: func(e *raftpb.Entry) error {
@@ -31,17 +31,16 @@ func (l *logSummary) read(ctx context.Context, dir string) error {
 			l.last, l.lastTerm = e.GetIndex(), e.GetTerm()
 			return nil
 		},
-		Snapshot: func(s etcdfile.WALSnapshot) error {
-			l.snaps = append(l.snaps, s)
-			if s.Index > l.last {
-				l.last, l.lastTerm = s.Index, s.Term
-			}
-			return nil
-		},
+		Snapshot: func(s etcdfile.WALSnapshot) error { l.snaps = append(l.snaps, s); return nil },
 	})
+	if newest := l.newestSnapshot(); newest.Index > l.last {
+		l.last, l.lastTerm = newest.Index, newest.Term
+	}
+	return err
 }
 
-// newestSnapshot returns the newest record of a snapshot that was committed.
+// newestSnapshot returns the newest record of a snapshot that was committed. One that was not is left where etcd ended after it had written the
+// record of a snapshot that it received, and before the hard state, without which raft does not know of it.
 func (l *logSummary) newestSnapshot() (newest etcdfile.WALSnapshot) {
 	for _, s := range l.snaps {
 		if s.Index <= l.hs.GetCommit() && s.Index >= newest.Index {
@@ -62,6 +61,7 @@ type stager struct {
 	to      *raftlog.Adoption
 	from    uint64 // entries from here on are wanted
 	applied uint64 // entries above this one will be applied
+	commit  uint64 // snapshots above this entry do not count
 
 	mark  position // the one before the first that is staged
 	begun bool
@@ -73,8 +73,8 @@ type stager struct {
 	bytes int
 }
 
-func newStager(to *raftlog.Adoption, applied, catchUp uint64) *stager {
-	st := &stager{to: to, applied: applied}
+func newStager(to *raftlog.Adoption, applied, commit, catchUp uint64) *stager {
+	st := &stager{to: to, applied: applied, commit: commit}
 	if applied > catchUp {
 		st.from = applied - catchUp + 1
 	}
@@ -83,7 +83,7 @@ func newStager(to *raftlog.Adoption, applied, catchUp uint64) *stager {
 
 // Stage stages the entries above the database, and up to catchUp of those below it, and returns the mark that they begin after.
 func (s *Source) Stage(ctx context.Context, to *raftlog.Adoption, catchUp uint64) (raftlog.Mark, error) {
-	st := newStager(to, s.Index, catchUp)
+	st := newStager(to, s.Index, s.HardState().Commit, catchUp)
 	if err := etcdfile.ReadWAL(ctx, s.walDir(), etcdfile.WALReader{Entry: st.entry, Snapshot: st.snapshot}); err != nil {
 		return raftlog.Mark{}, refusef("its log: %w", err)
 	}
@@ -162,6 +162,9 @@ func (st *stager) entry(e *raftpb.Entry) error {
 // snapshot takes a record of a snapshot. One that was received stands in the place of the entries up to it, unless they are
 // those that it was made of.
 func (st *stager) snapshot(s etcdfile.WALSnapshot) error {
+	if s.Index > st.commit {
+		return nil
+	}
 	st.snap = position{s.Index, s.Term}
 	ours := st.begun && s.Index >= st.mark.index && s.Index <= st.last.index && st.termAt(s.Index) == s.Term
 	if ours || !st.begun && s.Index < st.last.index || st.begun && s.Index < st.mark.index {

@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -14,9 +15,13 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
-// A log of etcd's is written as a list: INDEX/TERM is an entry, and so is FROM-TO/TERM; s before it makes it the record of a snapshot.
+// A log of etcd's is written as a list: INDEX/TERM is an entry, and so is FROM-TO/TERM; s before it makes it the record of a snapshot. cINDEX
+// says how far it is committed, where that is not all.
 func feed(st *stager, log string) error {
 	for word := range strings.FieldsSeq(log) {
+		if strings.HasPrefix(word, "c") {
+			continue
+		}
 		var from, to, term uint64
 		text, isSnapshot := strings.CutPrefix(word, "s")
 		if _, err := fmt.Sscanf(text, "%d-%d/%d", &from, &to, &term); err != nil {
@@ -38,6 +43,17 @@ func feed(st *stager, log string) error {
 		}
 	}
 	return nil
+}
+
+// committed returns how far a log that feed takes is committed.
+func committed(log string) uint64 {
+	for word := range strings.FieldsSeq(log) {
+		var index uint64
+		if _, err := fmt.Sscanf(word, "c%d", &index); err == nil {
+			return index
+		}
+	}
+	return math.MaxUint64
 }
 
 // written is what a log holds, in the same form.
@@ -96,6 +112,9 @@ func TestWhatIsStagedIsTheLogThatEtcdWouldHave(t *testing.T) {
 		"a database and a log of different terms":       {"s0/0 1-9/1", 5, 100, 2, "", "has the term 2 in its database, and 1 in its log"},
 		"an index of zero":                              {"s0/0 0/1", 0, 100, 0, "", "entry 0 follows"},
 		"terms that change all the time":                {"s0/0 1/1 2/2 3/3 4/4 3/5 4-5/6", 2, 1, 2, "s1/1 2-2/2 3-3/5 4-5/6", ""},
+		"a snapshot that was not received whole":        {"s0/0 1-5/1 s8/2 c5", 5, 100, 1, "s0/0 1-5/1", ""},
+		"the same, with entries instead of it":          {"s0/0 1-5/1 s8/2 6-7/2 c7", 5, 100, 1, "s0/0 1-5/1 6-7/2", ""},
+		"the same, in a log that was new":               {"s0/0 s8/2 c0", 0, 100, 0, "s0/0", ""},
 		"a snapshot at the entry before what is staged": {"s0/0 1-6/1 s4/1 7/1 s6/1 8/1", 5, 1, 1, "s4/1 5-8/1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +132,7 @@ func TestWhatIsStagedIsTheLogThatEtcdWouldHave(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			st := newStager(a, c.applied, c.catchUp)
+			st := newStager(a, c.applied, committed(c.log), c.catchUp)
 			var mark raftlog.Mark
 			if err = feed(st, c.log); err == nil {
 				mark, err = st.finish(c.term)
