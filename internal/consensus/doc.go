@@ -28,7 +28,7 @@
 //
 //  1. A response that raft attached to a storage message is delivered only after
 //     that write, and all writes before it, are done (synced where entries, term
-//     or vote changed).
+//     or vote changed). So is what asks others for their votes in an election.
 //  2. Only entries stable in the local log are applied (AsyncStorageWrites), so
 //     the applied index never passes the log's last index.
 //  3. A configuration change is applied to raft by the raft loop, between the

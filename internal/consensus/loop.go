@@ -303,7 +303,9 @@ func (n *Node) belongs() (yes bool) {
 	return yes
 }
 
-// handle hands out one Ready.
+// handle hands out one Ready. Votes are asked for once the own vote is stored, which comes in the same Ready. raft sends them at once and only does not
+// count its own before, but the others' may be a majority by themselves: a candidate that they elect, and that forgets the term in a crash, could be
+// elected in it again, and give other entries the index and term of those that it has sent before.
 func (n *Node) handle(rd raft.Ready) {
 	n.publish(rd)
 	if len(rd.ReadStates) > 0 {
@@ -311,13 +313,15 @@ func (n *Node) handle(rd raft.Ready) {
 		// The next batch need not wait for another turn.
 		n.maybeRead()
 	}
-	var peers []*raftpb.Message
+	var peers, votes []*raftpb.Message
 	var stored *raftpb.Message
 	for _, m := range rd.Messages {
 		switch {
 		case m.GetTo() == raft.LocalAppendThread:
 			n.entered(m)
 			stored = m
+		case m.GetType() == raftpb.MsgVote:
+			votes = append(votes, m)
 		case m.GetTo() == raft.LocalApplyThread:
 			n.apply.put(m)
 		case m.GetType() == raftpb.MsgSnap:
@@ -333,6 +337,7 @@ func (n *Node) handle(rd raft.Ready) {
 	// Whom others wait for longest begins first, which are those that were just sent to. Of the other two loops it is the one
 	// that was woken last.
 	if stored != nil {
+		stored.Responses = append(stored.GetResponses(), votes...)
 		n.append.put(stored)
 	}
 }

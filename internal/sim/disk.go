@@ -326,6 +326,8 @@ func (h *host) promised(m *message) {
 		p.index = max(p.index, m.GetIndex())
 	case m.GetType() == raftpb.MsgVoteResp && term >= p.voted:
 		p.voted, p.vote = term, m.GetTo()
+	case m.GetType() == raftpb.MsgVote && term >= p.voted:
+		p.voted, p.vote = term, m.GetFrom()
 	}
 }
 
