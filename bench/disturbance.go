@@ -10,8 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// disturbed measures puts at a steady rate while disturb is carried out, again and again until the window is over. Before, the
-// same puts run undisturbed for a window: Stretch is the one's 99th percentile divided by the other's.
+// disturbed measures puts at a steady rate while disturb is carried out, again and again until the window is over. Before and after,
+// the same puts run undisturbed for a window: Stretch is the 99th percentile of the ones divided by that of the others, of both windows.
 func (r *rig) disturbed(ctx context.Context, again bool, disturb func(ctx context.Context) error) Turn {
 	pool, err := r.pool(16)
 	if err != nil {
@@ -20,18 +20,29 @@ func (r *rig) disturbed(ctx context.Context, again bool, disturb func(ctx contex
 	if err := warm(ctx, pool); err != nil {
 		return failedTurn(err)
 	}
-	if err := r.settle(ctx, r.sizes.Settle); err != nil {
-		return failedTurn(err)
+	// Of the memory that is freed here the system may give some back to its host at once, which can stop everything for a while: that must be over
+	// before what is compared.
+	r.touch()
+	select {
+	case <-time.After(r.sizes.Window):
+	case <-ctx.Done():
+		return failedTurn(context.Cause(ctx))
 	}
-	r.touch() // not between what is compared
 	vs := values(valueBytes)
 	put := func(ctx context.Context, client, i int) error {
 		_, err := clientOf(pool, client).Put(ctx, loadKey(rand.IntN(r.keys)), vs[i%len(vs)])
 		return err
 	}
-	calm := r.paced(ctx, put, func(context.Context) error { return nil })
-	if calm.first != nil {
-		return failedTurn(fmt.Errorf("before the disturbance: %w", calm.first))
+	undisturbed := func() (tally, error) {
+		if err := r.settle(ctx, r.sizes.Settle); err != nil {
+			return tally{}, err
+		}
+		t := r.paced(ctx, put, func(context.Context) error { return nil })
+		return t, t.first
+	}
+	before, err := undisturbed()
+	if err != nil {
+		return failedTurn(fmt.Errorf("before the disturbance: %w", err))
 	}
 	var took time.Duration
 	turn := r.measure(ctx, r.sizes.Settle, func() (tally, error) {
@@ -55,8 +66,12 @@ func (r *rig) disturbed(ctx context.Context, again bool, disturb func(ctx contex
 	if turn.failed() {
 		return turn
 	}
-	slices.Sort(calm.latencies)
-	if p := percentile(calm.latencies, 0.99).Seconds(); p > 0 {
+	after, err := undisturbed()
+	if err != nil {
+		return failedTurn(fmt.Errorf("after the disturbance: %w", err))
+	}
+	calm := slices.Sorted(slices.Values(slices.Concat(before.latencies, after.latencies)))
+	if p := percentile(calm, 0.99).Seconds(); p > 0 {
 		turn.Metrics[Stretch] = turn.Metrics[P99] / p
 	}
 	turn.Metrics[Took] = took.Seconds()
