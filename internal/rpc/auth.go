@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
@@ -41,6 +43,18 @@ func NewAuth(m AuthMember, g *Gate) *Auth { return &Auth{member: m, gate: g} }
 
 // Register adds the service to a server.
 func (s *Auth) Register(r grpc.ServiceRegistrar) { register(r, etcdserverpb.Auth_ServiceDesc, s) }
+
+// nameBytesMax is how long the name of a user or of a role may be: it is a key of etcd's database, where bbolt takes no longer ones. etcd ends at
+// the entry that adds it, and at every start; we could make no snapshot any more.
+const nameBytesMax = 32 << 10
+
+// checkName refuses a name that no database of etcd's can hold.
+func checkName(name string) error {
+	if len(name) > nameBytesMax {
+		return status.Errorf(codes.InvalidArgument, "ashlar: the name of a user or a role may have %d bytes at most", nameBytesMax)
+	}
+	return nil
+}
 
 // header returns the header of a response at a revision, at the newest one for 0.
 func (s *Auth) header(rev int64) *etcdserverpb.ResponseHeader {

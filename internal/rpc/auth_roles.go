@@ -12,6 +12,9 @@ import (
 
 // RoleAdd implements etcdserverpb.AuthServer.
 func (s *Auth) RoleAdd(ctx context.Context, r *etcdserverpb.AuthRoleAddRequest) (*etcdserverpb.AuthRoleAddResponse, error) {
+	if err := checkName(r.GetName()); err != nil {
+		return nil, err
+	}
 	h, err := s.change(ctx, apply.CommandAuthRoleAdd, &etcdserverpb.AuthRoleAddRequest{Name: r.GetName()})
 	if err != nil {
 		return nil, err

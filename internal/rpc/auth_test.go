@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -423,6 +424,23 @@ func TestACertificateNamesAUserWhenThereIsNoToken(t *testing.T) {
 	wantStatus(t, err, rpctypes.ErrGRPCPermissionDenied)
 	_, err = g.kv.Put(with(g.root), &etcdserverpb.PutRequest{Key: []byte("r/1")})
 	wantStatus(t, err, nil)
+}
+
+// TestNamesThatASnapshotCannotHoldAreRefused and the longest that one can hold is not.
+func TestNamesThatASnapshotCannotHoldAreRefused(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, "simple")
+	longest := strings.Repeat("n", bolt.MaxKeySize)
+	for name, want := range map[string]codes.Code{longest: codes.OK, longest + "n": codes.InvalidArgument} {
+		_, err := g.auth.UserAdd(with(g.root), &etcdserverpb.AuthUserAddRequest{Name: name, Options: &authpb.UserAddOptions{NoPassword: true}})
+		if status.Code(err) != want {
+			t.Errorf("a user whose name has %d bytes: %v", len(name), err)
+		}
+		_, err = g.auth.RoleAdd(with(g.root), &etcdserverpb.AuthRoleAddRequest{Name: name})
+		if status.Code(err) != want {
+			t.Errorf("a role whose name has %d bytes: %v", len(name), err)
+		}
+	}
 }
 
 func TestNoPasswordGoesIntoTheLog(t *testing.T) {

@@ -17,6 +17,9 @@ func (s *Auth) UserAdd(ctx context.Context, r *etcdserverpb.AuthUserAddRequest) 
 	if r.GetName() == "" {
 		return nil, rpctypes.ErrGRPCUserEmpty // no need to make a hash for that
 	}
+	if err := checkName(r.GetName()); err != nil {
+		return nil, err
+	}
 	out := &etcdserverpb.AuthUserAddRequest{
 		Name: r.GetName(), Options: &authpb.UserAddOptions{NoPassword: r.GetOptions().GetNoPassword()},
 	}
