@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -19,14 +20,16 @@ import (
 // lab is a table on a state in memory.
 type lab struct {
 	testing.TB
-	fs    *vfs.MemFS
+	fs    vfs.FS
 	db    *storage.DB
 	table *Table
 	seen  []string // what was observed
 }
 
-func newLab(t testing.TB) *lab {
-	l := &lab{TB: t, fs: vfs.NewMem()}
+func newLab(t testing.TB) *lab { return newLabOn(t, vfs.NewMem()) }
+
+func newLabOn(t testing.TB, fs vfs.FS) *lab {
+	l := &lab{TB: t, fs: fs}
 	l.open()
 	t.Cleanup(func() { l.check(l.db.Close()) })
 	return l
@@ -333,4 +336,41 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestAReadThatFailsIsNotTakenForNoKeys: whoever asks what hangs on a lease revokes it next, or judges who may.
+func TestAReadThatFailsIsNotTakenForNoKeys(t *testing.T) {
+	t.Parallel()
+	broken := &errorfs.Toggle{Injector: errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+			return errorfs.ErrInjected
+		}
+		return nil
+	})}
+	l := newLabOn(t, errorfs.Wrap(vfs.NewMem(), broken))
+	l.group(true, func(c *Change) {
+		l.check(errors.Join(c.Grant(1, 10), c.Attach(1, []byte("a")), c.Attach(1, []byte("b"))))
+	})
+	l.check(l.db.Flush()) // what is read from here on is read from a file
+	for name, read := range map[string]func(c *Change) (found bool, err error){
+		"loading":               func(*Change) (bool, error) { x, err := Load(l.db); return x != nil, err },
+		"the keys":              func(*Change) (bool, error) { k, err := l.table.Keys(l.db, 1); return len(k) > 0, err },
+		"the first key":         func(*Change) (bool, error) { _, ok, err := l.table.First(l.db, 1, nil); return ok, err },
+		"a group's keys":        func(c *Change) (bool, error) { k, err := c.Keys(1); return len(k) > 0, err },
+		"a group's first key":   func(c *Change) (bool, error) { _, ok, err := c.First(1, nil); return ok, err },
+		"whether a key is hung": func(c *Change) (bool, error) { return c.Attached(1, []byte("a")) },
+		"taking a key off":      func(c *Change) (bool, error) { err := c.Detach(1, []byte("a")); return err == nil, err },
+	} {
+		b := l.db.NewBatch()
+		c := l.table.Begin(b)
+		broken.On()
+		found, err := read(c)
+		broken.Off()
+		_ = c.Close() // it tells of the failed read once more
+		l.check(b.Close())
+		if found || !errors.Is(err, errorfs.ErrInjected) {
+			t.Errorf("%s from a disk that fails: %t, %v", name, found, err)
+		}
+	}
+	l.want("1:0/10[a b]")
 }
