@@ -49,6 +49,29 @@ func TestChangesThatComeTogetherAllHappen(t *testing.T) {
 	}
 }
 
+// TestAChangeThatNobodyWaitsForAnyMoreIsNotMade, though it has waited behind another one.
+func TestAChangeThatNobodyWaitsForAnyMoreIsNotMade(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, vfs.NewMem(), 1)
+	f.run()
+	gone := false
+	for id := uint64(2); id < 5; id++ {
+		err := f.Propose(&Proposal{Data: learner(t, id), ConfChange: true, Cancelled: func() bool { return gone && id == 3 }})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Turn()
+	if n := len(f.changes.waiting); n != 2 {
+		t.Fatalf("%d changes wait behind the first", n)
+	}
+	gone = true
+	f.run()
+	if want := []uint64{1, 2, 4}; !slices.Equal(f.sm.changes, want) {
+		t.Errorf("the changes made are %v, want %v", f.sm.changes, want)
+	}
+}
+
 // TestAChangeDoesNotWaitForWhatWasLost: the entries after which this leader would have taken the next change were never committed, and
 // it leads again with a log that is shorter.
 func TestAChangeDoesNotWaitForWhatWasLost(t *testing.T) {

@@ -177,19 +177,44 @@ func TestProposalsWaitForALeaderAndThenGo(t *testing.T) {
 	}
 }
 
+// TestAProposalNobodyWaitsForIsThrownAway, and the one behind it goes to the leader.
 func TestAProposalNobodyWaitsForIsThrownAway(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, vfs.NewMem(), 1, 2)
-	if err := f.Propose(&Proposal{Data: []byte("x"), Cancelled: func() bool { return true }}); err != nil {
-		t.Fatal(err)
-	}
-	f.run()
-	f.lead.Store(2) // as if there were a leader
-	f.run()
-	for _, m := range f.sent {
-		if m.GetType() == raftpb.MsgProp {
-			t.Error("a cancelled proposal was sent to the leader")
-		}
+	data := func(c *raftpb.Entry) []byte { return c.GetData() }
+	for name, c := range map[string]struct {
+		change       bool
+		gone, wanted []byte
+	}{
+		"a request": {false, []byte("gone"), []byte("wanted")},
+		"a change of the configuration": {
+			true, data(change(t, raftpb.ConfChangeAddNode, 3)), data(change(t, raftpb.ConfChangeAddNode, 4))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, vfs.NewMem(), 1, 2)
+			f.run()
+			for _, p := range []struct {
+				data []byte
+				gone bool
+			}{{c.gone, true}, {c.wanted, false}} {
+				if err := f.Propose(&Proposal{Data: p.data, ConfChange: c.change, Cancelled: func() bool { return p.gone }}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.run()
+			f.hear(2)
+			var sent []string
+			for _, m := range f.sent {
+				for _, e := range m.GetEntries() {
+					if m.GetType() == raftpb.MsgProp {
+						sent = append(sent, string(e.GetData()))
+					}
+				}
+			}
+			if want := []string{string(c.wanted)}; !slices.Equal(sent, want) {
+				t.Errorf("the leader was sent %q, want %q", sent, want)
+			}
+		})
 	}
 }
 
