@@ -10,30 +10,38 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// TestAGroupEndsWhenItsAnswersAreLarge: the answers of a group are held until it is committed, and small entries may ask
-// for much.
-func TestAGroupEndsWhenItsAnswersAreLarge(t *testing.T) {
+// TestAGroupEndsWhenItDoesMuch: the answers of a group are held until it is committed, and its writes are one batch. Small entries may ask
+// for much of either.
+func TestAGroupEndsWhenItDoesMuch(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	l.put("large", strings.Repeat("x", groupEffectMax/4))
-	const n = 16
-	var entries []*raftpb.Entry
-	for range n {
-		entries = append(entries, l.entry(CommandTxn, then(put("k", "v"), get("large", 0))))
-	}
-	before, first, results := l.store.Revision(), int64(0), 0
-	err := l.m.Apply(entries, func(uint64) bool { return true }, func(_ uint64, r Result) {
-		l.check(r.Err)
-		if results++; results == 1 {
-			first = l.store.Revision() - before
-		}
-	})
-	l.check(err)
-	if results != n || l.store.Revision() != before+n {
-		t.Errorf("%d results, revision %d after %d", results, l.store.Revision(), before)
-	}
-	if first != 4 {
-		t.Errorf("the first group had %d entries, want 4", first)
+	for name, txn := range map[string]*etcdserverpb.TxnRequest{
+		"to answer": then(put("k", "v"), get("large", 0)),
+		"to write":  then(keepValue("large")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.put("large", strings.Repeat("x", groupEffectMax/4))
+			const n = 16
+			var entries []*raftpb.Entry
+			for range n {
+				entries = append(entries, l.entry(CommandTxn, txn))
+			}
+			before, first, results := l.store.Revision(), int64(0), 0
+			err := l.m.Apply(entries, func(uint64) bool { return true }, func(_ uint64, r Result) {
+				l.check(r.Err)
+				if results++; results == 1 {
+					first = l.store.Revision() - before
+				}
+			})
+			l.check(err)
+			if results != n || l.store.Revision() != before+n {
+				t.Errorf("%d results, revision %d after %d", results, l.store.Revision(), before)
+			}
+			if first != 4 {
+				t.Errorf("the first group had %d entries, want 4", first)
+			}
+		})
 	}
 }
 

@@ -36,6 +36,7 @@ func FuzzParsers(f *testing.F) {
 		}
 		f.Add(raw)
 		f.Add(append(raw, raw...))
+		f.Add(Encode(Header{ID: 7, Username: "u", AuthRevision: 3}, CommandPut, raw)) // an entry, of all but one a wrong one
 	}
 	f.Add([]byte("\x12\x06\x12\x02\x0a\x00\x1a\x00"))                           // a oneof with two members
 	f.Add([]byte("\x12\x0e\x12\x03\x0a\x01a\x12\x07\x12\x01b\x2a\x01\x01\x00")) // one twice

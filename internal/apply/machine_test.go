@@ -202,14 +202,19 @@ func TestConfigurationChanges(t *testing.T) {
 	if all := l.members.Members(); len(all) != 1 || all[0].ID != 1 || !l.members.IsRemoved(2) {
 		t.Errorf("members are %+v", all)
 	}
-	for name, e := range map[string]*raftpb.Entry{
-		"a gap":                       confChange(t, 99, remove, 1, nil),
-		"one that was applied":        confChange(t, 3, remove, 1, nil),
-		"a context of another member": confChange(t, 11, add, 5, member(6, "http://x", false)),
-		"no context":                  confChange(t, 11, add, 5, nil),
+	next := uint64(len(steps) + 1)
+	for name, c := range map[string]struct {
+		e    *raftpb.Entry
+		want error
+	}{
+		"a gap":                       {confChange(t, next+1, remove, 1, nil), ErrGap},
+		"one that was applied":        {confChange(t, next-1, remove, 1, nil), ErrGap},
+		"a context of another member": {confChange(t, next, add, 5, member(6, "http://x", false)), ErrMalformed},
+		"no context":                  {confChange(t, next, add, 5, nil), ErrMalformed},
+		"an unknown type":             {confChange(t, next, 9, 5, member(5, "http://x", false)), ErrUnknownCommand},
 	} {
-		if _, err := l.m.CheckConfChange(e); err == nil {
-			t.Errorf("%s is taken", name)
+		if _, err := l.m.CheckConfChange(c.e); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 }
