@@ -36,7 +36,7 @@ func (n *Node) Turn() (busy bool) {
 	}
 	for _, m := range in.messages {
 		switch {
-		case m.GetType() == raftpb.MsgSnap && !n.idle():
+		case m.GetType() == raftpb.MsgSnap && !(n.soundSnapshot(m) && n.idle()):
 		case m.GetType() == raftpb.MsgReadIndex && n.leadsNow() != 0:
 			n.reads.ask(m)
 		default:

@@ -18,7 +18,7 @@ import (
 func sound(m *raftpb.Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgSnap:
-		return true // the state machine waits for the word on each
+		return true // the state machine waits for the word on each, and soundSnapshot says which raft can take
 	case raftpb.MsgReadIndex:
 		return len(m.GetEntries()) == 1 && m.GetTerm() == 0
 	case raftpb.MsgTransferLeader:
@@ -29,6 +29,12 @@ func sound(m *raftpb.Message) bool {
 	default:
 		return m.GetTerm() != 0
 	}
+}
+
+// soundSnapshot is sound for a MsgSnap, which comes another way than messages do. A candidate would go back to term 0 with one without a term, and a
+// follower take itself for the leader with one of its own.
+func (n *Node) soundSnapshot(m *raftpb.Message) bool {
+	return m.GetTerm() != 0 && m.GetFrom() != n.cfg.ID
 }
 
 // takePassedOn takes what a follower passes on to this member, which leads or passes it on in turn. Without a leader it is lost, as with raft.

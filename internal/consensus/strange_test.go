@@ -19,6 +19,16 @@ func TestWhatNoMemberSendsDoesNoHarm(t *testing.T) {
 		f.follow(3)
 		f.run()
 	}
+	stand := func(f *fixture) {
+		f.run()
+		f.Campaign()
+		f.run()
+		f.from(2, raftpb.MsgPreVoteResp, 0)
+		f.run()
+	}
+	snapshot := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(9), Term: proto.Uint64(1), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}},
+	}}
 	for name, c := range map[string]struct {
 		be func(*fixture)
 		m  *raftpb.Message
@@ -40,6 +50,8 @@ func TestWhatNoMemberSendsDoesNoHarm(t *testing.T) {
 		"a question with a term": {follow, &raftpb.Message{Type: raftpb.MsgReadIndex.Enum(), Term: proto.Uint64(2),
 			Entries: []*raftpb.Entry{{Data: []byte("context")}}}},
 		"a wish for another leader that is passed on": {follow, &raftpb.Message{Type: raftpb.MsgTransferLeader.Enum(), Term: proto.Uint64(2)}},
+		"a snapshot without a term":                   {stand, &raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: snapshot}},
+		"a snapshot of its own":                       {wait, &raftpb.Message{Type: raftpb.MsgSnap.Enum(), Term: proto.Uint64(2), From: proto.Uint64(1), Snapshot: snapshot}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +59,9 @@ func TestWhatNoMemberSendsDoesNoHarm(t *testing.T) {
 			c.be(f)
 			f.sent = nil
 			leader, term, last := f.Leader(), f.Term(), f.cfg.Log.LastIndex()
-			c.m.From, c.m.To = proto.Uint64(3), proto.Uint64(1)
+			if c.m.To = proto.Uint64(1); c.m.From == nil {
+				c.m.From = proto.Uint64(3)
+			}
 			f.Step(c.m)
 			f.run()
 			if f.fatal != nil || f.Leader() != leader || f.Term() != term || f.cfg.Log.LastIndex() != last || len(f.sent) != 0 {
