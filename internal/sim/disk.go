@@ -46,7 +46,6 @@ type badDisk struct {
 // breakage is how a disk fails.
 type breakage struct {
 	log, state bool // where; elsewhere as well, with both
-	starts     bool // everywhere but in the state, whatever they say
 	reads      bool // in place of writes and syncs
 	syncs      bool // syncs alone
 	once       bool // one operation, not all from it on
@@ -56,8 +55,6 @@ type breakage struct {
 func (b breakage) String() string {
 	where, what, often := "all of the disk", "writes", "from one on"
 	switch {
-	case b.starts:
-		where = "all but the state"
 	case b.log && !b.state:
 		where = "the log"
 	case b.state && !b.log:
@@ -163,7 +160,7 @@ func (d *badDisk) outcome(op errorfs.Op) (err error, first bool) {
 // concerns says whether an operation is one of those that fail.
 func (b breakage) concerns(kind errorfs.OpKind, inLog, inState bool) bool {
 	switch {
-	case b.starts && inState, !b.starts && b.log && !b.state && !inLog, !b.starts && b.state && !b.log && !inState:
+	case b.log && !b.state && !inLog, b.state && !b.log && !inState:
 		return false
 	case b.reads:
 		return kind.ReadOrWrite() == errorfs.OpIsRead
@@ -242,12 +239,10 @@ func (w *World) stepDisk() {
 	h.disk.arm(b, after)
 }
 
-// startOnBadDisk starts a member whose disk may fail meanwhile. A state that fails while it is opened is for package storage: Pebble closes there what a
-// compaction that it has begun still uses, and the panic of that one would end the tests.
+// startOnBadDisk starts a member whose disk may fail meanwhile.
 func (h *host) startOnBadDisk() {
 	w := h.w
 	b, after := w.randomBreakage()
-	b.starts = true
 	w.note("member %d starts, and its disk is to fail after %d operations: %s", h.n, after, b)
 	w.failures.armed++
 	disk := h.newDisk()

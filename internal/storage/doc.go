@@ -24,8 +24,9 @@
 // directory holds what a crash at that moment would leave, whatever Pebble goes on to do. Parking the goroutine
 // instead would leave Pebble's locks held and Close waiting, and ending it by runtime.Goexit would leave Close waiting
 // for a flush that never ends.
-// Failures of the write-ahead log, which is there although nothing is written to it, of syncing a directory and,
-// once the database is open, of the manifest and its marker are kept away from Pebble altogether, because it panics on them (writtenFile).
+// Failures of the write-ahead log, which is there although nothing is written to it, of syncing a directory and
+// of the manifest and its marker are kept away from Pebble altogether, because it panics on them (writtenFile); and so are all that a database
+// meets while it is being opened, because what Pebble closes then is still used by compactions (fence).
 //
 // # Locks
 //

@@ -13,7 +13,8 @@ import (
 // more: what Pebble still writes goes into memory or nowhere, and all of it succeeds. The directory stays as a crash
 // at that moment would leave it, and nothing in Pebble waits for a disk that does not come back: a flush that fails
 // for ever would keep stalled writers, and with them Close, waiting for ever. While the database is being opened
-// a failure goes to Pebble, which returns it, or to the failure, which abandons the attempt.
+// Pebble sees no failure either: each ends the goroutine that meets it, and the attempt is abandoned as it is (failure.fail). Where Pebble itself
+// returns an error from Open it closes its caches, and a compaction that it has begun, or is about to, then panics.
 type fence struct {
 	vfs.FS
 	dir     string // of the database, as Pebble joins it
@@ -32,12 +33,20 @@ func (f *fence) hidingOf(name string) hiding {
 	switch base := f.PathBase(name); {
 	case f.PathDir(name) != f.dir:
 		return hidesNothing // that a copy cannot be made is no failure of the database
-	case strings.HasSuffix(base, ".log"):
+	case strings.HasSuffix(base, ".log"), strings.HasPrefix(base, manifestPrefix), strings.HasPrefix(base, markerPrefix):
 		return hidesAlways
-	case strings.HasPrefix(base, manifestPrefix), strings.HasPrefix(base, markerPrefix):
-		return hidesOnceOpen
 	}
-	return hidesNothing
+	return hidesWhileOpening
+}
+
+// raised returns the failure that has raised the fence, nil before. While the database is being opened it does not return then, as Pebble would return
+// the error from Open.
+func (f *fence) raised() error {
+	err := f.failure.check()
+	if err != nil {
+		f.failure.take(err)
+	}
+	return err
 }
 
 // Create implements vfs.FS. Besides, it makes the names of a manifest and of a marker durable at once. Pebble syncs the directory
@@ -152,7 +161,7 @@ func (looseFile) SyncTo(int64) (fullSync bool, err error) { return true, nil }
 
 // OpenReadWrite implements vfs.FS.
 func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	if err := f.failure.check(); err != nil {
+	if err := f.raised(); err != nil {
 		return nil, err
 	}
 	file, err := f.FS.OpenReadWrite(name, c, opts...)
@@ -161,7 +170,7 @@ func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.
 
 // Link implements vfs.FS.
 func (f *fence) Link(oldname, newname string) error {
-	if err := f.failure.check(); err != nil {
+	if err := f.raised(); err != nil {
 		return err
 	}
 	return f.FS.Link(oldname, newname)
@@ -169,10 +178,23 @@ func (f *fence) Link(oldname, newname string) error {
 
 // Rename implements vfs.FS.
 func (f *fence) Rename(oldname, newname string) error {
-	if err := f.failure.check(); err != nil {
+	if err := f.raised(); err != nil {
 		return err
 	}
-	return f.FS.Rename(oldname, newname)
+	err := f.FS.Rename(oldname, newname)
+	if err != nil && f.failure.hidden(f.hidingOf(newname)) {
+		return f.failure.hide("rename", oldname, err)
+	}
+	return err
+}
+
+// List implements vfs.FS.
+func (f *fence) List(dir string) ([]string, error) {
+	names, err := f.FS.List(dir)
+	if err != nil && f.PathDir(f.PathJoin(dir, "any")) == f.dir && f.failure.hidden(hidesWhileOpening) {
+		return nil, f.failure.hide("list", dir, err)
+	}
+	return names, err
 }
 
 // Remove implements vfs.FS.

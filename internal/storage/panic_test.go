@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -204,4 +205,92 @@ func failsToOpen(t *testing.T, at int64, once bool, left, returned *int) bool {
 		t.Fatal(fmt.Errorf("write %d: %w", at, err))
 	}
 	return true
+}
+
+// withHeldTables returns a filesystem on which whoever opens a table to read it says so and waits for the release: compactions, and those alone
+// while nobody reads.
+func withHeldTables(on vfs.FS) (fs vfs.FS, opens <-chan struct{}, release func()) {
+	opened, released := make(chan struct{}, 100), make(chan struct{})
+	fs = errorfs.Wrap(on, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpOpen && path.Ext(op.Path) == tableSuffix {
+			opened <- struct{}{}
+			<-released
+		}
+		return nil
+	}))
+	return fs, opened, func() { close(released) }
+}
+
+// dueState makes a state in which a compaction is due as soon as it is opened, and one key has the value 4.
+func dueState(t *testing.T) (mem *vfs.MemFS, key []byte) {
+	t.Helper()
+	made, key := vfs.NewCrashableMem(), AppendPlainKey(nil, SpaceMeta, []byte("applied"))
+	fs, opens, release := withHeldTables(made)
+	db := openTestState(t, fs, Options{})
+	for i := range 4 {
+		set(t, db, key, fmt.Sprint(i+1))
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-opens
+	mem = made.CrashClone(vfs.CrashCloneCfg{})
+	release()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return mem, key
+}
+
+// TestAnOpenThatFailsBesideACompactionIsAbandoned: Pebble must not get to close what the compaction uses, or is about to, as that panics then in a
+// goroutine of its own. It schedules the compaction before it writes its options.
+func TestAnOpenThatFailsBesideACompactionIsAbandoned(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(op errorfs.Op) bool{
+		"its options are not created": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate && path.Ext(op.Path) == ".dbtmp" },
+		"nor written":                 func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileWrite && path.Ext(op.Path) == ".dbtmp" },
+		"nor synced":                  func(op errorfs.Op) bool { return syncs(op.Kind) && path.Ext(op.Path) == ".dbtmp" },
+		"nor renamed":                 func(op errorfs.Op) bool { return op.Kind == errorfs.OpRename },
+		"the directory is not synced": func(op errorfs.Op) bool { return syncs(op.Kind) && op.Path == "data/state" },
+		"nor listed behind that":      func(op errorfs.Op) bool { return op.Kind == errorfs.OpList },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mem, key := dueState(t)
+			var flushed atomic.Bool // by Open, which schedules compactions then and makes a log next
+			var after atomic.Int32
+			fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind == errorfs.OpCreate && path.Ext(op.Path) == ".log" {
+					flushed.Store(true)
+				}
+				if flushed.Load() && fails(op) {
+					after.Add(1)
+					return syscall.EIO
+				}
+				return nil
+			}))
+			r := newRecorder()
+			_, err := OpenState("data/state", Options{FS: fs, Fatal: r.fatal})
+			if !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "data/state") {
+				t.Errorf("Pebble was not left as it was: %v", err)
+			}
+			for _, fs := range []FS{mem.CrashClone(vfs.CrashCloneCfg{}), mem} {
+				db := openTestState(t, fs, Options{})
+				if got := get(t, db, key); got != "4" {
+					t.Errorf("after the next open: %s", got)
+				}
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if r.calls.Load() != 0 || after.Load() != 1 {
+				t.Errorf("Fatal was called %d times, and the operation made %d times", r.calls.Load(), after.Load())
+			}
+		})
+	}
+}
+
+// syncs says whether an operation makes a file or a directory durable.
+func syncs(kind errorfs.OpKind) bool {
+	return kind == errorfs.OpFileSync || kind == errorfs.OpFileSyncData || kind == errorfs.OpFileSyncTo
 }

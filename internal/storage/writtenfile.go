@@ -10,7 +10,7 @@ import (
 // everything and writes nothing (fence).
 //
 // With hides, Pebble does not even see the first failure: so it is for write-ahead logs, which a state has, too, though nothing is
-// written to them, directories and, once the database is open, manifests and markers. Pebble
+// written to them, directories, manifests and markers, and while the database is being opened for every file (fence). Pebble
 // panics when it can not create, finish or write its log, in places where the panic meets a lock in the wrong
 // state: the process would end with "unlock of unlocked mutex" and no word about the disk; and when a compaction, or a move, can not be
 // written to the manifest, as it takes the failure for the end of the process. So such a failure
@@ -29,12 +29,14 @@ type hiding int
 
 const (
 	hidesNothing hiding = iota
-	hidesOnceOpen
+	hidesWhileOpening
 	hidesAlways
 )
 
 // hidden says whether Pebble is not to see a failure now.
-func (f *failure) hidden(h hiding) bool { return h == hidesAlways || h == hidesOnceOpen && f.isOpen() }
+func (f *failure) hidden(h hiding) bool {
+	return h == hidesAlways || h == hidesWhileOpening && !f.isOpen()
+}
 
 // hide reports an error and returns what Pebble gets to see of it.
 func (f *failure) hide(doing, name string, err error) error {
