@@ -77,6 +77,7 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	x.m.lessor.reload()
 	x.m.versions.notify()
 	x.m.compactor.notify()
+	x.m.quota.notify()
 	return x.m.retire(old)
 }
 

@@ -50,7 +50,7 @@ func (g *generation) inUse() int64 {
 	return g.store.SizeInUse() + leaseCost*int64(g.leases.Len()) + memberCost*int64(g.members.Len())
 }
 
-// notify is called by apply after each group. Only what makes the state too large raises the alarm: one that somebody
+// notify is called by apply after each group, and once a snapshot has taken the place of the state. Only what makes the state too large raises the alarm: one that somebody
 // lowered stays down until a request needs space.
 func (q *quota) notify() {
 	if q.limit <= 0 {

@@ -9,9 +9,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
 	"github.com/ashlar-kv/ashlar/internal/cluster"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 const quotaInTests = 20_000
@@ -283,6 +286,64 @@ func TestAStateThatGrowsAgainIsLookedAtAnew(t *testing.T) {
 			putStepped(t, m, "k", strings.Repeat("v", quotaInTests))
 			if !isLooking(m) {
 				t.Error("nobody looks at a state that is too large again")
+			}
+		})
+	}
+}
+
+// TestASnapshotIsLookedAtLikeWhatIsApplied: it may make the state too large, or end that.
+func TestASnapshotIsLookedAtLikeWhatIsApplied(t *testing.T) {
+	t.Parallel()
+	const large = quotaInTests
+	for name, c := range map[string]struct {
+		before, installed, next     int // bytes of the value
+		looksInstalled, looksAtLast bool
+	}{
+		"it makes the state too large":               {0, large, 1, true, true},
+		"it is as large as what somebody let pass":   {large, large, 1, false, false},
+		"it is small, and what comes next too large": {large, 0, large, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			holding := func(bytes int) (*Member, *vfs.MemFS) {
+				disk := vfs.NewCrashableMem()
+				cfg := configOf(t, disk, alone)
+				cfg.QuotaBytes, cfg.MaxRequestBytes = quotaInTests, 2*quotaInTests
+				m := open(t, cfg) // not started: what the test does not do nobody does
+				step(m)
+				putStepped(t, m, "k", strings.Repeat("v", bytes))
+				return m, disk
+			}
+			other, from := holding(c.installed)
+			stop(t, other)
+			m, disk := holding(c.before)
+			defer stop(t, m)
+			if isLooking(m) {
+				m.quota.mu.Lock()
+				m.quota.end() // as with an alarm that somebody has lowered since
+				m.quota.mu.Unlock()
+			}
+			const number, index = 2, 100
+			replace(t, from, storage.StateDir("data", 1), disk, storage.StateDir("data", number))
+			db, err := storage.OpenState(storage.StateDir("data", number), m.stateOptions())
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := m.loadGeneration(number, db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.incoming.built(g, index)
+			snap := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: proto.Uint64(index)}}
+			if err := (&machine{m: m}).Install(snap, func(uint64) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if got := isLooking(m); got != c.looksInstalled {
+				t.Errorf("once it is installed somebody looks: %v", got)
+			}
+			putStepped(t, m, "k", strings.Repeat("v", c.next))
+			if got := isLooking(m); got != c.looksAtLast {
+				t.Errorf("after one more put somebody looks: %v", got)
 			}
 		})
 	}
