@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/ashlar-kv/ashlar/internal/accept"
 	"github.com/ashlar-kv/ashlar/internal/clock"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
 	"github.com/ashlar-kv/ashlar/internal/tlsconf"
@@ -211,7 +212,7 @@ func (p *server) serve(l net.Listener, c *tls.Config) {
 
 // serveMetrics serves health and metrics alone.
 func (p *server) serveMetrics(l net.Listener, c *tls.Config) {
-	if c != nil {
+	if l = accept.Patient(l); c != nil {
 		l = tlsconf.Listen(l, c, p.log)
 	}
 	p.serveHTTP(l, p.pages.observation())
