@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -35,14 +34,22 @@ func (f *checkFlags) command(s *session, name, short string, sizes []string,
 			if err != nil {
 				return err
 			}
-			answer, err := c.Get(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1))
-			if err != nil {
+			if err := f.nothingThere(ctx, s, c); err != nil {
 				return err
 			}
-			if len(answer.Kvs) > 0 {
-				return badInput("prefix %q has keys. Delete with `%s del --prefix %s` first", f.prefix, s.Program, f.prefix)
+			ctx, stop := untilSignal(ctx)
+			defer stop()
+			err = run(ctx, c, load)
+			if ctx.Err() != nil {
+				err = silent(statusSignal)
 			}
-			return errors.Join(run(ctx, c, load), f.cleanUp(ctx, s, c))
+			if left := f.cleanUp(ctx, s, c); left != nil {
+				fmt.Fprintln(s.Stderr, s.errorWord(), left)
+				if err == nil {
+					err = silent(statusError)
+				}
+			}
+			return err
 		})}
 	set := c.Flags()
 	set.StringVar(&f.load, "load", "s", "how much: "+strings.Join(sizes, ", "))
@@ -55,11 +62,31 @@ func (f *checkFlags) command(s *session, name, short string, sizes []string,
 // loadNames holds every name of a load.
 var loadNames = map[string]string{"s": "s", "small": "s", "m": "m", "medium": "m", "l": "l", "large": "l", "xl": "xl", "xLarge": "xl"}
 
-// cleanUp removes the check's keys, and compacts and defragments when that is asked for.
+// nothingThere fails when keys lie below the prefix: they would be removed with those of the check.
+func (f *checkFlags) nothingThere(ctx context.Context, s *session, c *clientv3.Client) error {
+	ctx, cancel := s.request(ctx)
+	defer cancel()
+	answer, err := c.Get(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1))
+	if err != nil {
+		return err
+	}
+	if len(answer.Kvs) > 0 {
+		return badInput("prefix %q has keys. Delete with `%s del --prefix %s` first", f.prefix, s.Program, f.prefix)
+	}
+	return nil
+}
+
+// cleanUp removes the check's keys, and compacts and defragments when that is asked for. After a signal, which has ended ctx, it removes them, too, and
+// does no more.
 func (f *checkFlags) cleanUp(ctx context.Context, s *session, c *clientv3.Client) error {
+	interrupted := ctx.Err() != nil
+	ctx = context.WithoutCancel(ctx)
 	revision, err := f.remove(ctx, s, c)
 	if err != nil {
 		return fmt.Errorf("removing the check's keys: %w", err)
+	}
+	if interrupted {
+		return nil
 	}
 	if f.autoCompact {
 		if _, err := c.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
@@ -95,7 +122,9 @@ func (f *checkFlags) remove(ctx context.Context, s *session, c *clientv3.Client)
 		if page.last {
 			end = page.end
 		}
-		answer, err := c.Delete(ctx, from, clientv3.WithRange(end))
+		asked, cancel := s.request(ctx)
+		answer, err := c.Delete(asked, from, clientv3.WithRange(end))
+		cancel()
 		if err != nil {
 			return 0, err
 		}

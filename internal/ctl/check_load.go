@@ -42,6 +42,9 @@ func (o *outcome) deviation() float64 {
 	return math.Sqrt(max(0, o.squares/float64(o.done)-mean*mean))
 }
 
+// putsGrace is how long puts under way are waited for when the time is over.
+const putsGrace = 5 * time.Second
+
 // run does the puts; progress is called after each with how many are done, from one goroutine at a time.
 func (w workload) run(ctx context.Context, c *clientv3.Client, progress func(done int)) outcome {
 	start := time.Now()
@@ -50,6 +53,10 @@ func (w workload) run(ctx context.Context, c *clientv3.Client, progress func(don
 		ctx, cancel = context.WithTimeout(ctx, w.time)
 		defer cancel()
 	}
+	// Puts that are under way at the end are waited for: one that was given up may be done after the check's keys are removed.
+	puts, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(putsGrace, giveUp) })()
 	turns := w.turns(ctx)
 	value := string(make([]byte, w.valueSize))
 	var (
@@ -61,7 +68,7 @@ func (w workload) run(ctx context.Context, c *clientv3.Client, progress func(don
 		all.Go(func() {
 			for n := range turns {
 				began := time.Now()
-				_, err := c.Put(ctx, w.key(n), value)
+				_, err := c.Put(puts, w.key(n), value)
 				took := time.Since(began)
 				mu.Lock()
 				switch {
@@ -70,7 +77,7 @@ func (w workload) run(ctx context.Context, c *clientv3.Client, progress func(don
 					o.slowest = max(o.slowest, took)
 					o.sum += took.Seconds()
 					o.squares += took.Seconds() * took.Seconds()
-				case ctx.Err() == nil:
+				case puts.Err() == nil:
 					o.failed++
 					if o.firstError == nil {
 						o.firstError = err

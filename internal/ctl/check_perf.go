@@ -46,6 +46,9 @@ func (s *session) checkPerfCommand() *cobra.Command {
 			})
 			seconds.show(o.done, seconds.total, time.Now())
 			seconds.end("\n")
+			if ctx.Err() != nil { // a minute that was cut short is not judged
+				return ctx.Err()
+			}
 			return s.judgePerf(w.rate, o)
 		})
 }

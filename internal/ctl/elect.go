@@ -3,9 +3,6 @@ package ctl
 import (
 	"context"
 	"errors"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -29,7 +26,7 @@ func (s *session) electCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(ctx)
 			defer stop()
 			if listen {
 				return s.observe(ctx, c, args[0])
@@ -42,11 +39,11 @@ func (s *session) electCommand() *cobra.Command {
 
 // observe prints every leader until a signal comes.
 func (s *session) observe(ctx context.Context, c *clientv3.Client, name string) error {
-	lease, err := concurrency.NewSession(c)
+	lease, release, err := s.hold(ctx, c, sessionSeconds)
 	if err != nil {
 		return err
 	}
-	defer lease.Close()
+	defer release()
 	for r := range concurrency.NewElection(lease, name).Observe(ctx) {
 		if err := s.print(getReply((*pb.RangeResponse)(r), false)); err != nil {
 			return err
@@ -60,11 +57,11 @@ func (s *session) observe(ctx context.Context, c *clientv3.Client, name string) 
 
 // campaign becomes the leader and stays it until a signal comes, then resigns.
 func (s *session) campaign(ctx context.Context, c *clientv3.Client, name, proposal string) error {
-	lease, err := concurrency.NewSession(c)
+	lease, release, err := s.hold(ctx, c, sessionSeconds)
 	if err != nil {
 		return err
 	}
-	defer lease.Close()
+	defer release()
 	e := concurrency.NewElection(lease, name)
 	if err := e.Campaign(ctx, proposal); err != nil {
 		return err
@@ -78,7 +75,7 @@ func (s *session) campaign(ctx context.Context, c *clientv3.Client, name, propos
 	}
 	select {
 	case <-ctx.Done():
-		return e.Resign(c.Ctx())
+		return s.giveBack(c, e.Resign)
 	case <-lease.Done():
 		return errors.New("elect: session expired")
 	}

@@ -34,20 +34,20 @@ func (s *session) lockCommand() *cobra.Command {
 
 // lock holds a lock while a command runs, or until a signal comes. It gives it back in every case.
 func (s *session) lock(ctx context.Context, c *clientv3.Client, ttl int, name string, command []string) error {
-	lease, err := concurrency.NewSession(c, concurrency.WithTTL(ttl))
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	lease, release, err := s.hold(ctx, c, ttl)
 	if err != nil {
 		return err
 	}
-	defer lease.Close()
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	defer release()
 	m := concurrency.NewMutex(lease, name)
 	if err := m.Lock(ctx); err != nil {
 		return err
 	}
 	if len(command) > 0 {
 		err := s.runLocked(m, command)
-		return errors.Join(err, m.Unlock(c.Ctx()))
+		return errors.Join(err, s.giveBack(c, m.Unlock))
 	}
 	answer, err := c.Get(ctx, m.Key())
 	if err == nil && len(answer.Kvs) == 0 {
@@ -61,15 +61,52 @@ func (s *session) lock(ctx context.Context, c *clientv3.Client, ttl int, name st
 	}
 	select {
 	case <-ctx.Done():
-		return m.Unlock(c.Ctx())
+		return s.giveBack(c, m.Unlock)
 	case <-lease.Done():
 		return errors.New("session expired")
 	}
 }
 
+// sessionSeconds is the time to live of a lease that nobody has given one, as in etcd's client library.
+const sessionSeconds = 60
+
+// hold grants a lease that is renewed until release gives it back. Neither waits longer than a request may take: without an answer the lease ends
+// by itself.
+func (s *session) hold(ctx context.Context, c *clientv3.Client, ttl int) (lease *concurrency.Session, release func(), err error) {
+	if ttl <= 0 {
+		ttl = sessionSeconds
+	}
+	asked, cancel := s.request(ctx)
+	defer cancel()
+	granted, err := c.Grant(asked, int64(ttl))
+	if err != nil {
+		return nil, nil, err
+	}
+	if lease, err = concurrency.NewSession(c, concurrency.WithLease(granted.ID)); err != nil {
+		return nil, nil, err
+	}
+	return lease, func() {
+		lease.Orphan()
+		_ = s.giveBack(c, func(ctx context.Context) error {
+			_, err := c.Revoke(ctx, lease.Lease())
+			return err
+		})
+	}, nil
+}
+
+// giveBack runs one request after a command was told to end.
+func (s *session) giveBack(c *clientv3.Client, request func(context.Context) error) error {
+	ctx, cancel := s.request(c.Ctx())
+	defer cancel()
+	return request(ctx)
+}
+
 // runLocked runs a command that finds the lock in its environment; its exit status becomes ours. A signal reaches
-// it as it reaches us, so it is not ended from here.
+// it as it reaches us, so it is not ended from here; and however many come, the lock is held for as long as it runs.
 func (s *session) runLocked(m *concurrency.Mutex, command []string) error {
+	unheeded := make(chan os.Signal, 1)
+	signal.Notify(unheeded, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(unheeded)
 	e := exec.Command(command[0], command[1:]...)
 	e.Env = append(append([]string(nil), s.Environ...), "ETCD_LOCK_KEY="+m.Key(),
 		fmt.Sprintf("ETCD_LOCK_REV=%d", m.Header().GetRevision()))

@@ -115,6 +115,9 @@ func (m *mirrorRun) copy(ctx context.Context, from *clientv3.Client) error {
 	if revision > 0 {
 		revision-- // the mirror takes up after this one
 	}
+	if err := m.reach(ctx, from); err != nil {
+		return err
+	}
 	source := mirror.NewSyncer(from, m.flags.prefix, revision)
 	if revision == 0 {
 		parts, failed := source.SyncBase(ctx)
@@ -138,6 +141,18 @@ func (m *mirrorRun) copy(ctx context.Context, from *clientv3.Client) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// reach fails when nobody answers for the source: what follows waits without end for that. It reads what the mirror may read in any case.
+func (m *mirrorRun) reach(ctx context.Context, from *clientv3.Client) error {
+	key := m.flags.prefix
+	if key == "" {
+		key = "foo"
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.limit)
+	defer cancel()
+	_, err := from.Get(ctx, key, clientv3.WithCountOnly())
+	return err
 }
 
 func (m *mirrorRun) put(ctx context.Context, kv *mvccpb.KeyValue) error {

@@ -1,7 +1,9 @@
 package ctl
 
 import (
+	"math"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -18,5 +20,26 @@ func TestAChecksKeysAreRemovedInPages(t *testing.T) {
 	}
 	if left := m.must(t, "get", "", "--prefix", "--keys-only"); left != before+"\n\n"+after+"\n\n" {
 		t.Errorf("there is %q", left)
+	}
+}
+
+// TestACheckThatIsInterruptedRemovesItsKeys, or the next one would refuse to begin.
+func TestACheckThatIsInterruptedRemovesItsKeys(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	for _, kind := range []string{"perf", "datascale"} {
+		prefix := "/etcdctl-check-" + kind + "/"
+		seen := m.start(t, nil, "watch", prefix, "--prefix", "--rev=1")
+		p := buildWall(t, m, math.MaxInt64, true).askMember(t, "3m", "check", kind, "--load=xl")
+		seen.stdout.waitFor(t, "\x00\x00\x00") // a value of the check
+		p.Signal(t, syscall.SIGINT)
+		p.WaitEnd(t)
+		if p.State().ExitCode() != 130 || p.Log.Contains("Error") || p.Output.Contains("PASS") || p.Output.Contains("FAIL") {
+			t.Errorf("%s: status %d, it said %q and %q", kind, p.State().ExitCode(), p.Log, p.Output)
+		}
+		if left := m.must(t, "get", prefix, "--prefix", "--keys-only"); left != "" {
+			t.Errorf("%s: %d bytes of keys are left", kind, len(left))
+		}
+		seen.end(t)
 	}
 }

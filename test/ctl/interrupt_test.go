@@ -22,6 +22,7 @@ import (
 type wall struct {
 	address string
 	reached chan struct{}
+	fall    func() // the member cannot be reached any more
 }
 
 // buildWall limits what the client sends, or else what the member does.
@@ -59,7 +60,7 @@ func buildWall(t *testing.T, m member, bytesMax int64, ofClient bool) *wall {
 			all.Go(func() { io.Copy(free, back) })
 		}
 	})
-	t.Cleanup(func() {
+	w.fall = sync.OnceFunc(func() {
 		l.Close()
 		mu.Lock()
 		for _, c := range open {
@@ -68,6 +69,7 @@ func buildWall(t *testing.T, m member, bytesMax int64, ofClient bool) *wall {
 		mu.Unlock()
 		all.Wait()
 	})
+	t.Cleanup(w.fall)
 	return w
 }
 

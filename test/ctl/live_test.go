@@ -192,6 +192,11 @@ func TestNobodyListens(t *testing.T) {
 		"leases, where etcdctl hangs":   {[]string{"lease", "list"}, "", 2, "Error: context deadline exceeded\n"},
 		"a transaction, where it hangs": {[]string{"txn"}, "\n\n\n", 1, "Error: context deadline exceeded\n"},
 		"users, where it hangs":         {[]string{"user", "list"}, "", 1, "Error: context deadline exceeded\n"},
+		"a mirror, where it hangs":      {[]string{"make-mirror", m.endpoint}, "", 1, "Error: context deadline exceeded\n"},
+		"a lock, where it hangs":        {[]string{"lock", "a", "true"}, "", 1, "Error: context deadline exceeded\n"},
+		"an election, where it hangs":   {[]string{"elect", "a", "b"}, "", 1, "Error: context deadline exceeded\n"},
+		"its leader, where it hangs":    {[]string{"elect", "--listen", "a"}, "", 1, "Error: context deadline exceeded\n"},
+		"a check":                       {[]string{"check", "perf"}, "", 1, "Error: context deadline exceeded\n"},
 		"a hash": {[]string{"endpoint", "hashkv"}, "", 1, "Failed to get the hash of endpoint " + m.endpoint +
 			" (context deadline exceeded)\nError: context deadline exceeded\n"},
 		"health": {[]string{"endpoint", "health"}, "", 1, m.endpoint +
