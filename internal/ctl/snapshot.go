@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -68,13 +69,15 @@ func (s *session) saveSnapshot(ctx context.Context, name string) (version string
 		return "", fmt.Errorf("snapshot must be requested to one selected node, not multiple %v", endpoints)
 	}
 	part := name + ".part"
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := openPart(part)
 	if err != nil {
-		return "", fmt.Errorf("could not open %s (%w)", part, err)
+		return "", err
 	}
+	// It is open, and thereby locked, for as long as it has that name.
+	defer f.Close()
+	renamed := false
 	defer func() {
-		if err != nil {
-			_ = f.Close()
+		if !renamed {
 			_ = os.Remove(part)
 		}
 	}()
@@ -95,13 +98,42 @@ func (s *session) saveSnapshot(ctx context.Context, name string) (version string
 	if err := f.Sync(); err != nil {
 		return "", fmt.Errorf("could not sync %s: %w", part, err)
 	}
-	if err := f.Close(); err != nil {
-		return "", fmt.Errorf("could not close %s: %w", part, err)
-	}
 	if err := os.Rename(part, name); err != nil {
 		return "", fmt.Errorf("could not rename %s to %s (%w)", part, name, err)
 	}
+	renamed = true
 	return r.Version, syncDirectory(filepath.Dir(name))
+}
+
+// errPartInUse is returned for the file that another command is writing.
+var errPartInUse = errors.New("another snapshot is being saved there")
+
+// openPart opens what a snapshot is written to, and locks it where that is possible: of two that write one file a mixture would be left, that the first
+// took for its own. What a command that was killed has left is written anew.
+func openPart(part string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("could not open %s (%w)", part, err)
+		}
+		if err := lockFile(f); err != nil {
+			return nil, errors.Join(fmt.Errorf("could not lock %s: %w", part, err), f.Close())
+		}
+		opened, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		named, err := os.Stat(part)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(opened, named) { // who had locked it has just renamed or removed it
+			_ = f.Close()
+			continue
+		}
+		_ = f.Chmod(0o600) // where modes mean something, and what was left is ours
+		if err := errors.Join(err, f.Truncate(0)); err != nil {
+			return nil, errors.Join(fmt.Errorf("could not empty %s: %w", part, err), f.Close())
+		}
+		return f, nil
+	}
 }
 
 // syncDirectory makes a rename in dir last.

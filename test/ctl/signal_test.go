@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -120,5 +121,36 @@ func TestASignalEndsWhoAsksForALeaseInVain(t *testing.T) {
 			w.waitFor(t, p)
 			p.Stop(t)
 		})
+	}
+}
+
+// TestTwoSnapshotsAreNotWrittenToOneFile: the second would empty what the first has written, and both would write on.
+func TestTwoSnapshotsAreNotWrittenToOneFile(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	fill(t, m)
+	name := filepath.Join(t.TempDir(), "s.db")
+	w := buildWall(t, m, 1<<20, false)
+	first := w.askMember(t, "10m", "snapshot", "save", name)
+	w.waitFor(t, first)
+	got := m.run(t, "", "snapshot", "save", name)
+	if want := "Error: could not lock " + name + ".part: another snapshot is being saved there\n"; got.status != 5 || got.stderr != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+	if left, err := os.Stat(name + ".part"); err != nil {
+		t.Errorf("what the first writes: %v, %v", left, err)
+	}
+	first.Kill()
+	// What it has left is in nobody's way, and none of it stays.
+	if err := os.WriteFile(name+".part", []byte(strings.Repeat("x", 32<<20)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name+".part", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.must(t, "snapshot", "save", name)
+	info, err := os.Stat(name)
+	if err != nil || info.Mode().Perm() != 0o600 || info.Size() >= 32<<20 || info.Size()%512 != 32 {
+		t.Errorf("got %v, %d bytes, %v", info.Mode(), info.Size(), err)
 	}
 }
