@@ -34,10 +34,14 @@ func (s *session) clientSpec() (clientv3.ConfigSpec, error) {
 			spec.Secure.ServerName = g.discoverySRV
 		}
 	}
-	auth, err := s.credentials(g.user, g.password)
-	if err != nil {
-		return spec, err
+	if s.auth == nil {
+		auth, err := s.credentials(g.user, g.password)
+		if err != nil {
+			return spec, err
+		}
+		s.auth = &auth
 	}
+	auth := *s.auth
 	auth.Token = g.authToken
 	if !auth.Empty() {
 		spec.Auth = &auth

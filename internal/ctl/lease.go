@@ -208,6 +208,9 @@ func (s *session) keepAlive(ctx context.Context, c *clientv3.Client, id clientv3
 			return err
 		}
 	}
+	if ctx.Err() != nil { // Ctrl-C, in the shell: the lease lives on
+		return silent(statusSignal)
+	}
 	if s.settings.format == "simple" {
 		fmt.Fprintf(s.Stdout, "lease %016x expired or revoked.\n", int64(id))
 	}

@@ -21,10 +21,11 @@ type session struct {
 	settings settings
 	log      *slog.Logger
 	printer  printer
-	freeForm bool             // nobody asked for a form: a terminal gets the one that is read best
-	client   *clientv3.Client // nil until connect
-	input    *bufio.Reader    // standard input: all of a session reads from here, so that nothing is lost in between
-	printing sync.Mutex       // held while a reply is printed: interactive watches print at once
+	freeForm bool                 // nobody asked for a form: a terminal gets the one that is read best
+	auth     *clientv3.AuthConfig // nil until it is needed: a password is asked for once
+	client   *clientv3.Client     // nil until connect
+	input    *bufio.Reader        // standard input: all of a session reads from here, so that nothing is lost in between
+	printing sync.Mutex           // held while a reply is printed: interactive watches print at once
 }
 
 func newSession(p Process) *session {

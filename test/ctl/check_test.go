@@ -43,3 +43,21 @@ func TestACheckThatIsInterruptedRemovesItsKeys(t *testing.T) {
 		seen.end(t)
 	}
 }
+
+// TestAPasswordIsAskedForOnce, also by commands that make several clients.
+func TestAPasswordIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	m.must(t, "user", "add", "root:secret")
+	m.must(t, "auth", "enable")
+	for name, args := range map[string][]string{
+		"health": {"endpoint", "health", "--cluster"},
+		"top":    {"top", "--once", "--interval=100ms"},
+		"doctor": {"doctor", "--hash=false"},
+	} {
+		got := m.own(t, "secret\n", append(args, "--user=root")...)
+		if got.status != 0 || strings.Count(got.stdout, "Password: ") != 1 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

@@ -110,6 +110,19 @@ func TestALockIsHeldByOneAndGivenBack(t *testing.T) {
 	}
 }
 
+// TestARenewalThatIsEnded ends it as Ctrl-C does in the shell: the lease is there still.
+func TestARenewalThatIsEnded(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	lease := granted.FindStringSubmatch(m.must(t, "lease", "grant", "600"))[1]
+	renewal := m.start(t, nil, "lease", "keep-alive", lease)
+	renewal.stdout.waitFor(t, "keepalived")
+	renewal.end(t)
+	if said := renewal.stdout.String(); renewal.status != 130 || strings.Contains(said, "expired or revoked") {
+		t.Errorf("got %d, %q", renewal.status, said)
+	}
+}
+
 func TestAnElectionHasOneLeaderAfterTheOther(t *testing.T) {
 	t.Parallel()
 	m := startMember(t)
