@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -95,6 +96,7 @@ func TestEntriesThatWouldStopTheMemberAreNotAcceptable(t *testing.T) {
 		}
 		return Encode(Header{ID: 1}, c, raw)
 	}
+	noPassword := &etcdserverpb.AuthUserAddRequest{Name: "u", Password: "p", Options: &authpb.UserAddOptions{NoPassword: true}}
 	conf := func(cc *raftpb.ConfChange) []byte {
 		b, err := proto.Marshal(cc)
 		if err != nil {
@@ -113,6 +115,7 @@ func TestEntriesThatWouldStopTheMemberAreNotAcceptable(t *testing.T) {
 		"a field that nobody knows":        {raftpb.EntryNormal, appendField(nil, 8000, nil), ErrUnknownCommand},
 		"a user with a hashed password":    {raftpb.EntryNormal, command(CommandAuthUserAdd, &etcdserverpb.AuthUserAddRequest{Name: "u", HashedPassword: "aGFzaA=="}), nil},
 		"a user with a password":           {raftpb.EntryNormal, command(CommandAuthUserAdd, &etcdserverpb.AuthUserAddRequest{Name: "u", Password: "p"}), ErrPlainPassword},
+		"a user that needs no password":    {raftpb.EntryNormal, command(CommandAuthUserAdd, noPassword), nil},
 		"a password changed in the clear":  {raftpb.EntryNormal, command(CommandAuthUserChangePassword, &etcdserverpb.AuthUserChangePasswordRequest{Name: "u", Password: "p"}), ErrPlainPassword},
 		"a joint configuration":            {raftpb.EntryConfChangeV2, nil, ErrUnknownCommand},
 		"a change of configuration":        {raftpb.EntryConfChange, conf(&raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: proto.Uint64(1)}), nil},
@@ -124,6 +127,13 @@ func TestEntriesThatWouldStopTheMemberAreNotAcceptable(t *testing.T) {
 			e := &raftpb.Entry{Type: c.kind.Enum(), Index: proto.Uint64(3), Data: c.data}
 			if err := Acceptable(e); !errors.Is(err, c.err) {
 				t.Errorf("%v, want %v", err, c.err)
+			}
+			if c.kind != raftpb.EntryNormal || c.err != nil {
+				return
+			}
+			e.Index = proto.Uint64(1)
+			if err := newLab(t).m.Apply([]*raftpb.Entry{e}, func(uint64) bool { return true }, func(uint64, Result) {}); err != nil {
+				t.Errorf("applied: %v", err)
 			}
 		})
 	}
