@@ -42,6 +42,49 @@ func TestRefusalsAreEtcdsAndChangeNothing(t *testing.T) {
 	l.want(ErrFailed, func(c *Change) error { return c.AssignToken("v", "t") })
 }
 
+// TestAPermissionIsTakenByItsWholeRange: others that begin or end where it does stay.
+func TestAPermissionIsTakenByItsWholeRange(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.must(addRole("r"), permit("r", Read, "a", "c"), permit("r", Write, "a", "d"), permit("r", ReadWrite, "b", "c"), permit("r", Read, "a", ""))
+	l.must(forbid("r", "a", "c"))
+	l.want(ErrPermissionNotGranted, forbid("r", "a", "c"))
+	r, _ := l.table.Role("r")
+	var left []string
+	for _, p := range r.Permissions {
+		left = append(left, fmt.Sprintf("%s-%s", p.Key, p.End))
+	}
+	slices.Sort(left)
+	if want := []string{"a-", "a-d", "b-c"}; !slices.Equal(left, want) {
+		t.Errorf("the permissions left are %q, want %q", left, want)
+	}
+}
+
+func TestWhatALoginIsCheckedAgainst(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.must(addUser(Root), grantRole(Root, Root), addUser("u"), func(c *Change) error {
+		return c.AddUser(User{Name: "none", NoPassword: true, Hash: []byte("of nothing")})
+	})
+	for _, on := range []bool{false, true} {
+		for name, c := range map[string]struct {
+			hash string
+			err  error
+		}{"u": {"hash of u", nil}, "none": {"", ErrNoPasswordUser}, "nobody": {"", ErrFailed}} {
+			if !on {
+				c.hash, c.err = "", ErrNotEnabled
+			}
+			hash, revision, err := l.table.Login(name)
+			if string(hash) != c.hash || !errors.Is(err, c.err) || revision != l.table.Revision() {
+				t.Errorf("authentication on: %t: %s: %q at %d, %v", on, name, hash, revision, err)
+			}
+		}
+		if !on {
+			l.must(enable)
+		}
+	}
+}
+
 func TestTheAuthRevisionCountsChanges(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -238,3 +238,39 @@ func BenchmarkJudge(b *testing.B) {
 		}
 	}
 }
+
+// TestRootAndWhoeverAsksWhileAuthenticationIsOffMayAll, without an end of what they may.
+func TestRootAndWhoeverAsksWhileAuthenticationIsOffMayAll(t *testing.T) {
+	t.Parallel()
+	off := newLab(t)
+	on := enabled(t)
+	on.must(addUser("u"), addRole("r"), permit("r", ReadWrite, "a", "c"), grantRole("u", "r"))
+	for name, c := range map[string]struct {
+		judge         *Judge
+		authenticated error
+		admin         error
+		until         string
+	}{
+		"nobody, off":   {off.judge(""), nil, nil, ""},
+		"somebody, off": {off.judge("u"), nil, nil, ""},
+		"root":          {on.judge(Root), nil, nil, ""},
+		"a user":        {on.judge("u"), nil, ErrPermissionDenied, "c"},
+	} {
+		j := c.judge
+		if err := j.Authenticated(); !errors.Is(err, c.authenticated) {
+			t.Errorf("%s: authenticated: %v", name, err)
+		}
+		if err := j.Admin(); !errors.Is(err, c.admin) {
+			t.Errorf("%s: admin: %v", name, err)
+		}
+		if err := errors.Join(j.Read([]byte("b"), nil), j.Write([]byte("b"), nil)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if read, write := j.ReadableUntil([]byte("b")), j.WritableUntil([]byte("b")); string(read) != c.until || string(write) != c.until {
+			t.Errorf("%s: may read until %q and write until %q, want %q", name, read, write, c.until)
+		}
+	}
+	if err := on.judge("").Authenticated(); !errors.Is(err, ErrUserEmpty) {
+		t.Errorf("nobody, on: %v", err)
+	}
+}
