@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -33,8 +35,19 @@ type Directory struct {
 	lock io.Closer
 }
 
-// Exists tells whether a directory holds a member of ours, or a part of one.
-func Exists(dataDir string) (bool, error) { return storage.Exists(vfs.Default, storage.Root(dataDir)) }
+// Exists tells whether a directory holds a member of ours, or a part of one. What a start has begun beside a member of etcd that it then did not
+// take over is none: etcd's database has another name before our log is one.
+func Exists(dataDir string) (bool, error) {
+	there, err := storage.Exists(vfs.Default, storage.Root(dataDir))
+	if err != nil || !there {
+		return there, err
+	}
+	if _, err := os.Stat(filepath.Join(dataDir, "member", "snap", "db")); err != nil {
+		return true, nil
+	}
+	_, known, err := storage.ReadIdentityFile(vfs.Default, dataDir)
+	return known || err != nil || storage.CheckRestored(vfs.Default, dataDir) != nil, nil
+}
 
 // Lock takes the lock of a data directory that holds a member of ours. Errors are ErrNone, storage.ErrLocked and
 // storage.ErrUnfinished.

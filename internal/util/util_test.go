@@ -3,6 +3,7 @@ package util
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -282,6 +283,33 @@ func TestVerifyTellsDamageWithItsFile(t *testing.T) {
 		}
 	}
 	if got := tool("verify", dir); got.status != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestAMemberOfEtcdThatWasNotTakenOverIsEtcds although the start that was refused has left a directory of ours beside it.
+func TestAMemberOfEtcdThatWasNotTakenOverIsEtcds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	snap := filepath.Join(dir, "member", "snap")
+	b, err := os.ReadFile(small)
+	if err == nil {
+		err = errors.Join(os.MkdirAll(snap, 0o700), os.MkdirAll(filepath.Join(dir, "ashlar", "log"), 0o700))
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(snap, "db"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tool("hashkv", filepath.Join(snap, "db")); got.stdout != "4036300321, 36, 12\n" {
+		t.Errorf("got %+v", got)
+	}
+	if got := tool("defrag", "--data-dir", dir); got != (outcome{}) {
+		t.Errorf("got %+v", got)
+	}
+	// The database is looked at, whose log this directory lacks.
+	if got := tool("verify", dir); !strings.Contains(got.stderr, "list the write-ahead log") {
 		t.Errorf("got %+v", got)
 	}
 }
