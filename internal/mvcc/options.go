@@ -56,7 +56,13 @@ type RangeOptions struct {
 	// Hold, when not nil, is called before a sort holds that many more bytes of key-values, in pieces of 64 KiB or more. Its
 	// error ends the range and is returned as it is. They are held until Range returns.
 	Hold func(bytes int) error
+	// Ended, when not nil, is asked after each 1,024 keys that a filter leaves out, or that are collected to be sorted: nothing is given out meanwhile. Its
+	// error ends the range and is returned as it is.
+	Ended func() error
 }
+
+// askEvery is after how many keys RangeOptions.Ended is asked.
+const askEvery = 1024
 
 // AllKeys tells whether every key of the range is given out: there is no limit and no filter.
 func (o *RangeOptions) AllKeys() bool { return o.Limit <= 0 && !o.filtered() }

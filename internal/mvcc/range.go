@@ -28,6 +28,7 @@ type query struct {
 
 	count, given int64
 	more         bool
+	silent       int    // keys that were walked over without giving one out
 	passed       []byte // the first key of the run behind the first one, once the walk has come to it
 	before       int64  // count below it
 	buf          []byte
@@ -103,6 +104,9 @@ func (q *query) stream() error {
 		}
 		if q.o.filtered() && !q.passes(c.record()) {
 			q.count++
+			if err := q.ended(); err != nil {
+				return err
+			}
 			continue
 		}
 		if q.full() {
@@ -124,6 +128,14 @@ func (q *query) stream() error {
 		}
 	}
 	return c.failure()
+}
+
+// ended is called for each key that is walked over without giving one out.
+func (q *query) ended() error {
+	if q.silent++; q.silent%askEvery != 0 || q.o.Ended == nil {
+		return nil
+	}
+	return q.o.Ended()
 }
 
 func (q *query) full() bool { return q.o.Limit > 0 && q.given >= q.o.Limit }

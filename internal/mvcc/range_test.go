@@ -143,6 +143,45 @@ func TestAnErrorOfEmitEndsTheRange(t *testing.T) {
 	}
 }
 
+// TestARangeThatGivesNothingOutIsAskedWhetherItHasEnded, each 1,024 keys.
+func TestARangeThatGivesNothingOutIsAskedWhetherItHasEnded(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	entry(t, s, func(w *Writer) {
+		for i := range 3 * askEvery {
+			if _, _, err := w.Put(fmt.Appendf(nil, "a%06d", i), []byte("v"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	v, err := s.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	enough := errors.New("enough")
+	const never = 1 << 40
+	for name, o := range map[string]RangeOptions{
+		"all are left out":                {MinMod: never},
+		"so they are in descending order": {MinCreate: never, Order: SortDescend},
+		"with a limit, and keys alone":    {MinMod: never, Limit: 1, KeysOnly: true},
+		"sorted":                          {Target: SortByValue},
+		"sorted, and all are left out":    {MaxMod: 1, Target: SortByVersion},
+	} {
+		o.Key, o.End = []byte("a"), []byte("b")
+		asked := 0
+		o.Ended = func() error {
+			if asked++; asked == 2 {
+				return enough
+			}
+			return nil
+		}
+		if _, err := v.Range(o, func(KV) error { return errors.New("it gave one out") }); err != enough || asked != 2 {
+			t.Errorf("%s: %v, asked %d times", name, err, asked)
+		}
+	}
+}
+
 // TestPagesCountTheirWholeRange reads pages of every length from every key, at revisions before and after a third of the keys were deleted and others
 // created, with ends in and behind the runs, and wants the count of a walk over the whole range.
 func TestPagesCountTheirWholeRange(t *testing.T) {

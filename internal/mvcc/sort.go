@@ -51,6 +51,9 @@ func (q *query) collect() (items []item, err error) {
 			return items, q.countRest(c.key(), false)
 		}
 		q.count++
+		if err := q.ended(); err != nil {
+			return nil, err
+		}
 		r := c.record()
 		if !q.passes(r) {
 			continue

@@ -197,6 +197,26 @@ func TestARestThatNobodyWaitsForIsNotMeasured(t *testing.T) {
 	kv.idle(t)
 }
 
+// TestARangeThatNobodyWaitsForEnds also where a filter leaves out all that it comes by.
+func TestARangeThatNobodyWaitsForEnds(t *testing.T) {
+	t.Parallel()
+	s := newSolo(t)
+	for i := range 1100 {
+		put(t, s, fmt.Sprintf("k%04d", i), "v")
+	}
+	kv := NewKV(s, KVOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	v, err := kv.member.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := request(t, MethodRange, &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), MinModRevision: 1 << 40})
+	if _, err := kv.rangeOf(ctx, v, &q.get, false); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 // TestAReaderThatTakesNothingHoldsNoView: a client that reads nothing keeps the state of a past time for as long as it is waited for.
 func TestAReaderThatTakesNothingHoldsNoView(t *testing.T) {
 	t.Parallel()

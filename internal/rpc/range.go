@@ -155,7 +155,7 @@ func (s *KV) rangeOf(ctx context.Context, v *mvcc.View, q *apply.Range, graduall
 	r = newResponse(s.budget)
 	r.header(s.header(v.Current()))
 	o := q.Options()
-	o.Hold = r.hold(ctx)
+	o.Hold, o.Ended = r.hold(ctx), ctx.Err
 	emit := func(kv mvcc.KV) error { return r.field(ctx, rangeKVs, kv.Raw()) }
 	var l *rest
 	if gradually {
