@@ -79,7 +79,7 @@ func openLocked(dir string, o Options, p *pebble.Options, history *historyMover,
 		flushed = make(chan struct{}, 1)
 	}
 	db.history = history
-	db.pacer = newPacer(o.Clock, o.Asked)
+	db.pacer = newPacer(o.Clock, o.Asked, o.MemTableBytes)
 	db.spare = &spareMemTable{clock: o.Clock, give: giveBackKept}
 	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
@@ -89,7 +89,7 @@ func openLocked(dir string, o Options, p *pebble.Options, history *historyMover,
 		db.spare.flushed()
 		history.flushed(tables)
 	}
-	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, ended, flushed)
+	p.EventListener = listener(o.Logger, f, db.stall, o.Measures, db.pacer.flushBegins, ended, flushed)
 	if db.p, err = openUnlessFailed(dir, p, f); err != nil {
 		err = explain(dir, "opening the database", err)
 		if f.check() != nil {
@@ -188,6 +188,7 @@ func (db *DB) Commit(b *Batch) error {
 	began := db.clock.Now()
 	err := db.guard("committing a batch", func() error { return db.p.Apply(b, pebble.NoSync) })
 	db.measures.Commits.Took(db.clock.Now().Sub(began))
+	db.pacer.committed(b.Len())
 	return err
 }
 

@@ -33,6 +33,11 @@ const (
 	hurriedDebtBytes = 4 << 30
 	// A flush rests while no other memtable waits for one: there is the one that is flushed and the one that is written.
 	calmMemTables = 2
+	// Nor does it while what is put beside it would fill a memtable in less than calmFill, about what a flush with rests takes, once an eighth of one
+	// (hurriedPart) was put. Pebble flushes all memtables that wait together and frees none before the end: three that gathered behind a flush that rested
+	// make the next one so long that writes stop for most of it.
+	calmFill    = 500 * time.Millisecond
+	hurriedPart = 8
 )
 
 // pacer makes flushes and compactions rest while clients ask for something, as pacing.Stints do. They hold no lock of Pebble while they write
@@ -40,6 +45,10 @@ const (
 type pacer struct {
 	clock clock.Clock
 	stop  chan struct{} // closed when the database is being closed
+
+	memTableBytes uint64
+	put           atomic.Uint64          // bytes of batches, since the database was opened
+	flush         atomic.Pointer[moment] // when the newest flush began; nil before the first
 
 	db     atomic.Pointer[pebble.DB] // nil until it is open
 	mu     sync.Mutex                // guards what follows; no lock of Pebble is held when it is taken
@@ -51,18 +60,38 @@ type pacer struct {
 // restParts are the parts of their length that rests have.
 type restParts struct{ compaction, flush float64 }
 
+// moment is what was put until then.
+type moment struct {
+	at  time.Time
+	put uint64
+}
+
 // newPacer returns nil, which paces nothing, when nobody says what is asked.
-func newPacer(c clock.Clock, asked func() uint64) *pacer {
+func newPacer(c clock.Clock, asked func() uint64, memTableBytes uint64) *pacer {
 	if asked == nil {
 		return nil
 	}
-	return &pacer{clock: c, stop: make(chan struct{}), demand: pacing.NewDemand(asked, c.Now())}
+	return &pacer{clock: c, stop: make(chan struct{}), memTableBytes: memTableBytes, demand: pacing.NewDemand(asked, c.Now())}
 }
 
 // begin is called when the database is open: before, nobody asks it for anything.
 func (p *pacer) begin(db *pebble.DB) {
 	if p != nil {
 		p.db.Store(db)
+	}
+}
+
+// committed is called with the length of each batch.
+func (p *pacer) committed(n int) {
+	if p != nil {
+		p.put.Add(uint64(n))
+	}
+}
+
+// flushBegins is called with locks of Pebble held; there is one flush at a time.
+func (p *pacer) flushBegins() {
+	if p != nil {
+		p.flush.Store(&moment{p.clock.Now(), p.put.Load()})
 	}
 }
 
@@ -144,6 +173,17 @@ func restPartsOf(sublevels int32, debt uint64, memTables int64) (r restParts) {
 	return r
 }
 
+// isFlushHurried says whether the memtable that is written to may be full before a flush ends that rests.
+func (p *pacer) isFlushHurried() bool {
+	f := p.flush.Load()
+	return f != nil && fillsSoon(p.put.Load()-f.put, p.memTableBytes, p.clock.Now().Sub(f.at))
+}
+
+// fillsSoon is the rule, for what was put within some time.
+func fillsSoon(put, memTableBytes uint64, within time.Duration) bool {
+	return put >= memTableBytes/hurriedPart && float64(put)*float64(calmFill) > float64(memTableBytes)*float64(within)
+}
+
 // pacedFile is a table that is being written.
 type pacedFile struct {
 	vfs.File
@@ -165,10 +205,13 @@ func (f *pacedFile) Write(b []byte) (int, error) {
 		return n, err
 	}
 	part := f.pacer.parts()
-	if f.flush {
-		f.stints.PauseFor(part.flush)
-	} else {
+	switch {
+	case !f.flush:
 		f.stints.PauseFor(part.compaction)
+	case f.pacer.isFlushHurried():
+		f.stints.PauseFor(0)
+	default:
+		f.stints.PauseFor(part.flush)
 	}
 	return n, nil
 }

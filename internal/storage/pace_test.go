@@ -150,6 +150,73 @@ func closeState(t *testing.T, db *DB) {
 	}
 }
 
+func TestAFlushDoesNotRestBesideWhichAMemTableFillsSoon(t *testing.T) {
+	t.Parallel()
+	const memTable = 32 << 20
+	for name, x := range map[string]struct {
+		put    uint64
+		within time.Duration
+		want   bool
+	}{
+		"nothing is put":                {0, 0, false},
+		"it just began":                 {memTable/hurriedPart - 1, time.Millisecond, false},
+		"large values":                  {memTable / hurriedPart, 20 * time.Millisecond, true},
+		"a memtable in half a second":   {memTable / 4, calmFill / 4, false},
+		"in a little less":              {memTable / 4, calmFill/4 - time.Millisecond, true},
+		"small values, 16 MiB a second": {8 << 20, 500 * time.Millisecond, false},
+		"much was put, but not lately":  {memTable, time.Second, false},
+	} {
+		if got := fillsSoon(x.put, memTable, x.within); got != x.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestAFlushIsToldWhatIsPutBesideIt(t *testing.T) {
+	t.Parallel()
+	c := newWorkingClock()
+	db := openPaced(t, c, &requests{come: true})
+	defer closeState(t, db)
+	if put := db.pacer.put.Load(); put < 2500*1000 {
+		t.Errorf("%d bytes were put", put)
+	}
+	if f := db.pacer.flush.Load(); f == nil || f.put < 2000*1000 || f.at.After(c.Manual.Now()) {
+		t.Errorf("the newest flush began at %v", f)
+	}
+	rests := func(category vfs.DiskWriteCategory, beside int) int {
+		t.Helper()
+		f, err := vfs.NewMem().Create("000001.sst", category)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := db.pacer.wrap(f, category)
+		db.pacer.flushBegins()
+		db.pacer.committed(beside)
+		for range 4 {
+			if _, err := w.Write([]byte("a block")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return len(c.took())
+	}
+	for name, x := range map[string]struct {
+		category vfs.DiskWriteCategory
+		beside   int
+		rests    bool
+	}{
+		"a flush beside which little is put": {flushCategory, 1 << 20, true},
+		"a flush beside which much is put":   {flushCategory, 8 << 20, false},
+		"a compaction":                       {compactionCategory, 8 << 20, true},
+	} {
+		if n := rests(x.category, x.beside); (n > 0) != x.rests {
+			t.Errorf("%s rests %d times", name, n)
+		}
+	}
+}
+
 func TestNothingRestsAnyMoreWhenTheDatabaseIsClosed(t *testing.T) {
 	t.Parallel()
 	c := newWorkingClock()
@@ -182,7 +249,7 @@ func TestOneRestsAfterTheRemovalOfATableWhileClientsAsk(t *testing.T) {
 		if err := errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
 		}
-		p := newPacer(c, x.asked)
+		p := newPacer(c, x.asked, 32<<20)
 		c.Advance(2 * pacing.QuietFor)
 		err = newFence(fs, newFailure("", nil), p).Remove(x.file)
 		if _, gone := fs.Stat(x.file); err != nil || gone == nil {

@@ -28,7 +28,7 @@ func removeTable(t *testing.T, prepare func(path string)) (looks int, size int64
 	defer f.Close()
 	prepare(path)
 	var requests atomic.Uint64
-	p := newPacer(newWorkingClock(), func() uint64 { return requests.Add(1) })
+	p := newPacer(newWorkingClock(), func() uint64 { return requests.Add(1) }, 32<<20)
 	if err := newFence(vfs.Default, newFailure("", nil), p).Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestARemovedTableThatACopyHasStaysWhole(t *testing.T) {
 func TestATableThatIsNotThereIsNotMadeToBeRemoved(t *testing.T) {
 	t.Parallel()
 	var requests atomic.Uint64
-	p := newPacer(newWorkingClock(), func() uint64 { return requests.Add(1) })
+	p := newPacer(newWorkingClock(), func() uint64 { return requests.Add(1) }, 32<<20)
 	err := newFence(vfs.Default, newFailure("", nil), p).Remove(filepath.Join(t.TempDir(), "000001.sst"))
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the removal: %v", err)
