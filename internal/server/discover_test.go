@@ -138,6 +138,7 @@ func TestARegistryThatDoesNotFitIsRefused(t *testing.T) {
 	service.end(t)
 }
 
+// TestWaitingForOthersEndsWithTheMember in order, and without a data directory: the next start waits again.
 func TestWaitingForOthersEndsWithTheMember(t *testing.T) {
 	t.Parallel()
 	service := registry(t, "alone", "2")
@@ -152,8 +153,11 @@ func TestWaitingForOthersEndsWithTheMember(t *testing.T) {
 		break // it has registered
 	}
 	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
+	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+	if cfg.Initialised() {
+		t.Error("the next start would wait for nobody")
 	}
 	service.end(t)
 }
