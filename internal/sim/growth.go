@@ -97,6 +97,7 @@ func (w *World) LoseMajority() {
 		}
 		h.dismissed = h != left
 	}
+	w.network.clear() // nobody is left whom a connection leads to
 	w.audience = nil
 	w.note("all members but %d are lost", left.n)
 	left.forced = true

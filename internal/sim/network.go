@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ashlar-kv/ashlar/internal/member"
 	"github.com/ashlar-kv/ashlar/internal/peer"
 )
 
@@ -27,22 +28,31 @@ type network struct {
 	queue []packet
 	cut   map[[2]int]bool // from, to: lost
 
+	keeps bool     // some of what is under way when a member ends arrives nevertheless
+	late  []packet // what is under way for long: the member that has sent it, or is to get it, has ended meanwhile, and may have started again
+
 	breaks bool // the next state that a member asks another one for comes in part
 
 	received  int // snapshots that arrived
 	databases int // those of them that were files of etcd
+	outlived  int // messages that arrived although their sender had ended
+	outlasted int // those of them whose sender had started again
 }
 
 // packet is a message on its way; state is set for a snapshot.
 type packet struct {
 	from, to *host
+	sender   *member.Member // which of those that the host has started, one after another
 	m        *message
 	state    []byte
 	database bool // the state is a database file of etcd
 }
 
-// queueMax bounds the network: above it the oldest packets are lost.
-const queueMax = 2_000
+// queueMax bounds the network: above it the oldest packets are lost. So does lateMax what is under way for long.
+const (
+	queueMax = 2_000
+	lateMax  = 300
+)
 
 func (n *network) init(w *World, size int) {
 	n.w, n.byID, n.cut = w, make(map[uint64]*host, size), map[[2]int]bool{}
@@ -59,23 +69,62 @@ func (n *network) activeSince(at *host, id uint64) time.Time {
 	return n.w.clock.Now()
 }
 
-// down loses everything on its way to and from a host, but for what one has sent whose disk has failed: others count on that.
+// down loses what is on its way to and from a host, or it keeps it: what is sent is out of the member's hands, and what others have not sent yet they
+// send the next one. A connection that carries a state to the host breaks. What one has sent whose disk has failed is kept: others count on that.
 func (n *network) down(h *host) {
+	from, to := n.keeps && n.w.rng.Intn(2) == 0, n.keeps && n.w.rng.Intn(2) == 0
 	kept := n.queue[:0]
 	for _, p := range n.queue {
-		if p.to != h && (p.from != h || h.ailing()) {
+		switch {
+		case p.to != h && (p.from != h || h.ailing()):
 			kept = append(kept, p)
-		} else {
+		case p.to == h && (!to || p.state != nil), p.from == h && !from:
 			n.lose(p)
+		case n.w.rng.Intn(2) == 0:
+			n.delay(p)
+		default:
+			kept = append(kept, p)
 		}
 	}
 	n.queue = kept
 }
 
+// clear loses everything.
+func (n *network) clear() {
+	for _, p := range slices.Concat(n.queue, n.late) {
+		n.lose(p)
+	}
+	n.queue, n.late = nil, nil
+}
+
+// delay has a packet arrive long after, if ever.
+func (n *network) delay(p packet) {
+	if len(n.late) >= lateMax {
+		n.lose(n.late[0])
+		n.late = n.late[1:]
+	}
+	n.late = append(n.late, p)
+}
+
+// catchUp puts a packet that is under way for long where it may arrive next. It may do so more than once.
+func (n *network) catchUp() {
+	i := n.w.rng.Intn(len(n.late))
+	p := n.late[i]
+	if p.state != nil || n.w.rng.Intn(4) > 0 {
+		n.late = slices.Delete(n.late, i, i+1)
+	} else {
+		p.m = copyMessage(p.m)
+	}
+	n.queue = slices.Insert(n.queue, 0, p)
+}
+
 func (n *network) send(from *host, ms []*message) {
 	for _, m := range ms {
 		from.promised(m)
-		n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m)})
+		if from.power.failed() {
+			continue
+		}
+		n.put(packet{from: from, sender: from.m, to: n.byID[m.GetTo()], m: copyMessage(m)})
 	}
 }
 
@@ -100,7 +149,7 @@ func (n *network) sendSnapshot(from *host, m *message, state io.ReadCloser) {
 		from.m.Node().ReportSnapshot(m.GetTo(), false)
 		return
 	}
-	n.put(packet{from: from, to: n.byID[m.GetTo()], m: copyMessage(m), state: b})
+	n.put(packet{from: from, sender: from.m, to: n.byID[m.GetTo()], m: copyMessage(m), state: b})
 }
 
 // sendDatabase sends a snapshot as a member of etcd would.
@@ -118,7 +167,7 @@ func (n *network) sendDatabase(from *host, m *message, state io.ReadCloser) {
 	}
 	m = copyMessage(m)
 	m.Snapshot.Data = data
-	n.put(packet{from: from, to: n.byID[m.GetTo()], m: m, state: b, database: true})
+	n.put(packet{from: from, sender: from.m, to: n.byID[m.GetTo()], m: m, state: b, database: true})
 }
 
 func (n *network) put(p packet) {
@@ -139,6 +188,9 @@ func copyMessage(m *message) *message { return proto.Clone(m).(*message) }
 // deliver takes a packet out of the queue, mostly an early one, and loses,
 // repeats or delivers it.
 func (n *network) deliver() {
+	if len(n.late) > 0 && n.w.rng.Intn(16) == 0 {
+		n.catchUp()
+	}
 	if len(n.queue) == 0 {
 		return
 	}
@@ -165,11 +217,20 @@ func (n *network) hand(i, repeats int) {
 		n.lose(p)
 		return
 	case n.w.rng.Intn(repeats) == 0 && p.state == nil:
-		n.put(packet{from: p.from, to: p.to, m: copyMessage(p.m)})
+		n.put(packet{from: p.from, sender: p.sender, to: p.to, m: copyMessage(p.m)})
 	}
 	if p.to.m == nil {
+		if n.keeps && p.state == nil && !p.to.dismissed && n.w.rng.Intn(2) == 0 {
+			n.delay(p)
+			return
+		}
 		n.lose(p)
 		return
+	}
+	if p.sender != p.from.m {
+		if n.outlived++; p.from.m != nil {
+			n.outlasted++
+		}
 	}
 	if p.state == nil {
 		p.to.m.Node().Step(p.m)
@@ -193,16 +254,21 @@ func (n *network) hand(i, repeats int) {
 	if err == nil && len(state) < len(p.state) && p.m.GetSnapshot().GetMetadata().GetIndex() > p.to.m.Node().Applied() {
 		n.w.fail("member %d took a snapshot that was cut short", p.to.n)
 	}
-	if p.from.m != nil {
-		p.from.m.Node().ReportSnapshot(p.m.GetTo(), err == nil)
-	}
+	p.report(err == nil)
 }
 
 // lose drops a packet. The sender of a snapshot notices, as a connection that breaks
 // is noticed.
 func (n *network) lose(p packet) {
-	if p.m.GetType() == raftpb.MsgSnap && p.from.m != nil {
-		p.from.m.Node().ReportSnapshot(p.m.GetTo(), false)
+	if p.m.GetType() == raftpb.MsgSnap {
+		p.report(false)
+	}
+}
+
+// report tells the sender of a snapshot how that has ended, unless it has ended itself.
+func (p packet) report(ok bool) {
+	if p.from.m != nil && p.from.m == p.sender {
+		p.from.m.Node().ReportSnapshot(p.m.GetTo(), ok)
 	}
 }
 

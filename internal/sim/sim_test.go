@@ -46,6 +46,7 @@ func TestSeeds(t *testing.T) {
 			if *journalFlag != "" {
 				keepJournal(t, w, filepath.Join(*journalFlag, fmt.Sprint(seed)))
 			}
+			w.network.keeps = true
 			w.etcdFiles = seed%16 == 11
 			if seed%5 == 2 {
 				w.keepLog = members - 1
@@ -86,8 +87,9 @@ func TestSeeds(t *testing.T) {
 				w.CheckWatchers()
 			}
 			t.Logf("%d entries, %d revisions, compacted %d, %d snapshots received, %d as files of etcd, %d leases renewed and %d expired, "+
-				"%d events, %d members joined", w.history.applied, w.history.model.revision, w.history.model.compacted,
-				w.network.received, w.network.databases, w.terms.renewed, w.terms.expired, w.events(), w.growth.joined)
+				"%d events, %d members joined, %d messages outlived their senders, of which %d had started again", w.history.applied, w.history.model.revision, w.history.model.compacted,
+				w.network.received, w.network.databases, w.terms.renewed, w.terms.expired, w.events(), w.growth.joined,
+				w.network.outlived, w.network.outlasted)
 			if w.faults.on {
 				t.Logf("%+v", w.faults)
 			}
