@@ -29,6 +29,9 @@ func (w *World) checkOrder(h *host) {
 			w.history.chained(w, h, p)
 		}
 		es, err := h.m.Log().Entries(h.checked+1, h.checked+2, 1<<20)
+		if err != nil && h.ailing() { // the member itself had it in memory
+			h.disk.look(func() { es, err = h.m.Log().Entries(h.checked+1, h.checked+2, 1<<20) })
+		}
 		if errors.Is(err, raftlog.ErrCompacted) {
 			continue // before the last start, or covered by a snapshot: others have seen it
 		}

@@ -33,6 +33,7 @@ type badDisk struct {
 
 	mu     sync.Mutex
 	armed  bool
+	looked bool // the world itself reads
 	breaks breakage
 	left   int    // operations before it
 	hit    bool   // some operation has failed
@@ -99,6 +100,17 @@ func (d *badDisk) disarm() {
 	d.armed = false
 }
 
+// look lets the world read what the disk holds, whatever fails.
+func (d *badDisk) look(read func()) {
+	d.mu.Lock()
+	d.looked = true
+	d.mu.Unlock()
+	read()
+	d.mu.Lock()
+	d.looked = false
+	d.mu.Unlock()
+}
+
 // failed says whether any operation has.
 func (d *badDisk) failed() bool {
 	d.mu.Lock()
@@ -142,7 +154,7 @@ func (d *badDisk) outcome(op errorfs.Op) (err error, first bool) {
 	if d.fatal && d.endsLog(op) && d.after == "" {
 		d.after = fmt.Sprintf("operation %d on %s", op.Kind, op.Path)
 	}
-	if !d.armed || !d.breaks.concerns(op.Kind, inLog, within(op.Path, d.state)) {
+	if !d.armed || d.looked || !d.breaks.concerns(op.Kind, inLog, within(op.Path, d.state)) {
 		return nil, false
 	}
 	if d.left--; d.left >= 0 {
