@@ -5,7 +5,7 @@
 // A World is driven by a seed. Each step does one small thing: lets a member take
 // one turn of one of its loops, delivers, delays, drops or reorders a message, lets a
 // client ask something, keep a lease alive or read what it watches, changes the membership, transfers leadership, stops a member (as
-// kill -9 or as a power cut that loses what was not synced, in both databases at one instant), pauses or cuts one off, flushes,
+// kill -9 or as a power cut that loses what was not synced, in both databases at one instant), pauses or cuts one off, has the disk of a log hang, flushes,
 // compacts, cuts the log, so that snapshots are needed. In some worlds, of three members or of five, a disk changes a value by itself
 // now and then. In some disks fail: one operation or all from it on, writes and syncs or reads, of the log, the state or everything. In some worlds members join with empty disks, as voters or as learners that
 // are promoted, and leave; in some half of the snapshots go as database files of etcd; in some, all but one keep the log for members that are away; some lose all members but one for good in the
@@ -33,6 +33,8 @@
 //  10. what is in the log of the last member that is left is the truth from then on, over all restarts;
 //  11. a member whose log fails ends, and does nothing more to its files; whoever ends for its disk says so, and nobody ends otherwise. At each
 //     start, behind whatever has ended the member before, its log has the entries and the vote that it has told others of.
+//
+// Of what a member has sent, or is to get, some is lost when it ends, and some arrives: at once, long after, more than once, and behind its next start.
 //
 // The world takes the turns of all loops itself, one after another. What may happen in the midst of one, and that a request takes its turn
 // itself, has a simulator of its own in package consensus, without states (crew_test.go). Only where a write of a log fails other loops go on before

@@ -26,6 +26,7 @@ var steps = []step{
 	{"restart", 8, (*World).stepRestart},
 	{"pause", 2, (*World).stepPause},
 	{"go on", 8, (*World).stepGoOn},
+	{"stall a log", 2, (*World).stepStall},
 	{"isolate", 2, (*World).stepIsolate},
 	{"heal", 5, func(w *World) { w.network.heal() }},
 	{"transfer", 1, (*World).stepTransfer},
@@ -60,6 +61,7 @@ func (w *World) Run(n int) {
 		}
 		w.check()
 		w.endAiling(false)
+		w.endStalled()
 		w.dismiss(false)
 		w.admit()
 		w.record(name)
@@ -104,6 +106,10 @@ func (h *host) turn(loop int) bool {
 		defer func() { h.turning = false }()
 		return n.Turn()
 	case 1:
+		if h.stall > 0 {
+			h.stall--
+			return true
+		}
 		return n.AppendTurn()
 	default:
 		return n.ApplyTurn()
@@ -183,6 +189,26 @@ func (w *World) stepPause() {
 func (w *World) stepGoOn() {
 	if h := w.pick(func(h *host) bool { return h.paused }); h != nil {
 		h.paused = false
+	}
+}
+
+// stallMax is how many turns of the log a disk leaves out, at most, that hangs: some elections.
+const stallMax = 80
+
+// stepStall has the disk of a member hang. All else goes on there. Then the log does, too, or the member is killed for it and starts again at once.
+func (w *World) stepStall() {
+	if h := w.pick(running); h != nil {
+		h.stall, h.hangs = 1+w.rng.Intn(stallMax), w.rng.Intn(2) == 0
+		w.note("the log of member %d stalls for %d turns; it is killed then: %t", h.n, h.stall, h.hangs)
+	}
+}
+
+// endStalled kills members whose disks have hung for long, and starts them again.
+func (w *World) endStalled() {
+	if h := w.pick(func(h *host) bool { return h.m != nil && h.hangs && h.stall == 0 && !h.dismissed && h.lingers == 0 }); h != nil {
+		w.note("member %d is killed for its disk, and starts again", h.n)
+		h.stop(w.rng.Intn(3) * 50)
+		h.start()
 	}
 }
 

@@ -68,6 +68,8 @@ type host struct {
 	ails      int           // how many steps it has yet, although its disk has failed; 0 while that is not known
 	late      [3]bool       // the loops that have taken a turn since the consensus has ended
 	turning   bool          // the raft loop is at work
+	stall     int           // how many turns of its log the disk yet leaves out
+	hangs     bool          // it is killed then
 	promise   promise
 	dismissed bool // it was removed from the cluster
 	lingers   int  // how many steps it has yet, although it knows that it was removed
@@ -148,7 +150,7 @@ func (h *host) start() {
 
 // open is start on a disk that may fail.
 func (h *host) open(disk *badDisk) error {
-	h.paused, h.checked, h.disk, h.ails, h.late = false, 0, disk, 0, [3]bool{}
+	h.paused, h.checked, h.disk, h.ails, h.late, h.stall, h.hangs = false, 0, disk, 0, [3]bool{}, 0, false
 	if _, err := h.power.disarm(); err != nil {
 		h.w.t.Fatal(err)
 	}
