@@ -39,6 +39,7 @@ func (n *Node) Turn() (busy bool) {
 		case m.GetType() == raftpb.MsgSnap && !(n.soundSnapshot(m) && n.idle()):
 		case m.GetType() == raftpb.MsgReadIndex && n.leadsNow() != 0:
 			n.reads.ask(m)
+		case n.isForFormerTerm(m):
 		default:
 			n.step(m)
 		}

@@ -37,6 +37,12 @@ func (n *Node) soundSnapshot(m *raftpb.Message) bool {
 	return m.GetTerm() != 0 && m.GetFrom() != n.cfg.ID
 }
 
+// isForFormerTerm says whether m answers what this member has sent as the leader of a former term, and tells it of the one that it leads in already. It has no
+// index. raft would take it for one: that the other's log is the same up to entry 0. It would send all anew, which mostly is a snapshot.
+func (n *Node) isForFormerTerm(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgAppResp && m.GetIndex() == 0 && !m.GetReject() && m.GetTerm() == n.leadsNow()
+}
+
 // takePassedOn takes what a follower passes on to this member, which leads or passes it on in turn. Without a leader it is lost, as with raft.
 func (n *Node) takePassedOn(m *raftpb.Message) {
 	if n.lead.Load() == raft.None {
