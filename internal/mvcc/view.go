@@ -72,6 +72,9 @@ func (v *View) Revision() int64 { return v.rev }
 // Current returns the store's revision at the time the view was opened, which a response's header carries.
 func (v *View) Current() int64 { return v.snap.now.revision }
 
+// SizeInUse is that of the store: all that the view reads at one revision is less.
+func (v *View) SizeInUse() int64 { return v.snap.store.SizeInUse() }
+
 // CompactRevision returns the compact revision that binds this view: at and above it all is readable.
 func (v *View) CompactRevision() int64 { return v.compact }
 

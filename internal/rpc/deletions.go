@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,6 +19,10 @@ const (
 	deleteBytesMax = 1 << 30
 	deleteKeysFew  = 500
 )
+
+// errAnswerTooLarge is returned for a deletion that would answer with more than responseMax, before it is one.
+var errAnswerTooLarge = status.Errorf(codes.ResourceExhausted,
+	"ashlar: the keys and values that prev_kv asks for are larger than %d bytes: delete smaller ranges, or without prev_kv", responseMax)
 
 // checkDeletion refuses a transaction, or a deletion by itself, that would delete too many keys. It looks at the store as
 // it is here and now; the bound leaves room for what is written before the request is applied.
@@ -75,6 +80,41 @@ func (s *KV) measureDeleted(ctx context.Context, v *mvcc.View, ranges []*apply.D
 		}
 	}
 	return nil
+}
+
+// checkAnswer refuses a deletion of a range that would answer with more than a message holds: it would be carried out, and what was deleted be told to
+// nobody.
+func (s *KV) checkAnswer(ctx context.Context, d *apply.DeleteRange) error {
+	if !d.PrevKV {
+		return nil
+	}
+	err := s.measureAnswer(ctx, d)
+	if !errors.Is(err, errAnswerTooLarge) {
+		return err
+	}
+	if err := s.member.ReadBarrier(ctx); err != nil { // this member may be behind, and the keys be fewer by now
+		return err
+	}
+	return s.measureAnswer(ctx, d)
+}
+
+func (s *KV) measureAnswer(ctx context.Context, d *apply.DeleteRange) error {
+	v, err := s.member.View(0)
+	if err != nil {
+		return err
+	}
+	if v.SizeInUse() <= s.answerMax {
+		return closing(v, nil)
+	}
+	left := s.answerMax
+	measured := func(length int) error {
+		if left -= int64(length); left < 0 {
+			return errAnswerTooLarge
+		}
+		return ctx.Err()
+	}
+	_, err = v.Range(mvcc.RangeOptions{Key: d.Key, End: d.RangeEnd, Measure: measured}, func(mvcc.KV) error { return mvcc.ErrMeasure })
+	return closing(v, err)
 }
 
 func countKeys(v *mvcc.View, key, end []byte) (int64, error) {

@@ -2,14 +2,19 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ashlar-kv/ashlar/internal/apply"
+	"github.com/ashlar-kv/ashlar/internal/mvcc"
 )
 
 func TestHowManyKeysOneRequestMayDelete(t *testing.T) {
@@ -72,6 +77,80 @@ func TestHowLongTheKeysMayBeThatOneRequestDeletes(t *testing.T) {
 	s.deleteBytesMax += 5
 	if err := s.checkDeletion(t.Context(), all); err != nil {
 		t.Errorf("keys that are just short enough: %v", err)
+	}
+}
+
+// formerly is a member that has views of a former state until it was asked to catch up.
+type formerly struct {
+	*solo
+	former []*mvcc.View
+}
+
+func (b *formerly) View(rev int64) (*mvcc.View, error) {
+	if len(b.former) == 0 {
+		return b.solo.View(rev)
+	}
+	v := b.former[0]
+	b.former = b.former[1:]
+	return v, nil
+}
+
+func (b *formerly) ReadBarrier(ctx context.Context) error {
+	for _, v := range b.former {
+		_ = v.Close()
+	}
+	b.former = nil
+	return b.solo.ReadBarrier(ctx)
+}
+
+// TestADeletionWhoseAnswerIsTooLargeIsNotCarriedOut: what it deletes would be told to nobody.
+func TestADeletionWhoseAnswerIsTooLargeIsNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	m := &formerly{solo: newSolo(t)}
+	const keys = 40
+	value := strings.Repeat("v", 300)
+	for i := range keys {
+		put(t, m.solo, fmt.Sprintf("k%02d", i), value)
+	}
+	each := int64(3 + proto.Size(&mvccpb.KeyValue{Key: []byte("k00"), Value: []byte(value), CreateRevision: 2, ModRevision: 2, Version: 1}))
+	var former []*mvcc.View
+	for range 3 {
+		v, err := m.View(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		former = append(former, v)
+	}
+	s := NewKV(m, KVOptions{})
+	del := func(end string, prevKV bool, max int64) error {
+		s.answerMax = max
+		r := request(t, MethodDeleteRange, &etcdserverpb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: []byte(end), PrevKv: prevKV})
+		_, err := s.DeleteRange(t.Context(), r)
+		return err
+	}
+	for _, max := range []int64{keys*each - 1, each, 0} {
+		if err := del("l", true, max); !errors.Is(err, errAnswerTooLarge) {
+			t.Errorf("an answer of %d bytes, where %d are allowed: %v", keys*each, max, err)
+		}
+	}
+	if _, proposed := m.counts(); proposed != keys {
+		t.Errorf("%d were proposed", proposed-keys)
+	}
+	if err := del("k10", true, 10*each); err != nil {
+		t.Errorf("a part of the keys: %v", err)
+	}
+	m.former = former
+	if err := del("k20", true, 10*each); err != nil {
+		t.Errorf("a part that is smaller by now: %v", err)
+	}
+	if len(m.former) != 0 {
+		t.Error("the member did not catch up")
+	}
+	if err := del("l", false, 0); err != nil {
+		t.Errorf("without an answer: %v", err)
+	}
+	if err := del("l", true, 0); err != nil {
+		t.Errorf("no keys: %v", err)
 	}
 }
 

@@ -59,6 +59,7 @@ type KV struct {
 	txnOpsMax      int
 	deleteKeysMax  int64
 	deleteBytesMax int64
+	answerMax      int64 // responseMax, but in tests
 	budget         *budget
 	gate           *Gate
 	measures       *Measures
@@ -85,7 +86,7 @@ func NewKV(m KVMember, o KVOptions) *KV {
 		b.conns, o.Conns.gone = o.Conns, b.gone
 	}
 	return &KV{member: m, txnOpsMax: max(o.TxnOpsMax, 0), deleteKeysMax: o.DeleteKeysMax,
-		deleteBytesMax: deleteBytesMax, budget: b, gate: o.Gate, measures: o.Measures, gradualFrom: gradualFrom, readerPatience: readerPatience}
+		deleteBytesMax: deleteBytesMax, answerMax: responseMax, budget: b, gate: o.Gate, measures: o.Measures, gradualFrom: gradualFrom, readerPatience: readerPatience}
 }
 
 // Register adds the service to a server that NewServer has made; another one lacks the codec.

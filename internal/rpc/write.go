@@ -67,6 +67,9 @@ func (s *KV) DeleteRange(ctx context.Context, req *Request) (*Response, error) {
 		if err := s.checkDeletion(ctx, &req.del); err != nil {
 			return nil, err
 		}
+		if err := s.checkAnswer(ctx, &req.del); err != nil {
+			return nil, err
+		}
 	}
 	s.measures.cost(req.del.Key, len(req.raw))
 	return s.write(a, apply.CommandDeleteRange, req, need)
