@@ -54,20 +54,38 @@ func Export(ctx context.Context, dir string, number int, path string) (p Point, 
 	if _, err := os.Stat(path); err == nil {
 		return Point{}, fmt.Errorf("%s is there already: %w", path, os.ErrExist)
 	}
-	temp := path + tempSuffix
-	if err := removeIfThere(temp); err != nil {
-		return Point{}, err
-	}
-	if err := write(ctx, dir, chain, temp); err != nil {
-		return Point{}, errors.Join(fmt.Errorf("write %s: %w", temp, err), removeIfThere(temp))
-	}
-	if err := etcdfile.AppendSum(ctx, temp); err != nil {
-		return Point{}, errors.Join(err, removeIfThere(temp))
-	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := writeWhole(ctx, dir, chain, path); err != nil {
 		return Point{}, err
 	}
 	return p, syncDir(filepath.Dir(path))
+}
+
+// writeWhole writes the database of the last of a chain of points, with its checksum, and gives it its name when it is whole. Until then it has
+// one of its own: nothing there is in its way, nor is another export to the same file.
+func writeWhole(ctx context.Context, dir string, chain []Point, path string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*"+tempSuffix)
+	if err != nil {
+		return err
+	}
+	temp := f.Name()
+	defer func() { err = errors.Join(err, removeIfThere(temp)) }()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := write(ctx, dir, chain, temp); err != nil {
+		return fmt.Errorf("write %s: %w", temp, err)
+	}
+	if err := etcdfile.AppendSum(ctx, temp); err != nil {
+		return err
+	}
+	err = os.Link(temp, path) // which replaces nothing
+	if err == nil || errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if _, err := os.Stat(path); err == nil { // no links on this filesystem
+		return fmt.Errorf("%s is there already: %w", path, os.ErrExist)
+	}
+	return os.Rename(temp, path)
 }
 
 // write writes the database of the last of a chain of points.
