@@ -115,7 +115,7 @@ func TestReadsAreCountedAsByEtcd(t *testing.T) {
 		v, err := l.store.View(0)
 		l.check(err)
 		var counts Counts
-		_, _, _ = ReadTxn(v, parseTxn(t, x), &counts, nil) // some are refused
+		_, _, _ = ReadTxn(t.Context(), v, parseTxn(t, x), &counts, nil) // some are refused
 		l.check(v.Close())
 		if ranges, txns := counts.Ranges.Value(), counts.Txns.Value(); ranges != c.ranges || txns != c.txns {
 			t.Errorf("%s: %d ranges and %d transactions, want %d and %d", c.name, ranges, txns, c.ranges, c.txns)

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"math"
 
@@ -42,10 +43,11 @@ func (g *group) txn(raw []byte, want bool) ([]byte, error) {
 
 // ReadTxn answers a transaction that is ReadOnly, outside the log. v must be open at the
 // current revision. rev is the revision for the response's header. Errors: those of
-// mvcc.Reader.Range. hold, when not nil, is called before that many more bytes are held, until ReadTxn returns; its
+// mvcc.Reader.Range, and that of ctx. hold, when not nil, is called before that many more bytes are held, until ReadTxn returns; its
 // error is returned as it is. What is held then is the body.
-func ReadTxn(v *mvcc.View, t *Txn, counts *Counts, hold func(bytes int) error) (body []byte, rev int64, err error) {
-	p, err := decide(v, t)
+func ReadTxn(ctx context.Context, v *mvcc.View, t *Txn, counts *Counts, hold func(bytes int) error) (body []byte, rev int64, err error) {
+	from := &ending{View: v, ctx: ctx}
+	p, err := decide(from, t)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -54,7 +56,7 @@ func ReadTxn(v *mvcc.View, t *Txn, counts *Counts, hold func(bytes int) error) (
 		counts.did(p.looked, 0)
 		return nil, 0, err
 	}
-	x := executor{from: v, revision: v.Current, want: true, left: answerMax, hold: hold}
+	x := executor{from: from, revision: v.Current, want: true, left: answerMax, hold: hold}
 	a, err := x.run(p)
 	ranges, _ := p.operations()
 	counts.did(p.looked+ranges, 0)

@@ -130,7 +130,7 @@ func TestWhatATransactionAnswers(t *testing.T) {
 			if parsed := parseTxn(t, c.txn); parsed.ReadOnly() {
 				v, err := l.store.View(0)
 				l.check(err)
-				body, rev, err := ReadTxn(v, parsed, new(Counts), nil)
+				body, rev, err := ReadTxn(t.Context(), v, parsed, new(Counts), nil)
 				l.check(errors.Join(err, v.Close()))
 				compareTxn(t, Result{Body: body, Revision: rev}, c.want, c.rev)
 			}

@@ -110,7 +110,7 @@ func (s *KV) Txn(ctx context.Context, req *Request) (_ *Response, err error) {
 	defer func() { err = closing(v, err) }()
 	measure.PhasesOf(ctx).Enter(measure.ReadingKeys)
 	r := newResponse(s.budget)
-	body, rev, err := apply.ReadTxn(v, t, &s.measures.Reads, r.hold(ctx))
+	body, rev, err := apply.ReadTxn(ctx, v, t, &s.measures.Reads, r.hold(ctx))
 	if err == nil {
 		r.release(cap(body))
 		r.header(s.header(rev))
