@@ -118,7 +118,9 @@ func (a *ashlar) readTxn(req *etcdserverpb.TxnRequest) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return a.view(func(v *mvcc.View) ([]byte, int64, error) { return apply.ReadTxn(context.Background(), v, &t, new(apply.Counts), nil) }, &etcdserverpb.TxnResponse{})
+	return a.view(func(v *mvcc.View) ([]byte, int64, error) {
+		return apply.ReadTxn(context.Background(), v, &t, new(apply.Counts), nil)
+	}, &etcdserverpb.TxnResponse{})
 }
 
 // view calls answer with the present state; resp is of the type that it answers.
