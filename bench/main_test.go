@@ -155,6 +155,17 @@ func TestTheTimeLeftIsSharedAmongTheLinesLeft(t *testing.T) {
 	}
 }
 
+func TestALineWithGoalsMayTakeLonger(t *testing.T) {
+	t.Parallel()
+	r, _ := fakeRun(t, time.Hour, Scenario{Name: "full range", Shape: one}, Scenario{Name: "delete, 100 clients", Shape: one}, Scenario{Name: "delete, 100 clients", Shape: one})
+	r.begin = time.Now()
+	for i, want := range []time.Duration{time.Hour * goalShare / (goalShare + 2), time.Hour / 2, time.Hour} {
+		if got := r.share(i); got > want || got < want-time.Minute {
+			t.Errorf("line %d may take %v, not %v", i, got, want)
+		}
+	}
+}
+
 func TestServersInheritNoSettings(t *testing.T) {
 	t.Parallel()
 	got := serverEnvironment([]string{"PATH=/bin", "ETCD_NAME=x", "ASHLAR_NAME=x", "HOME=/"})

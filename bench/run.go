@@ -153,22 +153,34 @@ func (r *run) line(ctx context.Context, i int, stands []stand) map[string][]Turn
 // profiles says whether the turns of a server are profiled.
 func (r *run) profiles(p Program) bool { return r.profiler != nil && p.Name == oursName }
 
-// share is how long line i may take, so that every line gets one round: the same part of the time that is left for each, less what
-// it takes to start the servers of the groups that follow, as far as the groups before can tell.
+// goalShare is how many times the time of another line one with goals may take: what a run judges should be a median of several rounds.
+const goalShare = 3
+
+// share is how long line i may take, so that every line gets one round: its part of the time that is left, less what it takes to
+// start the servers of the groups that follow, as far as the groups before can tell.
 func (r *run) share(i int) time.Duration {
 	left := r.sizes.Budget - time.Since(r.begin)
-	groups := 0
-	for k := i + 1; k < len(r.lines); k++ {
-		if r.lines[k].group() != r.lines[k-1].group() {
+	groups, parts := 0, 0
+	for k := i; k < len(r.lines); k++ {
+		if k > i && r.lines[k].group() != r.lines[k-1].group() {
 			groups++
 		}
+		parts += partsOf(&r.lines[k])
 	}
 	var spent time.Duration
 	for _, d := range r.prepared {
 		spent += d
 	}
 	left -= spent / time.Duration(max(1, len(r.prepared))) * time.Duration(groups)
-	return left / time.Duration(len(r.lines)-i)
+	return left / time.Duration(parts) * time.Duration(partsOf(&r.lines[i]))
+}
+
+// partsOf is the weight of a line where lines share the time of a run.
+func partsOf(s *Scenario) int {
+	if len(goalsOf(s)) > 0 {
+		return goalShare
+	}
+	return 1
 }
 
 // turn runs a scenario once.
