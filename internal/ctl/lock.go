@@ -46,7 +46,7 @@ func (s *session) lock(ctx context.Context, c *clientv3.Client, ttl int, name st
 		return err
 	}
 	if len(command) > 0 {
-		err := s.runLocked(m, command)
+		err := s.runLocked(lease, m, command)
 		return errors.Join(err, s.giveBack(c, m.Unlock))
 	}
 	answer, err := c.Get(ctx, m.Key())
@@ -102,8 +102,9 @@ func (s *session) giveBack(c *clientv3.Client, request func(context.Context) err
 }
 
 // runLocked runs a command that finds the lock in its environment; its exit status becomes ours. A signal reaches
-// it as it reaches us, so it is not ended from here; and however many come, the lock is held for as long as it runs.
-func (s *session) runLocked(m *concurrency.Mutex, command []string) error {
+// it as it reaches us, so it is not ended from here; and however many come, the lock is held for as long as it runs. Should its lease
+// end meanwhile, the user is told.
+func (s *session) runLocked(lease *concurrency.Session, m *concurrency.Mutex, command []string) error {
 	unheeded := make(chan os.Signal, 1)
 	signal.Notify(unheeded, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(unheeded)
@@ -111,7 +112,15 @@ func (s *session) runLocked(m *concurrency.Mutex, command []string) error {
 	e.Env = append(append([]string(nil), s.Environ...), "ETCD_LOCK_KEY="+m.Key(),
 		fmt.Sprintf("ETCD_LOCK_REV=%d", m.Header().GetRevision()))
 	e.Stdin, e.Stdout, e.Stderr = s.Stdin, s.Stdout, s.Stderr
+	told := make(chan struct{})
+	quiet := context.AfterFunc(lease.Ctx(), func() {
+		defer close(told)
+		fmt.Fprintf(s.Stderr, "Warning: the lease %016x of the lock has ended while the command runs: others may have the lock now\n", int64(lease.Lease()))
+	})
 	err := e.Run()
+	if !quiet() {
+		<-told
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
 		return fail(exit.ExitCode(), err)

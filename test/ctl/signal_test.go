@@ -107,6 +107,29 @@ func TestALockIsHeldAsLongAsItsCommandRuns(t *testing.T) {
 	if left := m.must(t, "get", "l/", "--prefix"); left != "" {
 		t.Errorf("left: %q", left)
 	}
+	if p.Log.Contains("Warning") {
+		t.Errorf("it warns of nothing: %s", p.Log)
+	}
+}
+
+// TestWhoseLockIsLostWhileItsCommandRunsIsTold; the command goes on, and its status counts.
+func TestWhoseLockIsLostWhileItsCommandRunsIsTold(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	end := filepath.Join(t.TempDir(), "end")
+	script := `echo runs; while [ ! -e "$0" ] && kill -0 $PPID; do sleep 0.05; done; echo ends; exit 7`
+	c := m.start(t, nil, "lock", "l", "--ttl=3", "--", "sh", "-c", script, end)
+	c.stdout.waitFor(t, "runs")
+	_, lease, _ := strings.Cut(strings.TrimSpace(m.must(t, "lease", "list")), "\n")
+	m.must(t, "lease", "revoke", lease)
+	c.stderr.waitFor(t, "Warning: the lease "+lease+" of the lock has ended while the command runs: others may have the lock now\n")
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.wait(t)
+	if c.status != 7 || !strings.HasSuffix(c.stdout.String(), "ends\n") {
+		t.Errorf("status %d: %s%s", c.status, c.stdout, c.stderr)
+	}
 }
 
 // TestASignalEndsWhoAsksForALeaseInVain at a member that does not answer.
