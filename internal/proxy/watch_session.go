@@ -101,6 +101,10 @@ func (s *session) requests(ctx context.Context, stream etcdserverpb.Watch_WatchS
 		}
 		s.queue.room() // who takes no answers is not listened to
 		s.hub.mu.Lock()
+		if s.gone { // what it asked for last would be served for ever
+			s.hub.mu.Unlock()
+			return ctx.Err()
+		}
 		switch u := r.RequestUnion.(type) {
 		case *etcdserverpb.WatchRequest_CreateRequest:
 			if u.CreateRequest != nil {
