@@ -79,7 +79,7 @@ func (lab *watchLab) hear(l *line, r *etcdserverpb.WatchResponse, revision int64
 // progress returns the revisions that a session was told in answer to its questions.
 func progress(s *session) (told []int64) {
 	for r := s.queue.pop(); r != nil; r = s.queue.pop() {
-		if r.WatchId == unnumbered {
+		if r.WatchId == unnumbered && !r.Created {
 			told = append(told, r.GetHeader().GetRevision())
 		}
 	}

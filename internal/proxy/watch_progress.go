@@ -89,6 +89,17 @@ func (s *session) inStep(l *line, question, revision int64) {
 	}
 }
 
+// goesOn tells whether the answer to a question says nothing of one of the session's watches, which is made anew upstream since, and whose
+// client knows it: what it is told then may be from before. REQUIRES: hub.mu is held.
+func (s *session) goesOn(l *line, question int64) bool {
+	for _, w := range s.byLine {
+		if w.told && (question <= w.asked || slices.Contains(l.creates, any(w))) {
+			return true
+		}
+	}
+	return false
+}
+
 // join lets a private watch become shared if it can. REQUIRES: hub.mu is held, the watch is private and created.
 func (s *session) join(w *watch) {
 	if w.group == nil || w.group.feed != nil {

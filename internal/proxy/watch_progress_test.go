@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -125,5 +126,68 @@ func TestAnAnswerSaysNothingOfAFeedThatWasMadeAfterTheQuestion(t *testing.T) {
 				t.Errorf("watch %d goes on at %d, want 6", i, got)
 			}
 		})
+	}
+}
+
+// TestAQuestionDoesNotWaitForALineWithoutWatches: a member answers none there. The client's other watch is shared.
+func TestAQuestionDoesNotWaitForALineWithoutWatches(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		end  func(lab *watchLab, s *session) // of the client's second watch
+	}{
+		{"its last watch is cancelled", func(lab *watchLab, s *session) {
+			lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 5)
+			lab.locked(func() { s.cancel(7) })
+			lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: s.line.last, Canceled: true}, 5)
+		}},
+		{"its only watch is refused", func(lab *watchLab, s *session) {
+			lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: unnumbered, Created: true, Canceled: true}, 5)
+		}},
+	} {
+		for when, early := range map[string]bool{", and the client asks then": false, " after the client has asked": true} {
+			t.Run(c.name+when, func(t *testing.T) {
+				t.Parallel()
+				lab := newWatchLab(t)
+				s := lab.session()
+				shared := lab.shared(5, s, lab.session()).channel.line
+				lab.locked(func() { s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("alone"), WatchId: 7}) })
+				if early {
+					lab.locked(s.ask)
+					lab.hear(shared, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 6)
+				}
+				c.end(lab, s)
+				if !early {
+					lab.locked(s.ask)
+				}
+				lab.hear(shared, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
+				if got := progress(s); !slices.Equal(got, []int64{9}) {
+					t.Errorf("the client is told %d", got)
+				}
+			})
+		}
+	}
+}
+
+// TestAnAnswerIsNotPassedOnWhileAWatchGoesOn: its events may come after it. The watch has lost its feed, and begins once more at a member that has gone further.
+func TestAnAnswerIsNotPassedOnWhileAWatchGoesOn(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	s := lab.session()
+	f := lab.shared(5, s, lab.session())
+	lab.locked(s.ask)
+	l := f.channel.line
+	lab.locked(func() { l.closed = true })
+	l.user.ended(l, errors.New("the member has gone"))
+	created, mark := &etcdserverpb.WatchResponse{Created: true}, &etcdserverpb.WatchResponse{WatchId: unnumbered}
+	lab.hear(s.line, created, 9)
+	lab.hear(s.line, mark, 9)
+	if got := progress(s); len(got) > 0 {
+		t.Errorf("it is told %d and knows nothing behind 5", got)
+	}
+	lab.hear(s.line, created, 9)
+	lab.hear(s.line, mark, 9)
+	if got := progress(s); !slices.Equal(got, []int64{9}) {
+		t.Errorf("once the watch has gone on the client is told %d", got)
 	}
 }

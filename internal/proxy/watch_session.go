@@ -162,8 +162,13 @@ func (s *session) leaveLine(w *watch) {
 	delete(s.byLine, w.up)
 	s.line.drop(w.up)
 	w.up = 0
-	if len(s.byLine) == 0 && len(s.line.creates) == 0 {
-		l := s.line
+	s.closeIdleLine()
+}
+
+// closeIdleLine closes the session's line with its last watch: a member answers no questions where there is none.
+// REQUIRES: hub.mu is held.
+func (s *session) closeIdleLine() {
+	if l := s.line; l != nil && len(s.byLine) == 0 && len(l.creates) == 0 {
 		s.line = nil
 		l.close()
 	}
@@ -194,6 +199,7 @@ func (s *session) forget(w *watch) {
 	}
 	delete(s.byLine, w.up)
 	delete(s.behind, w)
+	s.closeIdleLine()
 }
 
 // saw keeps the newest header; that of a watch which a compaction has ended has no revision. REQUIRES: hub.mu is held.
@@ -219,6 +225,9 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 		}
 	case r.WatchId < 0:
 		to := l.answered()
+		if s.goesOn(l, to) {
+			s.voidAsks()
+		}
 		l.answer(r, to)
 		s.inStep(l, to, r.GetHeader().GetRevision())
 	default:
