@@ -71,7 +71,7 @@ func (s *session) lock(ctx context.Context, c *clientv3.Client, ttl int, name st
 const sessionSeconds = 60
 
 // hold grants a lease that is renewed until release gives it back. Neither waits longer than a request may take: without an answer the lease ends
-// by itself.
+// by itself. Nor does who waits for a lock or to lead, and takes back what it has written for that, after the end of ctx.
 func (s *session) hold(ctx context.Context, c *clientv3.Client, ttl int) (lease *concurrency.Session, release func(), err error) {
 	if ttl <= 0 {
 		ttl = sessionSeconds
@@ -82,16 +82,36 @@ func (s *session) hold(ctx context.Context, c *clientv3.Client, ttl int) (lease 
 	if err != nil {
 		return nil, nil, err
 	}
-	if lease, err = concurrency.NewSession(c, concurrency.WithLease(granted.ID)); err != nil {
+	bounded, end := s.outlive(ctx)
+	waiting := clientv3.NewCtxClient(bounded) // its context is what the library takes back with
+	waiting.KV, waiting.Watcher, waiting.Lease = c.KV, c.Watcher, c.Lease
+	if lease, err = concurrency.NewSession(waiting, concurrency.WithLease(granted.ID), concurrency.WithContext(c.Ctx())); err != nil {
+		end()
 		return nil, nil, err
 	}
 	return lease, func() {
+		defer end()
 		lease.Orphan()
 		_ = s.giveBack(c, func(ctx context.Context) error {
 			_, err := c.Revoke(ctx, lease.Lease())
 			return err
 		})
 	}, nil
+}
+
+// outlive returns a context that ends by the time of a request later than ctx, or with end.
+func (s *session) outlive(ctx context.Context) (_ context.Context, end func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	forget := context.AfterFunc(ctx, func() {
+		last, done := s.request(longer)
+		defer done()
+		<-last.Done()
+		cancel()
+	})
+	return longer, func() {
+		forget()
+		cancel()
+	}
 }
 
 // giveBack runs one request after a command was told to end.

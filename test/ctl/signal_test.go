@@ -78,6 +78,30 @@ func TestWhoHoldsALockCanBeEndedWhenTheClusterIsGone(t *testing.T) {
 	}
 }
 
+// TestWhoWaitsForALockCanBeEndedWhenTheClusterIsGone, or who waits to lead, by one signal and the time of a request or two.
+func TestWhoWaitsForALockCanBeEndedWhenTheClusterIsGone(t *testing.T) {
+	t.Parallel()
+	m := startMember(t)
+	for _, args := range [][]string{{"lock", "held"}, {"elect", "led", "leader"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			m.start(t, nil, args...).stdout.waitFor(t, args[1]+"/")
+			seen := m.start(t, nil, "watch", "--prefix", args[1]+"/", "--rev=1").stdout
+			seen.waitFor(t, "PUT")
+			before := len(seen.String())
+			w := buildWall(t, m, math.MaxInt64, true)
+			p := w.askMember(t, "2s", args...)
+			seen.waitForAfter(t, before, "PUT")
+			w.fall()
+			p.Signal(t, syscall.SIGTERM)
+			p.WaitEnd(t)
+			if got := p.State().ExitCode(); got != 1 || !p.Log.Contains("Error: ") {
+				t.Errorf("status %d, it said %q", got, p.Log)
+			}
+		})
+	}
+}
+
 // TestALockIsHeldAsLongAsItsCommandRuns, however many signals come: a command may take its time to end.
 func TestALockIsHeldAsLongAsItsCommandRuns(t *testing.T) {
 	t.Parallel()
