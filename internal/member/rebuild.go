@@ -29,7 +29,7 @@ const (
 	// rebuildGiveWay is how often it waits for a snapshot that it gave way to.
 	rebuildGiveWay = 200
 	// rebuildMark is the file that marks a member whose state is wrong.
-	rebuildMark = "REBUILD"
+	rebuildMark = storage.RebuildName
 	// rebuildMarkBytes bounds what is read of it.
 	rebuildMarkBytes = 64
 )

@@ -31,6 +31,8 @@ type Directory struct {
 	Log   *raftlog.Log
 	// Applied is the last entry whose effect the state has.
 	Applied uint64
+	// Untrusted says that the state was found to differ from the majority's, and has not been found to agree with it since.
+	Untrusted bool
 
 	lock io.Closer
 }
@@ -100,6 +102,9 @@ func (d *Directory) open(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if d.Untrusted, err = storage.Exists(vfs.Default, d.mark()); err != nil {
+		return err
+	}
 	there, err := storage.Exists(vfs.Default, d.LogDir)
 	if err != nil {
 		return err
@@ -117,6 +122,21 @@ func (d *Directory) open(log *slog.Logger) error {
 		return fmt.Errorf("%w: the log in %s and the directory %s belong to different members", ErrRefused, d.LogDir, d.DataDir)
 	}
 	return d.openState(o)
+}
+
+// mark returns the path of the file that says Untrusted.
+func (d *Directory) mark() string { return filepath.Join(storage.Root(d.DataDir), storage.RebuildName) }
+
+// ErrUntrusted is wrapped by CheckTrusted's error.
+var ErrUntrusted = errors.New("the state of this member was found to differ from the majority's, and may be wrong")
+
+// CheckTrusted returns an error that wraps ErrUntrusted and says what to do when the state is Untrusted.
+func (d *Directory) CheckTrusted() error {
+	if !d.Untrusted {
+		return nil
+	}
+	return fmt.Errorf("%w: %s; start it, so that it gets theirs, or take another member, or remove %s if all others are gone for good and this "+
+		"state is to be taken for right", ErrUntrusted, d.DataDir, d.mark())
 }
 
 func (d *Directory) openState(o storage.Options) error {

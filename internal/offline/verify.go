@@ -58,6 +58,9 @@ func Verify(ctx context.Context, dataDir, walDir string) (r Report, err error) {
 	}
 	r.FirstEntry, r.LastEntry = d.Log.FirstIndex(), d.Log.LastIndex()
 	r.Applied, r.Behind = d.Applied, d.Behind()
+	if err := d.CheckTrusted(); err != nil {
+		r.Damage = append(r.Damage, err.Error())
+	}
 	if err := r.note(d.Log.Verify()); err != nil {
 		return r, err
 	}

@@ -13,6 +13,10 @@ var ErrUnfinished = errors.New("a restore into this directory did not finish")
 // (docs/format/data-dir.md).
 const RestoringName = "RESTORING"
 
+// RebuildName is the file below the root that is there while the member's state is known to differ from the majority's
+// (docs/decisions/recovery.md).
+const RebuildName = "REBUILD"
+
 // RestoredGuard is the name of the file that a restore leaves where etcd would have its log, so that etcd does not begin a new
 // one over the database beside it (docs/format/data-dir.md).
 const RestoredGuard = "restored-by-ashlar.wal"

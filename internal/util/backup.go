@@ -103,14 +103,13 @@ func (s *session) copySnapshot(ctx context.Context, from, to string) error {
 func (s *session) stoppedSource(f *sourceFlags) (src backup.Source, err error) {
 	err = s.withState(f.dataDir, f.walDir, func(d *offline.Directory) error {
 		src.Cluster = cluster.ID(d.Identity.ClusterID).String()
-		if n := d.Behind(); n > 0 {
-			return fmt.Errorf("the member in %s was not stopped: %d committed entries are not applied yet; start it and stop it, or back it up while it runs",
-				f.dataDir, n)
-		}
-		return nil
+		return checkSource(d)
 	})
 	src.Fetch = func(ctx context.Context, path string) error {
 		return s.withState(f.dataDir, f.walDir, func(d *offline.Directory) (err error) {
+			if err := checkSource(d); err != nil {
+				return err
+			}
 			c, err := etcdfile.Read(d.State)
 			if err != nil {
 				return err
@@ -123,6 +122,15 @@ func (s *session) stoppedSource(f *sourceFlags) (src backup.Source, err error) {
 		})
 	}
 	return src, err
+}
+
+// checkSource refuses a state that is wrong, or not all that the member has.
+func checkSource(d *offline.Directory) error {
+	if n := d.Behind(); n > 0 {
+		return fmt.Errorf("the member in %s was not stopped: %d committed entries are not applied yet; start it and stop it, or back it up while it runs",
+			d.DataDir, n)
+	}
+	return d.CheckTrusted()
 }
 
 func kindOf(p backup.Point) string {

@@ -42,6 +42,9 @@ func (s *session) withState(dataDir, walDir string, fn func(*offline.Directory) 
 		s.log.Warn("the member was not stopped: committed entries are not applied yet and not looked at; "+
 			"a start and a stop of it apply them", "entries", n)
 	}
+	if err := d.CheckTrusted(); err != nil {
+		s.log.Warn("what is read here may be wrong", "why", err.Error())
+	}
 	return fn(d)
 }
 

@@ -371,6 +371,35 @@ func TestIncompleteDirectoriesAreRefused(t *testing.T) {
 	}
 }
 
+// TestAStateThatIsKnownToBeWrongIsNotTakenForWhole has a member that was stopped before it had rebuilt its state.
+func TestAStateThatIsKnownToBeWrongIsNotTakenForWhole(t *testing.T) {
+	t.Parallel()
+	dir := restored(t)
+	mark := filepath.Join(storage.Root(dir), storage.RebuildName)
+	if err := os.WriteFile(mark, []byte("generation=1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup")
+	for _, args := range [][]string{{"backup", "create", backup, "--data-dir", dir}, {"verify", dir}, {"hashkv", storage.Root(dir)}} {
+		var stdout, stderr bytes.Buffer
+		status := Run(context.Background(), Process{Program: "etcdutl", Args: args, Stdout: &stdout, Stderr: &stderr})
+		if looks := args[0] == "hashkv"; (status == 0) != looks || !strings.Contains(stderr.String(), "differ from the majority's") || !strings.Contains(stderr.String(), mark) {
+			t.Errorf("%v: got %d, %s%s", args, status, &stdout, &stderr)
+		}
+	}
+	if _, err := os.Stat(backup); !os.IsNotExist(err) {
+		t.Errorf("a backup was begun: %v", err)
+	}
+	if err := os.Remove(mark); err != nil { // an operator takes it for right
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"backup", "create", backup, "--data-dir", dir}, {"verify", dir}} {
+		if got := tool(args...); got.status != 0 {
+			t.Errorf("%v: got %+v", args, got)
+		}
+	}
+}
+
 func TestABackupOfAStoppedMemberRestores(t *testing.T) {
 	t.Parallel()
 	dir := restored(t)
