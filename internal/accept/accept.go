@@ -16,6 +16,11 @@ const retry = 50 * time.Millisecond
 // passing are errors of accepting that are gone after a while.
 var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR}
 
+// Passes tells whether an error of accepting is gone after a while.
+func Passes(err error) bool {
+	return slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) })
+}
+
 // Next accepts a connection from lis. After an error that may pass it waits a little and tries again, until done is closed. Any other error, and
 // the last one then, is that of a listener that is to be accepted from no more.
 func Next(lis net.Listener, done <-chan struct{}) (net.Conn, error) {
@@ -24,7 +29,7 @@ func Next(lis net.Listener, done <-chan struct{}) (net.Conn, error) {
 		if err == nil {
 			return c, nil
 		}
-		if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) || !pause(done) {
+		if !Passes(err) || !pause(done) {
 			return nil, err
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/ashlar-kv/ashlar/internal/accept"
 	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
@@ -85,12 +85,9 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// passing are errors of accepting that are gone after a while.
-var passing = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR}
-
 // rest waits a little after an error that may pass, and tells whether it is one.
 func (g *Gateway) rest(ctx context.Context, err error) bool {
-	if !slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
+	if !accept.Passes(err) {
 		return false
 	}
 	g.Logger.Warn("a connection cannot be accepted", "error", err)
