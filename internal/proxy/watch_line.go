@@ -222,6 +222,7 @@ func (l *line) drop(id int64) {
 func (l *line) close() {
 	l.closed = true
 	l.cancel()
+	poke(l.taken) // nobody takes what is left
 	l.abandon()
 }
 

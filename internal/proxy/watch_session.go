@@ -183,7 +183,8 @@ func (s *session) cancel(id int64) {
 	}
 	if w.up != 0 { // upstream says that it has ended, after what it has told before
 		w.ending = true
-		s.hub.leave(w) // or a feed would take it, and nobody would hear that
+		s.hub.leave(w)        // or a feed would take it, and nobody would hear that
+		delete(s.watches, id) // the client may use the number again, as at a member
 		s.line.drop(w.up)
 		return
 	}
@@ -194,7 +195,7 @@ func (s *session) cancel(id int64) {
 // forget removes a watch. REQUIRES: hub.mu is held.
 func (s *session) forget(w *watch) {
 	s.hub.leave(w)
-	if w.numbered {
+	if s.watches[w.id] == w {
 		delete(s.watches, w.id)
 	}
 	delete(s.byLine, w.up)

@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -49,5 +51,46 @@ func TestNothingIsServedForAClientThatHasGone(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestANumberIsFreeOnceItsWatchIsCancelled, as at a member, also before upstream has said that the watch has ended.
+func TestANumberIsFreeOnceItsWatchIsCancelled(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	s := lab.session()
+	create := func() { s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("k"), WatchId: 7}) }
+	lab.locked(create)
+	l := s.line
+	lab.hear(l, &etcdserverpb.WatchResponse{Created: true}, 5)
+	first := l.last
+	lab.locked(func() {
+		s.cancel(7)
+		create()
+	})
+	lab.hear(l, &etcdserverpb.WatchResponse{WatchId: first, Canceled: true}, 5)
+	lab.hear(l, &etcdserverpb.WatchResponse{Created: true}, 5)
+	lab.locked(create) // which is one too much
+	var got []string
+	for r := s.queue.pop(); r != nil; r = s.queue.pop() {
+		got = append(got, fmt.Sprint(r.WatchId, r.Created, r.Canceled))
+	}
+	if want := []string{"7 true false", "7 false true", "7 true false", "-1 true true"}; !slices.Equal(got, want) {
+		t.Errorf("the client is told %q, want %q", got, want)
+	}
+}
+
+// TestNobodyWaitsForALineThatIsClosed: its requests are never taken.
+func TestNobodyWaitsForALineThatIsClosed(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	s := lab.session()
+	lab.locked(func() { s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("k")}) })
+	l := s.line
+	lab.locked(l.close)
+	select {
+	case <-l.taken:
+	default:
+		t.Error("who waits for room is not woken")
 	}
 }
