@@ -49,6 +49,8 @@ func (s *session) importCommand() *cobra.Command {
 			return badArguments("--rate is negative")
 		case f.resume && args[0] == "-":
 			return badArguments("--resume needs a file")
+		case s.inShell && args[0] == "-":
+			return badArguments("import - would read the lines of the shell, and all of them: import a file")
 		}
 		if err := s.forms("simple"); err != nil {
 			return err
@@ -86,6 +88,9 @@ func (s *session) importFrom(ctx context.Context, f *importFlags, name string) e
 		return fmt.Errorf("opening the export: %w", err)
 	}
 	defer file.Close()
+	if errors.Is(lockFile(file), errLocked) { // both would write one mark
+		return fmt.Errorf("%s: another import of it is under way", name)
+	}
 	size, err := wholeExport(file)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

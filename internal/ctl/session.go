@@ -25,6 +25,7 @@ type session struct {
 	auth     *clientv3.AuthConfig // nil until it is needed: a password is asked for once
 	client   *clientv3.Client     // nil until connect
 	input    *bufio.Reader        // standard input: all of a session reads from here, so that nothing is lost in between
+	inShell  bool                 // input is that of a shell, whose lines follow
 	printing sync.Mutex           // held while a reply is printed: interactive watches print at once
 }
 

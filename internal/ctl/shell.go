@@ -126,7 +126,7 @@ func (h *shell) execute(ctx context.Context, args []string, stdout, stderr io.Wr
 	p.Environ, p.Stdout, p.Stderr = environ, stdout, stderr
 	s := newSession(p)
 	if !progress.IsTerminal(p.Stdin) {
-		s.input = h.s.input // the lines that follow are a command's input, too, as in any shell
+		s.input, s.inShell = h.s.input, true // the lines that follow are a command's input, too, as in any shell
 	}
 	defer s.close()
 	s.Args = args

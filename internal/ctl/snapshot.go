@@ -105,8 +105,8 @@ func (s *session) saveSnapshot(ctx context.Context, name string) (version string
 	return r.Version, syncDirectory(filepath.Dir(name))
 }
 
-// errPartInUse is returned for the file that another command is writing.
-var errPartInUse = errors.New("another snapshot is being saved there")
+// errLocked is returned for a file that another command works with.
+var errLocked = errors.New("it is locked")
 
 // openPart opens what a snapshot is written to, and locks it where that is possible: of two that write one file a mixture would be left, that the first
 // took for its own. What a command that was killed has left is written anew.
@@ -116,7 +116,11 @@ func openPart(part string) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("could not open %s (%w)", part, err)
 		}
-		if err := lockFile(f); err != nil {
+		err = lockFile(f)
+		if errors.Is(err, errLocked) {
+			err = errors.New("another snapshot is being saved there")
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("could not lock %s: %w", part, err), f.Close())
 		}
 		opened, err := f.Stat()

@@ -279,6 +279,11 @@ func TestAnImportThatWasInterruptedGoesOn(t *testing.T) {
 		w := buildWall(t, to, 2600<<10, true) // more than eight batches: some have ended
 		p := w.through(t, "import", file)
 		w.waitFor(t, p)
+		for _, how := range []string{"--if-absent", "--resume"} {
+			if got := to.own(t, "", "import", file, how); got.status != 1 || got.stderr != "Error: "+file+": another import of it is under way\n" {
+				t.Errorf("a second one beside it: %+v", got)
+			}
+		}
 		p.Signal(t, signal)
 		p.WaitEnd(t)
 		if got := p.State().ExitCode(); got != status {
