@@ -204,9 +204,9 @@ func (l *lessor) promote(term uint64) (wait time.Duration, sooner <-chan struct{
 	l.gone = make(map[int64]struct{})
 	l.mu.Unlock()
 	// From here on the changes come by noticed.
-	now := l.now()
+	now, lasts := l.now(), l.m.checkpointsLast()
 	for some := range slices.Chunk(l.m.leases().List(), loadSlice) {
-		l.load(some, now)
+		l.load(some, now, lasts)
 	}
 	l.mu.Lock()
 	l.gone = nil
@@ -223,8 +223,8 @@ func (l *lessor) promote(term uint64) (wait time.Duration, sooner <-chan struct{
 // loadSlice is how many leases are loaded under the lock at a time.
 const loadSlice = 4096
 
-// load sets the deadlines of leases that nothing else was heard of yet.
-func (l *lessor) load(some []lease.Lease, now time.Duration) {
+// load sets the deadlines of leases that nothing else was heard of yet. lasts says whether a checkpoint counts after a restart.
+func (l *lessor) load(some []lease.Lease, now time.Duration, lasts bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range some {
@@ -232,7 +232,7 @@ func (l *lessor) load(some []lease.Lease, now time.Duration) {
 			continue
 		}
 		if _, gone := l.gone[x.ID]; !gone {
-			l.setLocked(x.ID, now, l.remaining(x)+l.grace())
+			l.setLocked(x.ID, now, l.remaining(x, lasts)+l.grace())
 		}
 	}
 }

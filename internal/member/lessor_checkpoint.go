@@ -3,6 +3,7 @@ package member
 import (
 	"time"
 
+	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
@@ -24,14 +25,21 @@ const (
 	takenBackMax = 1024
 )
 
-// remaining is what a new primary gives to a lease. What was checkpointed counts after a restart only with the feature gate
-// LeaseCheckpointPersist, as in etcd; before one, only if it was this process that found it in the log.
-func (l *lessor) remaining(x lease.Lease) time.Duration {
+// remaining is what a new primary gives to a lease. What was checkpointed before a restart counts where it lasts over one; otherwise only what this
+// process has found in the log.
+func (l *lessor) remaining(x lease.Lease, lasts bool) time.Duration {
 	_, fresh := l.checkpointed[x.ID]
-	if x.Remaining > 0 && l.m.cfg.LeaseCheckpoint && (fresh || l.m.cfg.LeaseCheckpointPersist) {
+	if x.Remaining > 0 && l.m.cfg.LeaseCheckpoint && (fresh || lasts) {
 		return seconds(x.Remaining)
 	}
 	return seconds(l.m.raised(x).TTL)
+}
+
+// checkpointsLast says whether checkpoints count after a restart: with the feature gate LeaseCheckpointPersist, and in any cluster at 3.6 or above, as in
+// etcd. Members before 3.6 that restart without the gate forget them, and do not take them back when a lease is renewed.
+func (m *Member) checkpointsLast() bool {
+	v, err := m.clusterVersion()
+	return m.cfg.LeaseCheckpointPersist || err == nil && !v.LessThan(semver.Version{Major: 3, Minor: 6})
 }
 
 // scheduleLocked sets when a lease that has some time left is next checkpointed.

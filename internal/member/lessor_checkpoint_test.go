@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -17,18 +18,26 @@ func TestCheckpointsTellTheNextPrimaryWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		checkpoint, persist, renew bool
-		want                       int64 // left after a restart, without the election timeout
+		version                    string // of the cluster
+		want                       int64  // left after a restart, without the election timeout
 	}{
-		"both gates":                   {true, true, false, 1000 - 600},
-		"both gates, and a renewal":    {true, true, true, 1000},
-		"nothing lasts over a restart": {true, false, false, 1000},
-		"no gate":                      {false, false, false, 1000},
+		"both gates":                              {true, true, false, "", 1000 - 600},
+		"both gates, and a renewal":               {true, true, true, "", 1000},
+		"nothing lasts before the version is set": {true, false, false, "", 1000},
+		"nothing lasts in 3.5":                    {true, false, false, "3.5.0", 1000},
+		"all last from 3.6 on":                    {true, false, false, "3.6.0", 1000 - 600},
+		"all last in 3.7":                         {true, false, false, "3.7.0", 1000 - 600},
+		"a renewal in 3.7":                        {true, false, true, "3.7.0", 1000},
+		"no gate":                                 {false, false, false, "3.7.0", 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			disk := vfs.NewCrashableMem()
 			gates := func(cfg *Config) { cfg.LeaseCheckpoint, cfg.LeaseCheckpointPersist = c.checkpoint, c.persist }
 			x := newLeased(t, disk, gates)
+			if c.version != "" {
+				x.do(apply.CommandClusterVersionSet, &membershippb.ClusterVersionSetRequest{Ver: c.version})
+			}
 			x.grant(1, 1000)
 			x.grant(2, 200)
 			x.pass(10*time.Minute + 10*time.Second)

@@ -71,8 +71,8 @@ type Config struct {
 	// SlowApply is how long a group of entries may take to apply before it is logged; 0 is never.
 	SlowApply time.Duration
 	// LeaseCheckpoint, LeaseCheckpointPersist and FastLeaseKeepAlive are etcd's feature gates: a leader tells the others
-	// now and then how much is left of leases; that counts after restarts, too; and a known lease is renewed before all
-	// that was committed when the request came is applied.
+	// now and then how much is left of leases; that counts after restarts, too, as it does anyway from the cluster version 3.6
+	// on; and a known lease is renewed before all that was committed when the request came is applied.
 	LeaseCheckpoint, LeaseCheckpointPersist, FastLeaseKeepAlive bool
 	// AutoCompaction compacts the history as time goes by.
 	AutoCompaction AutoCompaction
