@@ -76,9 +76,13 @@ func (c *corruption) log() *slog.Logger {
 	return c.m.cfg.Logger.With("local-member-id", c.m.self().String())
 }
 
-// raise raises the CORRUPT alarm for a member, 0 for none in particular, without waiting.
+// raise raises the CORRUPT alarm for a member, 0 for none in particular, without waiting. One that is known to be wrong itself accuses nobody: who
+// differs from it may be right.
 func (c *corruption) raise(id cluster.ID) {
 	m := c.m
+	if m.Trusted() != nil {
+		return
+	}
 	_, end, err := m.maintenance.begin(context.Background())
 	if err != nil {
 		return

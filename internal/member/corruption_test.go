@@ -130,3 +130,24 @@ func TestTheInitialCheckEndsTheStartOnlyForAnotherHash(t *testing.T) {
 		}
 	}
 }
+
+// TestAMemberThatIsKnownToBeWrongAccusesNobody has a leader that differs from another member, which is right.
+func TestAMemberThatIsKnownToBeWrongAccusesNobody(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []bool{true, false} {
+		answers := &hashes{status: http.StatusOK, text: `{"header":{"revision":1},"hash":1,"compact_revision":-1,"hash_revision":1}`}
+		m := growing(t, vfs.NewCrashableMem(), func(c *Config) { c.HTTP = answers })
+		other := mustAdd(t, m, true, "http://127.0.0.1:11")
+		if wrong {
+			m.rebuild.distrust()
+		}
+		if err := m.corruption.periodic(t.Context()); err != nil {
+			t.Error(err)
+		}
+		m.maintenance.work.Wait() // for an alarm on its way
+		if m.Alarms().Has(cluster.Alarm{Member: other, Type: cluster.AlarmCorrupt}) == wrong {
+			t.Errorf("it is known to be wrong: %v; the alarms are %v", wrong, m.Alarms().List())
+		}
+		stop(t, m)
+	}
+}
