@@ -128,15 +128,7 @@ func TestAnInterruptedRunLeavesTheEarlierPoints(t *testing.T) {
 			if got := exported(t, dir, 4); !sameRecords(got, want) {
 				t.Errorf("point 4: got %q, want %q", got, want)
 			}
-			entries, err := os.ReadDir(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range entries {
-				if n := e.Name(); n != lockName && numberOf(n) == 0 {
-					t.Errorf("%s is left", n)
-				}
-			}
+			nothingElse(t, dir)
 		})
 	}
 }

@@ -130,6 +130,20 @@ func options(n int) Options {
 	return Options{Now: time.Unix(int64(n), 0), Logger: slog.New(slog.DiscardHandler)}
 }
 
+// nothingElse checks that only files of the backup's own are left.
+func nothingElse(tb testing.TB, dir string) {
+	tb.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, e := range entries {
+		if n := e.Name(); n != lockName && numberOf(n) == 0 {
+			tb.Errorf("%s is left", n)
+		}
+	}
+}
+
 // exported returns the records of a point.
 func exported(tb testing.TB, dir string, number int) (all []record) {
 	tb.Helper()

@@ -102,15 +102,7 @@ func (l *line) whole(t *testing.T, dir string) {
 	if got, err := os.ReadFile(filepath.Join(dir, "000001.db")); err != nil || !bytes.Equal(got, l.content) {
 		t.Errorf("%d bytes arrived, %d were sent, %v", len(got), len(l.content), err)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if n := e.Name(); n != lockName && numberOf(n) == 0 {
-			t.Errorf("%s is left", n)
-		}
-	}
+	nothingElse(t, dir)
 }
 
 func TestACutTransferGoesOnWhereverItWasCut(t *testing.T) {

@@ -57,6 +57,20 @@ func TestAMemberFindsItselfInTheClusterItJoins(t *testing.T) {
 	}
 }
 
+// founded returns the cluster that the members of a configuration found.
+func founded(t *testing.T, cfg *config.Config) (cluster.InitialCluster, *cluster.Founding) {
+	t.Helper()
+	ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := cluster.Found(ic, cfg.InitialClusterToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ic, f
+}
+
 // knowing serves a member that says this of its cluster, once after is closed, and closes the result then. It is asked once.
 func knowing(t *testing.T, after <-chan struct{}, says func() (clusterID cluster.ID, members string)) (url string, answered chan struct{}) {
 	t.Helper()
@@ -93,13 +107,8 @@ func TestOneMemberThatKnowsOfALossIsEnough(t *testing.T) {
 	behind, answered := knowing(t, now, says(""))
 	upToDate, _ := knowing(t, answered, says(`,"clientURLs":["http://a:2"]`))
 	cfg.InitialCluster = "a=http://a:1,b=" + behind + ",c=" + upToDate
-	ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if founding, err = cluster.Found(ic, cfg.InitialClusterToken); err != nil {
-		t.Fatal(err)
-	}
+	var ic cluster.InitialCluster
+	ic, founding = founded(t, &cfg)
 	p := newPeers(&cfg, clock.Real(), slog.New(slog.DiscardHandler), func() {})
 	if _, _, err := p.bootstrap(t.Context(), &cfg, ic); err == nil || !strings.Contains(err.Error(), "has already been bootstrapped") {
 		t.Errorf("it may found the cluster: %v", err)
@@ -145,13 +154,7 @@ func TestWhoHasYetToApplyThatAMemberRanIsWaitedFor(t *testing.T) {
 			t.Cleanup(unknown.Close)
 			cfg := config.Default("ashlar")
 			cfg.Name, cfg.InitialCluster = "a", "a=http://a:1,b=http://b:1,c=http://c:1"
-			ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if founding, err = cluster.Found(ic, cfg.InitialClusterToken); err != nil {
-				t.Fatal(err)
-			}
+			_, founding = founded(t, &cfg)
 			initial, err := cfg.InitialMembers()
 			if err != nil {
 				t.Fatal(err)
@@ -180,14 +183,7 @@ func TestAMemberThatIsBeingOpenedIsWaitedFor(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	cfg := config.Default("ashlar")
 	cfg.Name, cfg.InitialCluster = "a", "a=http://a:1,b=http://b:1"
-	ic, err := cluster.ParseInitialCluster(cfg.InitialCluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	founding, err := cluster.Found(ic, cfg.InitialClusterToken)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, founding := founded(t, &cfg)
 	self, _ := founding.ByName("a")
 	asker, impatient := newPeers(&cfg, clock.Real(), log, func() {}), newPeers(&cfg, clock.Real(), log, func() {})
 	impatient.replayTimeout = 0
