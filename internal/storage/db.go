@@ -361,9 +361,9 @@ func (db *DB) CompactAll(ctx context.Context) error {
 	return explain(db.dir, "compacting", err)
 }
 
-// Close waits for background work and gives the directory free. A state is flushed first, so that the next
-// start replays nothing. Iterators must be closed before. After a failure Close returns that failure; where Pebble itself has panicked the
-// directory stays locked until the process ends, as Pebble may still be at work there.
+// Close waits for background work and gives the directory free; compactions of a database that somebody asks (Options.Asked) are cut off. A state is
+// flushed first, so that the next start replays nothing. Iterators must be closed before. After a failure Close returns that failure; where Pebble
+// itself has panicked the directory stays locked until the process ends, as Pebble may still be at work there.
 func (db *DB) Close() error {
 	var err error
 	db.pacer.end()
@@ -403,5 +403,6 @@ func (db *DB) closePebble() (err error) {
 			err = fmt.Errorf("%v", r)
 		}
 	}()
+	db.pacer.cutOff()
 	return db.p.Close()
 }

@@ -45,6 +45,7 @@ const (
 type pacer struct {
 	clock clock.Clock
 	stop  chan struct{} // closed when the database is being closed
+	cut   chan struct{} // closed when Pebble is
 
 	memTableBytes uint64
 	put           atomic.Uint64          // bytes of batches, since the database was opened
@@ -71,7 +72,7 @@ func newPacer(c clock.Clock, asked func() uint64, memTableBytes uint64) *pacer {
 	if asked == nil {
 		return nil
 	}
-	return &pacer{clock: c, stop: make(chan struct{}), memTableBytes: memTableBytes, demand: pacing.NewDemand(asked, c.Now())}
+	return &pacer{clock: c, stop: make(chan struct{}), cut: make(chan struct{}), memTableBytes: memTableBytes, demand: pacing.NewDemand(asked, c.Now())}
 }
 
 // begin is called when the database is open: before, nobody asks it for anything.
@@ -99,6 +100,25 @@ func (p *pacer) flushBegins() {
 func (p *pacer) end() {
 	if p != nil {
 		close(p.stop)
+	}
+}
+
+// cutOff ends the compactions under way, which Pebble waits for when it is closed: one of a defragmentation rewrites the whole state, and ends with no
+// context. Nothing is lost but their work; Pebble removes what they have written, and begins anew after the next start. It belongs just before Pebble is
+// closed: until then one that is cut off begins again at once.
+func (p *pacer) cutOff() {
+	if p != nil {
+		close(p.cut)
+	}
+}
+
+// isCutOff says whether cutOff was called.
+func (p *pacer) isCutOff() bool {
+	select {
+	case <-p.cut:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -195,8 +215,11 @@ type pacedFile struct {
 	waits   bool  // the filesystem knows only syncs, and Pebble sees to those
 }
 
-// Write implements vfs.File.
+// Write implements vfs.File. The error of a compaction that was cut off is one by which Pebble knows that nothing is wrong.
 func (f *pacedFile) Write(b []byte) (int, error) {
+	if !f.flush && f.pacer.isCutOff() {
+		return 0, pebble.ErrCancelledCompaction
+	}
 	n, err := f.File.Write(b)
 	if err != nil {
 		return n, err

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -229,6 +230,82 @@ func TestNothingRestsAnyMoreWhenTheDatabaseIsClosed(t *testing.T) {
 	c.WaitPending(1) // the flush rests, and by this clock it would for ever
 	closeState(t, db)
 	<-flushed
+}
+
+// heldFS holds the first write of a compaction back, and counts all of them.
+type heldFS struct {
+	vfs.FS
+	once        sync.Once
+	begun, goOn chan struct{}
+	written     atomic.Int64
+}
+
+func (f *heldFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	if err == nil && c == compactionCategory {
+		file = &heldFile{file, f}
+	}
+	return file, err
+}
+
+type heldFile struct {
+	vfs.File
+	fs *heldFS
+}
+
+func (f *heldFile) Write(b []byte) (int, error) {
+	f.fs.once.Do(func() {
+		close(f.fs.begun)
+		<-f.fs.goOn
+	})
+	f.fs.written.Add(1)
+	return f.File.Write(b)
+}
+
+// Pebble waits for compactions when it is closed, and that of a defragmentation takes as long as it takes to write the whole state.
+func TestACompactionEndsWhenTheDatabaseIsClosed(t *testing.T) {
+	t.Parallel()
+	fs := &heldFS{FS: vfs.NewMem(), begun: make(chan struct{}), goOn: make(chan struct{})}
+	options := Options{Asked: func() uint64 { return 0 }}
+	db := openTestState(t, fs, options)
+	const keys = 2000
+	for round := 1; round <= 2; round++ {
+		fill(t, db, round, keys)
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	compacted := make(chan error, 1)
+	go func() { compacted <- db.CompactAll(ctx) }()
+	<-fs.begun
+	cancel()
+	if err := <-compacted; !errors.Is(err, context.Canceled) {
+		t.Errorf("the compaction: %v", err)
+	}
+	set(t, db, AppendDataKey(nil, []byte("in memory"), 1, 0), "value")
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	<-db.pacer.cut
+	close(fs.goOn)
+	if err := <-closed; err != nil {
+		t.Errorf("closing: %v", err)
+	}
+	if n := fs.written.Load(); n > 3 { // of some sixty
+		t.Errorf("the compaction wrote %d times, want only what was under way", n)
+	}
+	db = openTestState(t, fs, options)
+	defer closeState(t, db)
+	for i := range keys {
+		for round := 1; round <= 2; round++ {
+			if got := get(t, db, AppendDataKey(nil, fmt.Appendf(nil, "key-%04d", i), int64(round), 0)); len(got) != 1000 {
+				t.Fatalf("key %d of round %d has %d bytes", i, round, len(got))
+			}
+		}
+	}
+	if got := get(t, db, AppendDataKey(nil, []byte("in memory"), 1, 0)); got != "value" {
+		t.Errorf("what was in memory is %q", got)
+	}
 }
 
 func TestOneRestsAfterTheRemovalOfATableWhileClientsAsk(t *testing.T) {
