@@ -56,3 +56,24 @@ func TestManyWatchersOfOneKeyAreServedInBoundedPieces(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsAreHandedOverInBoundedPieces: those of one watcher, however many are found at once.
+func TestEventsAreHandedOverInBoundedPieces(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	s := l.hub.NewStream()
+	s.Create(Spec{ID: 1, Key: []byte("k")})
+	l.hub.mu.Lock()
+	for i := range 5 * batchEvents {
+		l.write(put("k", strconv.Itoa(i)))
+	}
+	l.hub.distribute()
+	staged := cap(l.hub.batch.staging.list[:1][0].events)
+	l.hub.mu.Unlock()
+	if staged > 2*batchEvents {
+		t.Errorf("up to %d events were staged", staged)
+	}
+	if n := drain(t, s); n != 5*batchEvents {
+		t.Errorf("%d events came", n)
+	}
+}

@@ -40,8 +40,8 @@ func (s *Stream) Ready(ctx context.Context) (*Message, error) {
 	return m, err
 }
 
-// Rest has a function called by Next after each step of reading history, of about a millisecond, with the bytes it has read;
-// nothing is locked meanwhile. It is to be called before the first Next.
+// Rest has a function called by Next between two steps of reading a chunk of history, of about a millisecond, with the bytes that the
+// first of them has read; nothing is locked meanwhile. It is to be called before the first Next.
 func (s *Stream) Rest(rest func(ctx context.Context, bytes int)) { s.rest = rest }
 
 // catchUpInTurn is catchUp once there is a place for it. While there is none it returns as soon as there is a message

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -424,6 +425,32 @@ func TestTheVersionBeforeIsThatOfTheRevisionBefore(t *testing.T) {
 	}
 }
 
+// TestTheVersionBeforeIsLeftOutAtTheCompactRevision also if the hub has yet to distribute what the watcher begins with: it is history, and not
+// new to it.
+func TestTheVersionBeforeIsLeftOutAtTheCompactRevision(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{})
+	l.write(put("k", "1"))
+	l.settled()
+	l.hub.in.put(l.commit(put("k", "2"))) // and the hub's goroutine sleeps on
+	l.compactTo(3)
+	s := l.hub.NewStream()
+	s.Create(all(Spec{ID: 1, Start: 3, PrevKV: true}))
+	if m, err := s.Poll(); err != nil || !m.Created {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	l.hub.mu.Lock()
+	l.hub.distribute()
+	l.hub.mu.Unlock()
+	m, err := s.Poll()
+	if err != nil || m == nil || len(m.Events) != 1 {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	if bytes.Contains(m.Events[0], []byte{tagPrevKV}) {
+		t.Errorf("the event is %q", m.Events[0])
+	}
+}
+
 func TestAnEventIsEncodedOnce(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, Options{})
@@ -446,6 +473,11 @@ func TestAnEventIsEncodedOnce(t *testing.T) {
 	l.settled()
 	if n := l.hub.Stats().Encoded; n != 4 {
 		t.Errorf("%d encodings of 3 events, one of them wanted with and without the version before", n)
+	}
+	l.write(put("b", "1")) // which has none
+	l.settled()
+	if n := l.hub.Stats().Encoded; n != 5 {
+		t.Errorf("%d encodings of 4 events", n)
 	}
 	for _, c := range clients {
 		c.finish()

@@ -1,9 +1,12 @@
 package watch
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // drain reads what comes from a stream without waiting and returns how many events that was.
@@ -206,6 +209,40 @@ func TestMessagesOfOthersComeBetweenTheStepsOfAChunk(t *testing.T) {
 	l.write(put("other", "1"))
 	if n := drainDistributed(t, l, s); n != 3*stepLoads+1 {
 		t.Errorf("%d events came", n)
+	}
+}
+
+// TestWhoeverReadsHistoryRestsBetweenTheStepsOfAChunk that read something.
+func TestWhoeverReadsHistoryRestsBetweenTheStepsOfAChunk(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ revisions, rests int }{
+		"one step":    {100, 0},
+		"three steps": {2*stepLoads + 1, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, s := behindBy(t, c.revisions)
+			rests, bytes, want := 0, 0, 0
+			s.Rest(func(_ context.Context, n int) {
+				rests++
+				if bytes += n; n <= 0 {
+					t.Errorf("a step has read %d bytes", n)
+				}
+			})
+			for events := 0; events < c.revisions; {
+				m, err := s.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				events += len(m.Events)
+			}
+			for _, e := range l.events {
+				want += proto.Size(e.Kv)
+			}
+			if rests != c.rests || rests > 0 && (bytes < want/2 || bytes > want) {
+				t.Errorf("%d rests after %d bytes of %d, want %d", rests, bytes, want, c.rests)
+			}
+		})
 	}
 }
 
