@@ -2,9 +2,11 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -30,6 +32,9 @@ func TestRangesThatEndBeforeTheyBegin(t *testing.T) {
 	if err := j.Read([]byte("e/2"), []byte("e/1\x00")); err != nil {
 		t.Errorf("to read behind the top: %v", err)
 	}
+	if err := j.Write([]byte("d/2"), []byte("c")); !errors.Is(err, ErrPermissionDenied) {
+		t.Errorf("to write before the top: %v", err)
+	}
 }
 
 // The shape of the tree is that of a red-black tree, whatever the order of insertions.
@@ -38,12 +43,27 @@ func TestTheTreeOfIntervalsKeepsItsRules(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		tree := intervals{nodes: make([]interval, 1)}
-		for i := range r.IntN(60) {
+		for range r.IntN(60) {
 			begin := fmt.Append(nil, r.IntN(30))
-			tree.insert(spanOf(begin, append(begin, byte(1+i))))
+			tree.insert(spanOf(begin, append(begin, byte(1+r.IntN(4)))))
 			tree.check(t, tree.root)
 		}
+		if order := tree.inOrder(tree.root); !slices.IsSortedFunc(order, func(a, b int) int {
+			x, y := tree.nodes[a], tree.nodes[b]
+			return cmp.Or(bytes.Compare(x.begin, y.begin), bytes.Compare(x.end, y.end), cmp.Compare(a, b))
+		}) {
+			t.Fatalf("the order is %v", order)
+		}
 	}
+}
+
+// inOrder is the nodes of a subtree from left to right; they are numbered as they were inserted.
+func (t *intervals) inOrder(x int) []int {
+	if x == 0 {
+		return nil
+	}
+	c := t.nodes[x].child
+	return slices.Concat(t.inOrder(c[left]), []int{x}, t.inOrder(c[right]))
 }
 
 // check checks the rules of a subtree and returns how many black nodes every way down has.

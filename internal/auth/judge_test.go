@@ -58,6 +58,18 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
+// TestAPermissionWithoutAKeyPermitsNothing: only a state that was not written by etcd or by us has one.
+func TestAPermissionWithoutAKeyPermitsNothing(t *testing.T) {
+	t.Parallel()
+	role := &Role{Permissions: []Permission{{Kind: ReadWrite, End: []byte("z")}, {Kind: Read, Key: []byte("k")}}}
+	m := mergeRoles([]string{"gone", "r"}, func(name string) *Role { return map[string]*Role{"r": role}[name] })
+	for key, want := range map[string]bool{"a": false, "k": true} {
+		if read, write := m.read.allows([]byte(key), nil), m.write.allows([]byte(key), nil); read != want || write {
+			t.Errorf("%s may be read: %t, written: %t", key, read, write)
+		}
+	}
+}
+
 func TestWhatIsForRoot(t *testing.T) {
 	t.Parallel()
 	l := enabled(t)

@@ -109,3 +109,45 @@ func TestWhoMayComeAndGo(t *testing.T) {
 		}
 	}
 }
+
+// TestADamagedMembershipIsNotLoaded: a member that is left out would not be counted when a quorum is.
+func TestADamagedMembershipIsNotLoaded(t *testing.T) {
+	t.Parallel()
+	short := storage.AppendPlainKey(nil, storage.SpaceMembers, []byte("short"))
+	for name, c := range map[string]struct {
+		key   []byte
+		value string
+	}{
+		"a member that cannot be read":     {memberKey(storage.SpaceMembers, 7), `{"id":7,"name":7}`},
+		"a member that is another":         {memberKey(storage.SpaceMembers, 7), `{"id":8}`},
+		"a member without its id":          {short, "{}"},
+		"a removed one without its id":     {storage.AppendPlainKey(nil, storage.SpaceRemoved, []byte("too many bytes")), ""},
+		"a downgrade that cannot be read":  {downgradeKey, "{"},
+		"a member before one that is sane": {memberKey(storage.SpaceMembers, 1), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, err := storage.OpenState("state", storage.Options{FS: vfs.NewMem()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := db.NewBatch()
+			if err := errors.Join(b.Set(memberKey(storage.SpaceMembers, 5), []byte(`{"id":5}`), nil), db.Commit(b), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := Load(db); err != nil || m.Len() != 1 {
+				t.Fatalf("before the damage: %v", err)
+			}
+			b = db.NewBatch()
+			if err := errors.Join(b.Set(c.key, []byte(c.value), nil), db.Commit(b), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(db); !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("got %v", err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
