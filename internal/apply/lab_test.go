@@ -21,6 +21,7 @@ import (
 type lab struct {
 	t       testing.TB
 	fs      *vfs.MemFS
+	wrap    func(vfs.FS) vfs.FS // what the state is kept on instead of fs itself, nil for that
 	db      *storage.DB
 	store   *mvcc.Store
 	members *cluster.Membership
@@ -57,9 +58,17 @@ func (l *lab) check(err error) {
 func (l *lab) open() {
 	l.t.Helper()
 	var err error
+	var disk vfs.FS = l.fs
+	if l.wrap != nil {
+		disk = l.wrap(disk)
+	}
 	l.db, err = storage.OpenState("state", storage.Options{
-		FS: l.fs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Fatal: func(err error) { l.t.Error(err) },
+		FS: disk, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Fatal: func(err error) {
+			if l.wrap == nil { // otherwise a compaction may meet what is wrong there
+				l.t.Error(err)
+			}
+		},
 	})
 	l.check(err)
 	l.store, err = mvcc.Open(l.db)

@@ -92,6 +92,7 @@ func TestOnlyTheCurrentRevisionOfOneKeyComesFromMemory(t *testing.T) {
 	readOne(t, s, "a")
 	for name, o := range map[string]RangeOptions{
 		"a revision that is named": {Key: []byte("a"), Rev: s.Revision()},
+		"the first revision":       {Key: []byte("a"), Rev: 1},
 		"a range":                  {Key: []byte("a"), End: []byte("b")},
 		"all keys":                 {Key: []byte("a"), End: []byte{0}},
 	} {
