@@ -20,6 +20,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/accept"
 	"github.com/ashlar-kv/ashlar/internal/clock"
+	"github.com/ashlar-kv/ashlar/internal/lockpb"
 	"github.com/ashlar-kv/ashlar/internal/rpc"
 	"github.com/ashlar-kv/ashlar/internal/tlsconf"
 	"github.com/ashlar-kv/ashlar/internal/web"
@@ -145,17 +146,28 @@ func (s *serverSettings) options(handle grpc.StreamHandler) []grpc.ServerOption 
 	return options
 }
 
-// handle serves every method. After a change of rights, and after the end of a lease with its keys, no answer is kept.
+// handle serves every method. After a change of rights, the end of a lease with its keys, and what locks and elections write, no answer is kept.
 func (p *server) handle(srv any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
+	if outdates(method) {
+		defer p.cache.clear()
+	}
 	if one, ok := p.others[method]; ok {
 		return one(stream)
 	}
-	rights := strings.HasPrefix(method, "/etcdserverpb.Auth/") && method != etcdserverpb.Auth_Authenticate_FullMethodName
-	if rights || method == etcdserverpb.Lease_LeaseRevoke_FullMethodName {
-		defer p.cache.clear()
-	}
 	return forwarder{p.up}.forward(srv, stream)
+}
+
+// outdates tells whether a method may make answers old, besides those of KV.
+func outdates(method string) bool {
+	switch method {
+	case etcdserverpb.Auth_Authenticate_FullMethodName, lockpb.Election_Leader_FullMethodName, lockpb.Election_Observe_FullMethodName:
+		return false
+	case etcdserverpb.Lease_LeaseRevoke_FullMethodName:
+		return true
+	}
+	service := func(d *grpc.ServiceDesc) bool { return strings.HasPrefix(method, "/"+d.ServiceName+"/") }
+	return service(&etcdserverpb.Auth_ServiceDesc) || service(&lockpb.Lock_ServiceDesc) || service(&lockpb.Election_ServiceDesc)
 }
 
 // logged says of each request what came of it. Keys, values and tokens are never logged.

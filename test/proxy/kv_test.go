@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -199,4 +200,28 @@ func TestWithoutUpstreamRequestsFailAndThenGoOn(t *testing.T) {
 		_, err := c.Get(soon(t), "k")
 		return err == nil
 	})
+}
+
+// TestWhatAnElectionWritesIsNotReadFromBefore: its service writes keys, too.
+func TestWhatAnElectionWritesIsNotReadFromBefore(t *testing.T) {
+	t.Parallel()
+	up := runMember(t, nil)
+	for name, flags := range map[string][]string{"as it is": nil, "in a namespace": {"--namespace=n/"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := runProxy(t, up.address, flags...).client(t)
+			ctx := soon(t)
+			lease := must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 600)).ID
+			election := lockpb.NewElectionClient(c.ActiveConnection())
+			leader := must[*lockpb.CampaignResponse](t)(election.Campaign(ctx, &lockpb.CampaignRequest{Name: []byte("e"), Lease: int64(lease)})).Leader
+			for i := range 5 {
+				must[*clientv3.GetResponse](t)(c.Get(ctx, string(leader.Key), clientv3.WithSerializable()))
+				want := fmt.Sprint(i)
+				must[*lockpb.ProclaimResponse](t)(election.Proclaim(ctx, &lockpb.ProclaimRequest{Leader: leader, Value: []byte(want)}))
+				if got := must[*clientv3.GetResponse](t)(c.Get(ctx, string(leader.Key), clientv3.WithSerializable())); string(got.Kvs[0].Value) != want {
+					t.Errorf("after %s was proclaimed %q is read", want, got.Kvs[0].Value)
+				}
+			}
+		})
+	}
 }
