@@ -48,6 +48,10 @@ func TestWhatATransactionIsRefusedFor(t *testing.T) {
 			then(del("Z", "\x00"), keepValue("a")), ErrKeyNotFound},
 		"deleting from the very key on, then keeping its value": {
 			then(then(del("a", "\x00")), keepValue("a")), ErrKeyNotFound},
+		"deleting from two keys on, the later one first": {
+			then(del("b", "\x00"), del("Z", "\x00"), keepValue("a")), ErrKeyNotFound},
+		"deleting from two keys on, the earlier one first": {
+			then(del("Z", "\x00"), del("b", "\x00"), keepValue("a")), ErrKeyNotFound},
 		"a put without a key": {then(put("", "1")), ErrEmptyKey},
 	}
 	for name, c := range cases {

@@ -80,6 +80,37 @@ func TestAMemberBecomesAClusterOfOne(t *testing.T) {
 	stop(t, m)
 }
 
+// TestNoChangeOfTheMembershipIsTakenOver wherever it stands among what the log alone has: it would be one of the former cluster.
+func TestNoChangeOfTheMembershipIsTakenOver(t *testing.T) {
+	t.Parallel()
+	disk, _ := withoutMajority(t)
+	m := open(t, configOf(t, disk, alone))
+	change := m.log.LastIndex() - 1
+	for name, c := range map[string]struct {
+		first, last uint64
+		replaced    int
+	}{
+		"nothing":               {change, change - 1, 0},
+		"a put alone":           {change - 1, change - 1, 0},
+		"the change alone":      {change, change, 1},
+		"the change at the end": {change - 1, change, 1},
+		"the change first":      {change, change + 1, 2},
+		"all":                   {change - 1, change + 1, 2},
+	} {
+		got, err := m.withoutChanges(c.first, c.last)
+		if err != nil || len(got) != c.replaced {
+			t.Errorf("%s: %d entries are replaced, want %d: %v", name, len(got), c.replaced, err)
+			continue
+		}
+		for i, e := range got {
+			if e.GetType() != raftpb.EntryNormal || e.GetIndex() != change+uint64(i) || (len(e.GetData()) == 0) != (i == 0) {
+				t.Errorf("%s: entry %d is %v", name, change+uint64(i), e)
+			}
+		}
+	}
+	stop(t, m)
+}
+
 // TestForcingAgainDropsNothing leaves the flag on the command line: the stored commit index is behind what was answered.
 func TestForcingAgainDropsNothing(t *testing.T) {
 	t.Parallel()

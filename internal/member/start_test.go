@@ -163,6 +163,7 @@ var finds = map[string]found{
 	"the log ends before what the state has applied":     {prepare: olderLog, refused: ErrRefused, names: []string{statePath, logPath}},
 	"the log ends too early and there is no IDENTITY":    {prepare: func(t *testing.T, d *vfs.MemFS) { olderLog(t, d); remove(identityPath)(t, d) }, refused: ErrRefused, names: []string{statePath, logPath}},
 	"the state is another member's, there is no stamp":   {prepare: func(t *testing.T, d *vfs.MemFS) { ofAnother(statePath)(t, d); remove(identityPath)(t, d) }, refused: ErrRefused, names: []string{statePath, logPath}},
+	"a restore did not finish":                           {prepare: func(t *testing.T, d *vfs.MemFS) { writeFile(t, d, rootPath+"/"+storage.RestoringName, "") }, refused: ErrRefused, names: []string{"data"}, kept: rootPath},
 	"the state is lost, and a crash was before IDENTITY": {prepare: remove(identityPath, statePath), refused: ErrRefused, names: []string{statePath}},
 }
 
