@@ -1,6 +1,7 @@
 package member
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -65,7 +66,7 @@ func (x *machine) Install(snap *raftpb.Snapshot, commit func(generation uint64) 
 	x.m.measures.Installing.Store(true)
 	defer x.m.measures.Installing.Store(false)
 	if err := commit(g.number); err != nil {
-		return fmt.Errorf("make the log name the new state: %w", err)
+		return errors.Join(fmt.Errorf("make the log name the new state: %w", err), g.close()) // nobody else knows of it any more
 	}
 	x.m.serve(g)
 	x.m.logins.reload() // first: a token of before must not be taken for one by the accounts of now

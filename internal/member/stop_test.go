@@ -158,6 +158,38 @@ func replaceState(t *testing.T, m *Member, old *generation) {
 	}
 }
 
+// TestAStateThatTheLogCannotNameIsClosed: a program that embeds a member opens it anew after its log has failed, in the same process.
+func TestAStateThatTheLogCannotNameIsClosed(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewMem(), alone))
+	put(t, m, "a", "v")
+	r, err := snapshot.NewReader(m.gen.Load().db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := m.buildGeneration(2, func(db *storage.DB) error { return snapshot.Build(db, r) })
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.incoming.begin(); err != nil {
+		t.Fatal(err)
+	}
+	m.incoming.built(g, 9)
+	broken := errors.New("no space left on device")
+	snap := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: proto.Uint64(9)}}
+	if err := (&machine{m: m}).Install(snap, func(uint64) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("an installation that the log fails at: %v", err)
+	}
+	stop(t, m)
+	db, err := storage.OpenState(storage.StateDir("data", 2), m.stateOptions())
+	if err != nil {
+		t.Fatalf("the state is open still: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // inOrder notes what happens in which order.
 type inOrder struct {
 	mu    sync.Mutex
