@@ -38,7 +38,11 @@ const (
 	stuckFlush   trouble = "stuck flush"    // no sync of a table ends
 	full         trouble = "full"           // nothing is created or written
 	failManifest trouble = "manifest fails" // no manifest is written
+	stuckOpen    trouble = "stuck open"     // no manifest of an earlier run can be opened
 )
+
+// diskBegins is the variable that holds what the disk does wrong from the beginning.
+const diskBegins = "CLUSTER_TEST_DISK_BEGINS"
 
 const slowSyncTime = 30 * time.Millisecond
 
@@ -79,7 +83,8 @@ func (d *disk) MaybeError(op errorfs.Op) error {
 		case now == slowSync && syncs:
 			<-time.After(slowSyncTime)
 			return nil
-		case now == stuckLog && syncs && strings.Contains(name, ".seg"), now == stuckFlush && syncs && strings.HasSuffix(name, ".sst"):
+		case now == stuckLog && syncs && strings.Contains(name, ".seg"), now == stuckFlush && syncs && strings.HasSuffix(name, ".sst"),
+			now == stuckOpen && op.Kind == errorfs.OpOpen && strings.HasPrefix(name, "MANIFEST"):
 			<-changed
 			continue
 		case now == full && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt || op.Kind == errorfs.OpReuseForWrite):
@@ -111,6 +116,7 @@ func runOnDisk(address string, args []string) error {
 	}
 	defer files.Close()
 	d := newDisk()
+	d.now = trouble(os.Getenv(diskBegins))
 	control := &http.Server{Addr: address, Handler: d}
 	go control.ListenAndServe() // a test that cannot reach it fails
 	defer control.Close()
@@ -141,7 +147,7 @@ func (m *member) environment(tb testing.TB) []string {
 		return nil
 	}
 	m.disk = process.FreeAddress(tb)
-	return []string{diskAddress + "=" + m.disk}
+	return []string{diskAddress + "=" + m.disk, diskBegins + "=" + string(m.begins)}
 }
 
 // trouble tells a member's disk what to do wrong from now on.

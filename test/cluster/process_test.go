@@ -25,7 +25,8 @@ type member struct {
 	initial string // --initial-cluster
 	state   string // --initial-cluster-state
 	extra   []string
-	disk    string // where its disk is told what to do wrong
+	disk    string  // where its disk is told what to do wrong
+	begins  trouble // what its next processes find wrong with it
 
 	process *process.Process // the last one
 	conn    *clientv3.Client

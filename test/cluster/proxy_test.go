@@ -20,6 +20,7 @@ type network struct {
 	cut     map[way]bool
 	delay   time.Duration   // of every piece of bytes
 	loss    float64         // which share of the pieces is lost and sent again
+	pieces  map[way]int     // of bytes that have come so far, those that wait too
 	numbers map[string]int  // members' ids, in hexadecimal, to their numbers
 	changed chan struct{}   // closed and replaced when any of it changes
 	done    context.Context // the test is over
@@ -34,7 +35,7 @@ const stranger = -1
 func newNetwork(tb testing.TB) *network {
 	ctx, cancel := context.WithCancel(context.Background())
 	tb.Cleanup(cancel)
-	return &network{cut: map[way]bool{}, numbers: map[string]int{}, changed: make(chan struct{}), done: ctx}
+	return &network{cut: map[way]bool{}, pieces: map[way]int{}, numbers: map[string]int{}, changed: make(chan struct{}), done: ctx}
 }
 
 // change changes the network and wakes what waits for it.
@@ -81,9 +82,19 @@ const (
 // slow delays every piece of bytes.
 func (n *network) slow(d time.Duration) { n.change(func() { n.delay = d }) }
 
+// came says how many pieces of bytes have come so far that way.
+func (n *network) came(w way) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pieces[w]
+}
+
 // pass waits until bytes may go on from one member to another. It returns false when they never do: ctx ends first, or the
 // connection breaks.
 func (n *network) pass(ctx context.Context, w way) bool {
+	n.mu.Lock()
+	n.pieces[w]++
+	n.mu.Unlock()
 	for {
 		n.mu.Lock()
 		cut, delay, changed := n.cut[w], n.delay, n.changed
