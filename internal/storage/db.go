@@ -86,6 +86,7 @@ func openLocked(dir string, o Options, p *pebble.Options, history *historyMover,
 	p.Lock = lock.Lock
 	p.Logger = logger{o.Logger, f}
 	ended := func(tables []pebble.TableInfo) {
+		db.pacer.flushEnds()
 		db.spare.flushed()
 		history.flushed(tables)
 	}
@@ -186,6 +187,7 @@ func (db *DB) Commit(b *Batch) error {
 		return err
 	}
 	began := db.clock.Now()
+	db.pacer.admit()
 	err := db.guard("committing a batch", func() error { return db.p.Apply(b, pebble.NoSync) })
 	db.measures.Commits.Took(db.clock.Now().Sub(began))
 	db.pacer.committed(b.Len())

@@ -53,7 +53,7 @@ func (e fatalError) Error() string { return e.text }
 func (e fatalError) Unwrap() error { return e.cause }
 
 // listener returns what Pebble tells about its background work. begins is called when a flush begins, ended after each flush with its tables, and flushed, which may be nil, gets a token.
-func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measures, begins func(), ended func([]pebble.TableInfo), flushed chan<- struct{}) *pebble.EventListener {
+func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measures, begins func(bytes uint64), ended func([]pebble.TableInfo), flushed chan<- struct{}) *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) {
 			f.fail(explain(f.dir, "flushing or compacting", err))
@@ -73,7 +73,7 @@ func listener(log *slog.Logger, f *failure, stall *stallWatch, measures *Measure
 		LowDiskSpace: func(info pebble.LowDiskSpaceInfo) {
 			log.Warn("the disk is almost full", "dir", f.dir, "available_bytes", info.AvailBytes, "total_bytes", info.TotalBytes)
 		},
-		FlushBegin: func(pebble.FlushInfo) { begins() },
+		FlushBegin: func(info pebble.FlushInfo) { begins(info.InputBytes) },
 		FlushEnd: func(info pebble.FlushInfo) {
 			measures.Flushes.Took(info.TotalDuration)
 			ended(info.Output)

@@ -128,6 +128,9 @@ const tableBytes = 4 << 20
 // two have gathered since the last one, as they lie deepest. A store of twice the default quota has fewer.
 const newestTablesMax = 1000
 
+// stopMemTables is how many memtables there may be: writes stop when one more is needed.
+const stopMemTables = 4
+
 // uncompressedLevels is how many levels of the state, from the newest, are written without compression: they are
 // rewritten soon, and most reads of what was just written go there.
 const uncompressedLevels = 5
@@ -148,7 +151,7 @@ func stateOptions(o Options) *pebble.Options {
 		KeySchemas:                  sstable.MakeKeySchemas(&cockroachkvs.KeySchema),
 		DisableWAL:                  true,
 		MemTableSize:                o.MemTableBytes,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: stopMemTables,
 		L0CompactionThreshold:       8,
 		L0CompactionFileThreshold:   newestTablesMax,
 		L0StopWritesThreshold:       64,

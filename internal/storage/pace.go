@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,10 @@ const (
 	// make the next one so long that writes stop for most of it.
 	calmFill    = 500 * time.Millisecond
 	hurriedPart = 8
+	// What is put beside a flush may take this part of the room that there is when it begins at once, and the rest as the flush goes on.
+	roomAhead = 0.25
+	// admitMax bounds how long a batch waits for a flush to go on: where one does so no more, Pebble stops writes, which is watched.
+	admitMax = 20 * time.Millisecond
 )
 
 // pacer makes flushes and compactions rest while clients ask for something, as pacing.Stints do. They hold no lock of Pebble while they write
@@ -48,8 +53,9 @@ type pacer struct {
 	cut   chan struct{} // closed when Pebble is
 
 	memTableBytes uint64
-	put           atomic.Uint64          // bytes of batches, since the database was opened
-	flush         atomic.Pointer[moment] // when the newest flush began; nil before the first
+	put           atomic.Uint64               // bytes of batches, since the database was opened
+	flush         atomic.Pointer[flushBeside] // the newest flush; nil before the first
+	flushed       uint64                      // of put; only flushBegins uses it
 
 	db     atomic.Pointer[pebble.DB] // nil until it is open
 	mu     sync.Mutex                // guards what follows; no lock of Pebble is held when it is taken
@@ -61,10 +67,29 @@ type pacer struct {
 // restParts are the parts of their length that rests have.
 type restParts struct{ compaction, flush float64 }
 
-// moment is what was put until then.
-type moment struct {
-	at  time.Time
-	put uint64
+// flushBeside is a flush and the room for what is put beside it.
+type flushBeside struct {
+	at    time.Time // when it began
+	put   uint64    // until then
+	bytes uint64    // of its memtables
+	room  uint64    // that was left then
+
+	written atomic.Uint64 // of the tables, allWritten once it has ended
+	waited  atomic.Bool   // a batch has waited for it to go on
+	need    atomic.Uint64 // of written, for the batch that waits; 0 if none does
+	wake    chan struct{} // gets a token when it was written
+}
+
+const allWritten = math.MaxUint64
+
+// needs returns how much of a flush must have been written when so much was put.
+func (f *flushBeside) needs(put uint64) uint64 {
+	if put-f.put == 0 {
+		return 0
+	}
+	taken := float64(put-f.put) / float64(f.room)
+	part := (taken - roomAhead) / (1 - roomAhead)
+	return uint64(max(0, min(1, part)) * float64(f.bytes))
 }
 
 // newPacer returns nil, which paces nothing, when nobody says what is asked.
@@ -89,10 +114,77 @@ func (p *pacer) committed(n int) {
 	}
 }
 
-// flushBegins is called with locks of Pebble held; there is one flush at a time.
-func (p *pacer) flushBegins() {
-	if p != nil {
-		p.flush.Store(&moment{p.clock.Now(), p.put.Load()})
+// flushBegins is called with the bytes of the memtables, and with locks of Pebble held; there is one flush at a time.
+func (p *pacer) flushBegins(bytes uint64) {
+	if p == nil {
+		return
+	}
+	put, all := p.put.Load(), stopMemTables*p.memTableBytes
+	p.flushed = min(put, p.flushed+bytes) // a memtable has more bytes than the batches in it
+	p.flush.Store(&flushBeside{
+		at: p.clock.Now(), put: put, bytes: bytes, room: all - min(all, bytes+put-p.flushed),
+		wake: make(chan struct{}, 1),
+	})
+}
+
+// flushWrote is called with how much of a table a flush has written.
+func (p *pacer) flushWrote(n int) {
+	if f := p.flush.Load(); f != nil {
+		f.tell(f.written.Add(uint64(n)))
+	}
+}
+
+// flushEnds is called with locks of Pebble held.
+func (p *pacer) flushEnds() {
+	if p == nil {
+		return
+	}
+	if f := p.flush.Load(); f != nil {
+		f.written.Store(allWritten)
+		f.tell(allWritten)
+	}
+}
+
+// tell wakes who waits for no more than what was written.
+func (f *flushBeside) tell(written uint64) {
+	if need := f.need.Load(); need > 0 && written >= need {
+		select {
+		case f.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// admit is called before each batch. It waits, for admitMax at most, where what was put beside a flush is ahead of it. Pebble lets everything in
+// until all memtables are full, and then nothing until the flush ends: all clients would wait for that together. Of batches that are committed
+// beside each other one may wait longer than it has to.
+func (p *pacer) admit() {
+	if p == nil {
+		return
+	}
+	f := p.flush.Load()
+	if f == nil {
+		return
+	}
+	if need := f.needs(p.put.Load()); f.written.Load() < need {
+		f.waited.Store(true)
+		f.await(need, p.clock.NewTimer(admitMax), p.stop)
+	}
+}
+
+// await returns when so much was written, the timer has fired or stop is closed.
+func (f *flushBeside) await(need uint64, timer clock.Timer, stop <-chan struct{}) {
+	defer timer.Stop()
+	f.need.Store(need)
+	defer f.need.Store(0)
+	for f.written.Load() < need {
+		select {
+		case <-f.wake:
+		case <-timer.C():
+			return
+		case <-stop:
+			return
+		}
 	}
 }
 
@@ -196,7 +288,7 @@ func restPartsOf(sublevels int32, debt uint64, memTables int64) (r restParts) {
 // isFlushHurried says whether the memtable that is written to may be full before a flush ends that rests.
 func (p *pacer) isFlushHurried() bool {
 	f := p.flush.Load()
-	return f != nil && fillsSoon(p.put.Load()-f.put, p.memTableBytes, p.clock.Now().Sub(f.at))
+	return f != nil && (f.waited.Load() || fillsSoon(p.put.Load()-f.put, p.memTableBytes, p.clock.Now().Sub(f.at)))
 }
 
 // fillsSoon is the rule, for what was put within some time.
@@ -226,6 +318,9 @@ func (f *pacedFile) Write(b []byte) (int, error) {
 	}
 	if err := f.writeBack(n); err != nil {
 		return n, err
+	}
+	if f.flush {
+		f.pacer.flushWrote(n)
 	}
 	part := f.pacer.parts()
 	switch {

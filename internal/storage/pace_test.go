@@ -181,8 +181,8 @@ func TestAFlushIsToldWhatIsPutBesideIt(t *testing.T) {
 	if put := db.pacer.put.Load(); put < 2500*1000 {
 		t.Errorf("%d bytes were put", put)
 	}
-	if f := db.pacer.flush.Load(); f == nil || f.put < 2000*1000 || f.at.After(c.Manual.Now()) {
-		t.Errorf("the newest flush began at %v", f)
+	if f := db.pacer.flush.Load(); f == nil || f.put < 2000*1000 || f.at.After(c.Manual.Now()) || f.bytes < f.put || f.written.Load() != allWritten {
+		t.Errorf("the newest flush is %+v", f)
 	}
 	rests := func(category vfs.DiskWriteCategory, beside int) int {
 		t.Helper()
@@ -191,7 +191,7 @@ func TestAFlushIsToldWhatIsPutBesideIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := db.pacer.wrap(f, category)
-		db.pacer.flushBegins()
+		db.pacer.flushBegins(8 << 20)
 		db.pacer.committed(beside)
 		for range 4 {
 			if _, err := w.Write([]byte("a block")); err != nil {
@@ -200,6 +200,9 @@ func TestAFlushIsToldWhatIsPutBesideIt(t *testing.T) {
 		}
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if written := db.pacer.flush.Load().written.Load(); (written == uint64(4*len("a block"))) != (category == flushCategory) {
+			t.Errorf("%d bytes count as written by the flush beside a file of %q", written, category)
 		}
 		return len(c.took())
 	}
@@ -215,6 +218,99 @@ func TestAFlushIsToldWhatIsPutBesideIt(t *testing.T) {
 		if n := rests(x.category, x.beside); (n > 0) != x.rests {
 			t.Errorf("%s rests %d times", name, n)
 		}
+	}
+}
+
+func TestWhatIsPutBesideAFlushTakesTheRoomAsTheFlushGoesOn(t *testing.T) {
+	t.Parallel()
+	const memTable, bytes = 32 << 20, 60 << 20
+	for name, x := range map[string]struct {
+		before, beside int
+		want           uint64
+	}{
+		"nothing is put":                         {bytes, 0, 0},
+		"all room is taken and nothing is put":   {4 * memTable, 0, 0},
+		"the first quarter":                      {bytes, 17 << 20, 0},
+		"a half of what is behind it":            {bytes, 17<<20 + 51<<19, bytes / 2},
+		"all of it":                              {bytes, 68 << 20, bytes},
+		"more than there is":                     {bytes, 100 << 20, bytes},
+		"an open memtable had some of the room":  {bytes + 8<<20, 15 << 20, 0},
+		"it had, and all of the rest is taken":   {bytes + 8<<20, 60 << 20, bytes},
+		"there was no room":                      {4 * memTable, 1, bytes},
+		"batches have less bytes than memtables": {bytes / 2, 68 << 20, bytes},
+		"what was flushed before takes no room":  {bytes + 500<<20, 17 << 20, 0},
+	} {
+		p := newPacer(clock.NewManual(time.Unix(1_700_000_000, 0)), func() uint64 { return 0 }, memTable)
+		if before := x.before - 500<<20; before > 0 {
+			p.committed(500 << 20)
+			p.flushBegins(500 << 20)
+			x.before = before
+		}
+		p.committed(x.before)
+		p.flushBegins(bytes)
+		p.committed(x.beside)
+		if got := p.flush.Load().needs(p.put.Load()); got != x.want {
+			t.Errorf("%s: %d bytes must have been written, want %d", name, got, x.want)
+		}
+	}
+}
+
+func TestABatchWaitsForTheFlushBesideIt(t *testing.T) {
+	t.Parallel()
+	const memTable, need = 32 << 20, 16 << 20
+	for name, goOn := range map[string]func(p *pacer, c *clock.Manual){
+		"until it has written enough":     func(p *pacer, _ *clock.Manual) { p.flushWrote(need - 1); p.flushWrote(1) },
+		"until it has ended":              func(p *pacer, _ *clock.Manual) { p.flushEnds() },
+		"not for long":                    func(_ *pacer, c *clock.Manual) { c.Advance(admitMax) },
+		"not when the database is closed": func(p *pacer, _ *clock.Manual) { p.end() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := clock.NewManual(time.Unix(1_700_000_000, 0))
+			p := newPacer(c, func() uint64 { return 0 }, memTable)
+			p.committed(memTable)
+			p.flushBegins(memTable)
+			p.admit()                    // would wait for ever
+			p.committed(24<<20 + 36<<20) // a quarter of the room, and a half of the rest
+			c.Advance(2 * time.Second)
+			if p.isFlushHurried() {
+				t.Error("the flush does not rest, and nobody waits")
+			}
+			admitted := make(chan struct{})
+			go func() { p.admit(); close(admitted) }()
+			c.WaitPending(1)
+			if !p.isFlushHurried() {
+				t.Error("the flush rests while a batch waits for it")
+			}
+			goOn(p, c)
+			<-admitted
+		})
+	}
+}
+
+func TestABatchIsCommittedOnceTheFlushBesideItHasEnded(t *testing.T) {
+	t.Parallel()
+	c := newWorkingClock()
+	db := openPaced(t, c, &requests{come: true})
+	defer closeState(t, db)
+	c.never.Store(true)
+	db.pacer.flushBegins(1)
+	db.pacer.committed(stopMemTables * stateMemTableBytes)
+	committed := make(chan struct{})
+	go func() { fill(t, db, 3, 1); close(committed) }()
+	c.WaitPending(1)
+	select {
+	case <-committed:
+		t.Error("the batch did not wait")
+	default:
+	}
+	db.pacer.flushEnds()
+	<-committed
+	c.never.Store(false)
+	c.took()
+	fill(t, db, 3, 1)
+	if waits := c.took(); len(waits) > 0 {
+		t.Errorf("a batch waits %s for a flush that has ended", waits)
 	}
 }
 
