@@ -119,7 +119,7 @@ func start(t *testing.T, log *os.File, env []string, command ...string) *exec.Cm
 	t.Helper()
 	p := exec.Command(command[0], command[1:]...)
 	p.Env = append(os.Environ(), env...)
-	p.Stdout, p.Stderr = log, log
+	p.Stdout, p.Stderr, p.SysProcAttr = log, log, diesWithParent()
 	if err := p.Start(); err != nil {
 		t.Fatalf("starting %s: %v", command[0], err)
 	}
