@@ -23,7 +23,11 @@ type request struct {
 	write   *write
 	read    *consensus.ReadBatch
 	floor   int64 // the newest revision acknowledged to anybody when a read began
+	looks   int   // for the answer to a write
 }
+
+// looksMax is how often a client looks for the answer to a write at most: fewer times than there are rounds in which a world settles.
+const looksMax = 2_000
 
 // requestsMax bounds how many clients wait at a time.
 const requestsMax = 40
@@ -148,7 +152,8 @@ func (w *World) answer(r *request) bool {
 			w.written(r, res)
 		}
 		// A proposal may have got lost with a leader: its client gives up.
-		return ok || w.rng.Intn(400) == 0
+		r.looks++
+		return ok || w.rng.Intn(400) == 0 || r.looks > looksMax
 	}
 	select {
 	case <-r.read.Done():
