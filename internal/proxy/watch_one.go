@@ -19,6 +19,7 @@ type watch struct {
 	told     bool  // the client knows that the watch is there
 	up       int64 // its id on the session's line, while it is private
 	asked    int64 // questions of that line before upstream was asked for it
+	creating int   // times that upstream was asked for it and has not answered yet
 	open     bool  // it goes on at whatever upstream begins with, for want of a revision that is known to exist
 	from     int64 // everything below was told before it went on by itself
 	group    *group
@@ -34,8 +35,12 @@ func (s *session) private(w *watch, from int64) {
 	r := s.hub.space.watch(w.request)
 	r.StartRevision, r.ProgressNotify = from, true // a watch that gets nothing shall come into step, too
 	w.up, w.asked = s.line.create(r, w), s.line.questions
+	w.creating++
 	s.byLine[w.up] = w
 }
+
+// covered tells whether the answer to a question of the line says something of a private watch: upstream had made it when that was asked.
+func (w *watch) covered(question int64) bool { return question > w.asked && w.creating == 0 }
 
 // goOn takes a watch out of its feed and has it served privately, once the client has taken what waits for it: from where the
 // feed is, as progress may have told more than events, and what is before that may be compacted. REQUIRES: hub.mu is held.

@@ -80,9 +80,9 @@ func (s *session) insists() bool {
 // inStep is called when the session's line has answered a question: it has told everything up to a revision to all watches that were
 // there when this was asked. A member of etcd may answer after it has told of watches that were made later, and read history still.
 // REQUIRES: hub.mu is held.
-func (s *session) inStep(l *line, question, revision int64) {
+func (s *session) inStep(question, revision int64) {
 	for _, w := range s.byLine {
-		if w.told && question > w.asked && !slices.Contains(l.creates, any(w)) {
+		if w.told && w.covered(question) {
 			w.next = max(w.next, revision+1)
 			s.join(w)
 		}
@@ -91,9 +91,9 @@ func (s *session) inStep(l *line, question, revision int64) {
 
 // goesOn tells whether the answer to a question says nothing of one of the session's watches, which is made anew upstream since, and whose
 // client knows it: what it is told then may be from before. REQUIRES: hub.mu is held.
-func (s *session) goesOn(l *line, question int64) bool {
+func (s *session) goesOn(question int64) bool {
 	for _, w := range s.byLine {
-		if w.told && (question <= w.asked || slices.Contains(l.creates, any(w))) {
+		if w.told && !w.covered(question) {
 			return true
 		}
 	}

@@ -222,15 +222,16 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 	switch {
 	case r.Created:
 		if w, _ := l.created().(*watch); w != nil {
+			w.creating--
 			s.created(w, r)
 		}
 	case r.WatchId < 0:
 		to := l.answered()
-		if s.goesOn(l, to) {
+		if s.goesOn(to) {
 			s.voidAsks()
 		}
 		l.answer(r, to)
-		s.inStep(l, to, r.GetHeader().GetRevision())
+		s.inStep(to, r.GetHeader().GetRevision())
 	default:
 		if w := s.byLine[r.WatchId]; w != nil {
 			s.event(w, r)
