@@ -8,9 +8,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/ashlar-kv/ashlar/internal/snapshot"
-	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 // TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn takes what a power cut leaves after each step, and opens it.
@@ -34,14 +31,7 @@ func TestACrashAtEachStepOfARebuildLeavesAMemberThatGoesOn(t *testing.T) {
 	}
 	cut("marked")
 	m.durable.hold.Store(true)
-	r, err := snapshot.NewReader(m.gen.Load().db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := m.buildGeneration(2, func(db *storage.DB) error { return snapshot.Build(db, r) })
-	if err = errors.Join(err, r.Close()); err != nil {
-		t.Fatal(err)
-	}
+	g := copyState(t, m, m.gen.Load())
 	cut("written")
 	if err := errors.Join(g.db.Flush(), g.close()); err != nil {
 		t.Fatal(err)

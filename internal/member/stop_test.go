@@ -144,7 +144,16 @@ func TestWhatIsAskedOfAStateThatIsReplacedIsAskedOfTheNewOne(t *testing.T) {
 // replaceState puts a copy of a state in its place, as a snapshot that is installed.
 func replaceState(t *testing.T, m *Member, old *generation) {
 	t.Helper()
-	r, err := snapshot.NewReader(old.db)
+	m.gen.Store(copyState(t, m, old))
+	if err := m.retire(old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyState makes the second state of a member, with all that is in another one.
+func copyState(t *testing.T, m *Member, from *generation) *generation {
+	t.Helper()
+	r, err := snapshot.NewReader(from.db)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,10 +161,7 @@ func replaceState(t *testing.T, m *Member, old *generation) {
 	if err = errors.Join(err, r.Close()); err != nil {
 		t.Fatal(err)
 	}
-	m.gen.Store(g)
-	if err := m.retire(old); err != nil {
-		t.Fatal(err)
-	}
+	return g
 }
 
 // TestAStateThatTheLogCannotNameIsClosed: a program that embeds a member opens it anew after its log has failed, in the same process.
@@ -163,14 +169,7 @@ func TestAStateThatTheLogCannotNameIsClosed(t *testing.T) {
 	t.Parallel()
 	m := start(t, configOf(t, vfs.NewMem(), alone))
 	put(t, m, "a", "v")
-	r, err := snapshot.NewReader(m.gen.Load().db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := m.buildGeneration(2, func(db *storage.DB) error { return snapshot.Build(db, r) })
-	if err = errors.Join(err, r.Close()); err != nil {
-		t.Fatal(err)
-	}
+	g := copyState(t, m, m.gen.Load())
 	if _, err := m.incoming.begin(); err != nil {
 		t.Fatal(err)
 	}
