@@ -169,25 +169,53 @@ func TestAQuestionDoesNotWaitForALineWithoutWatches(t *testing.T) {
 	}
 }
 
-// TestAnAnswerIsNotPassedOnWhileAWatchGoesOn: its events may come after it. The watch has lost its feed, and begins once more at a member that has gone further.
+// TestAnAnswerIsNotPassedOnWhileAWatchGoesOn: its events may come after it. The watch has lost its feed, and begins once more at a member that has gone
+// further. A member of etcd may answer a question before it tells of a watch that it was asked for first.
 func TestAnAnswerIsNotPassedOnWhileAWatchGoesOn(t *testing.T) {
 	t.Parallel()
-	lab := newWatchLab(t)
-	s := lab.session()
-	f := lab.shared(5, s, lab.session())
-	lab.locked(s.ask)
-	l := f.channel.line
-	lab.locked(func() { l.closed = true })
-	l.user.ended(l, errors.New("the member has gone"))
-	created, mark := &etcdserverpb.WatchResponse{Created: true}, &etcdserverpb.WatchResponse{WatchId: unnumbered}
-	lab.hear(s.line, created, 9)
-	lab.hear(s.line, mark, 9)
-	if got := progress(s); len(got) > 0 {
-		t.Errorf("it is told %d and knows nothing behind 5", got)
-	}
-	lab.hear(s.line, created, 9)
-	lab.hear(s.line, mark, 9)
-	if got := progress(s); !slices.Equal(got, []int64{9}) {
-		t.Errorf("once the watch has gone on the client is told %d", got)
+	for name, early := range map[string]bool{"the client asks before that": true, "the client asks before upstream has made it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lab := newWatchLab(t)
+			s := lab.session()
+			f := lab.shared(5, s, lab.session())
+			if early {
+				lab.locked(s.ask)
+			}
+			l := f.channel.line
+			lab.locked(func() { l.closed = true })
+			l.user.ended(l, errors.New("the member has gone"))
+			created, mark := &etcdserverpb.WatchResponse{Created: true}, &etcdserverpb.WatchResponse{WatchId: unnumbered}
+			knowsNothing := func(when string) {
+				t.Helper()
+				if got := progress(s); len(got) > 0 {
+					t.Errorf("%s it is told %d and knows nothing behind 5", when, got)
+				}
+			}
+			if !early {
+				lab.locked(s.ask)
+				lab.hear(s.line, mark, 9)
+				knowsNothing("before the watch is made")
+			}
+			lab.hear(s.line, created, 9)
+			lab.hear(s.line, mark, 9)
+			knowsNothing("before the watch is made once more")
+			lab.locked(func() {
+				var from []int64
+				for _, r := range s.line.out {
+					if c := r.GetCreateRequest(); c != nil {
+						from = append(from, c.GetStartRevision())
+					}
+				}
+				if want := []int64{0, 6}; !slices.Equal(from, want) {
+					t.Errorf("the watch begins at %d, want %d", from, want)
+				}
+			})
+			lab.hear(s.line, created, 9)
+			lab.hear(s.line, mark, 9)
+			if got := progress(s); !slices.Equal(got, []int64{9}) {
+				t.Errorf("once the watch has gone on the client is told %d", got)
+			}
+		})
 	}
 }
