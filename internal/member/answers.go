@@ -94,12 +94,12 @@ func (m *Member) answerPromote(ctx context.Context, id uint64) ([]cluster.Member
 }
 
 func (m *Member) answerHashKV(ctx context.Context, revision int64) (peer.HashKV, error) {
-	hash, compacted, at, err := m.HashKV(ctx, revision)
+	h, err := m.hashFor(ctx, revision, m.maintenance.hashing.members)
 	if err != nil {
 		return peer.HashKV{}, err
 	}
 	return peer.HashKV{
 		Header: peer.HashKVHeader{Revision: m.Store().Revision()},
-		Hash:   hash, CompactRevision: compacted, HashRevision: at,
+		Hash:   h.Hash, CompactRevision: h.Compact, HashRevision: h.Revision,
 	}, nil
 }

@@ -64,14 +64,6 @@ func (c *corruption) ask(ctx context.Context, revision int64) []peerHash {
 	return all
 }
 
-// local is the hash of this member.
-func (c *corruption) local(ctx context.Context) (mvcc.Hash, error) {
-	var h mvcc.Hash
-	var err error
-	h.Hash, h.Compact, h.Revision, err = c.m.HashKV(ctx, 0)
-	return h, err
-}
-
 func (c *corruption) log() *slog.Logger {
 	return c.m.cfg.Logger.With("local-member-id", c.m.self().String())
 }
@@ -125,7 +117,7 @@ func (m *Member) InitialCheck(ctx context.Context) error {
 	c := corruption{m: m}
 	log := c.log()
 	log.Info("starting initial corruption check", "timeout", m.cfg.RequestTimeout)
-	h, err := c.local(ctx)
+	h, err := m.hashHere(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("%s failed to fetch hash (%w)", m.self(), err)
 	}
@@ -200,7 +192,7 @@ func (c *corruption) runPeriodic() {
 
 // periodic compares all members at the leader's present revision.
 func (c *corruption) periodic(ctx context.Context) error {
-	first, err := c.local(ctx)
+	first, err := c.m.hashHere(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -210,7 +202,7 @@ func (c *corruption) periodic(ctx context.Context) error {
 	if err := c.m.ReadBarrier(barrier); err != nil {
 		return err
 	}
-	second, err := c.local(ctx)
+	second, err := c.m.hashHere(ctx, 0)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 type maintenance struct {
 	m       *Member
 	exports chan struct{} // one element for each database file that is being made or sent
+	hashing hashing
 
 	mu     sync.Mutex
 	ended  bool        // Stop has begun: nothing is started any more
@@ -24,6 +25,7 @@ type maintenance struct {
 
 func (x *maintenance) init(m *Member) {
 	x.m, x.exports, x.sent = m, make(chan struct{}, exportsMax), make(map[*Export]struct{})
+	x.hashing.init()
 	x.ctx, x.end = context.WithCancel(context.Background())
 }
 

@@ -1,7 +1,5 @@
 package member
 
-import "context"
-
 // Status is what a member knows of itself.
 type Status struct {
 	Leader             uint64
@@ -31,16 +29,4 @@ func (m *Member) Status() Status {
 		return nil
 	})
 	return st
-}
-
-// HashKV hashes the key-values up to rev, 0 or less for the newest, as etcd does, and
-// says at which revision and compacted to which one.
-func (m *Member) HashKV(ctx context.Context, rev int64) (hash uint32, compactRev, hashRev int64, err error) {
-	begin := m.cfg.Clock.Now()
-	defer func() { m.measures.RevisionHashes.Took(m.cfg.Clock.Now().Sub(begin)) }()
-	err = m.held(func(g *generation) (err error) {
-		hash, compactRev, hashRev, err = g.store.HashKV(ctx, rev)
-		return err
-	})
-	return hash, compactRev, hashRev, err
 }

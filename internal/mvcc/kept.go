@@ -63,6 +63,9 @@ func (s *Store) CompactHashes() []Hash {
 	return out
 }
 
+// KeptHash returns the hash that a compaction to rev made, which HashKV answers with, if it is kept.
+func (s *Store) KeptHash(rev int64) (Hash, bool) { return s.kept.at(rev) }
+
 // at returns the hash that a compaction to rev made.
 func (k *kept) at(rev int64) (Hash, bool) {
 	k.mu.Lock()
