@@ -135,6 +135,16 @@ const stopMemTables = 4
 // rewritten soon, and most reads of what was just written go there.
 const uncompressedLevels = 5
 
+// tableCompression is for the other levels: the fastest algorithm of the processor's kind, left out where the blocks of a table do not become smaller by
+// it, as one in ten that is tried tells. It keeps the name of Pebble's own, which refuses options with one that it does not know; what a block was
+// compressed with is written behind it.
+var tableCompression = func() *sstable.CompressionProfile {
+	p := *sstable.FastestCompression
+	p.OtherBlocks = sstable.NoCompression.OtherBlocks
+	p.AdaptiveReductionCutoffPercent = p.MinReductionPercent
+	return &p
+}()
+
 // compactionsMax is how many compactions may run beside each other: they do not rest when they are behind, and as many of them as there are
 // processors would let a request wait for one at each of its steps.
 func compactionsMax() int { return max(1, min(4, runtime.GOMAXPROCS(0)/2)) }
@@ -169,7 +179,7 @@ func stateOptions(o Options) *pebble.Options {
 		l.IndexBlockSize = indexBlockBytes
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
-		l.Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+		l.Compression = func() *sstable.CompressionProfile { return tableCompression }
 		if i < uncompressedLevels {
 			l.Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 		}

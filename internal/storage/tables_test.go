@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -93,5 +95,50 @@ func TestManyTablesOfLargeValuesCompactNothing(t *testing.T) {
 	if m := db.Metrics(); m.Compactions != 0 || m.CompactionsRunning != 0 || m.Levels[0].Tables != small+large {
 		t.Errorf("%d compactions ended and %d run; of %d tables %d are where they were flushed to",
 			m.Compactions, m.CompactionsRunning, small+large, m.Levels[0].Tables)
+	}
+}
+
+// TestTheLowestLevelIsCompressedWhereThatHelps: what does not become smaller is written as it is, index and all.
+func TestTheLowestLevelIsCompressedWhereThatHelps(t *testing.T) {
+	t.Parallel()
+	random := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(random) // it never fails
+	for name, c := range map[string]struct {
+		values   []byte
+		min, max float64 // of their length
+	}{
+		"text":   {bytes.Repeat([]byte(`{"kind":"Pod"}`), 1<<20/14), 0, 0.3},
+		"random": {random, 1, 1.1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, err := OpenState("state", Options{FS: vfs.NewMem()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			values := slices.Collect(slices.Chunk(c.values, 1<<10))
+			for first := range 2 { // tables that lie on one another are merged, others moved as they are
+				b := db.NewBatch()
+				for i := first; i < len(values); i += 2 {
+					if err := b.Set(AppendDataKey(nil, []byte("k"), int64(i+1), 0), values[i], nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := db.Commit(b); err != nil {
+					t.Fatal(err)
+				}
+				if err := db.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := db.CompactAll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := float64(db.Metrics().LiveBytes) / float64(len(c.values))
+			if got < c.min || got > c.max {
+				t.Errorf("tables have %.2f times the bytes of the values, want %v to %v", got, c.min, c.max)
+			}
+		})
 	}
 }
