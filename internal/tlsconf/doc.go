@@ -11,8 +11,9 @@
 // # Rules
 //
 //  1. Files that cannot be used refuse the start, with their name and the reason.
-//  2. Files that change are read again before a handshake, at most once a checkEvery. If they cannot be used, the material
-//     from before stays and the log says so, once for each change. Connections that are there stay as they are.
+//  2. Files that change are read again before a handshake, at most once a checkEvery. What cannot be used stays as it was before
+//     and the log says so, once for each change: each certificate with its key, the authorities and the revocations by themselves.
+//     Connections that are there stay as they are.
 //  3. Every handshake is checked against the newest material, also one that resumes a session: the authority, the revocations
 //     and the names allowed. The check is one and the same for whatever is spoken afterwards.
 //  4. A handshake has a time limit, and the number of those under way is bounded. A connection that has sent nothing is no

@@ -15,35 +15,34 @@ const fileBytesMax = 64 << 20
 
 // material is what one set of files held. It is never changed.
 type material struct {
-	cert   *tls.Certificate // nil without files
-	client *tls.Certificate // shown to servers; cert where there is none of its own
-	roots  *x509.CertPool   // nil: the system's
-	crl    revoked
+	cert  *tls.Certificate // nil without files
+	other *tls.Certificate // of connections that this member opens; nil where there is none of its own
+	roots *x509.CertPool   // nil: the system's
+	crl   revoked
 }
 
-// read reads every file that the options name.
-func (o *Options) read() (*material, error) {
-	m := &material{}
-	var err error
-	if m.cert, err = readPair(o.Cert, o.Key); err != nil {
-		return nil, err
+// client is the certificate that is shown to servers, nil for none.
+func (m *material) client() *tls.Certificate { return cmp.Or(m.other, m.cert) }
+
+// read reads every file that the options name. What cannot be used is as it was before, and the error names it: a client whose certificate was
+// revoked is to stay outside also while somebody has yet to replace a key.
+func (o *Options) read(before material) (*material, error) {
+	m := before
+	own := func() (*tls.Certificate, error) { return readPair(o.Cert, o.Key, o.Nameless && o.ClientCert == "") }
+	other := func() (*tls.Certificate, error) { return readPair(o.ClientCert, o.ClientKey, o.Nameless) }
+	err := errors.Join(renew(&m.cert, own), renew(&m.other, other),
+		renew(&m.roots, func() (*x509.CertPool, error) { return readRoots(o.CA) }),
+		renew(&m.crl, func() (revoked, error) { return readRevoked(o.CRL) }))
+	return &m, err
+}
+
+// renew replaces a part by what read returns, unless that is an error.
+func renew[T any](part *T, read func() (T, error)) error {
+	next, err := read()
+	if err == nil {
+		*part = next
 	}
-	if m.client, err = readPair(o.ClientCert, o.ClientKey); err != nil {
-		return nil, err
-	}
-	if m.client == nil {
-		m.client = m.cert
-	}
-	if m.client != nil && o.Nameless && m.client.Leaf.Subject.CommonName != "" {
-		return nil, &NamedError{m.client.Leaf.Subject.CommonName, cmp.Or(o.ClientCert, o.Cert)}
-	}
-	if m.roots, err = readRoots(o.CA); err != nil {
-		return nil, err
-	}
-	if m.crl, err = readRevoked(o.CRL); err != nil {
-		return nil, err
-	}
-	return m, nil
+	return err
 }
 
 // files are the names of all files.
@@ -56,8 +55,8 @@ func (o *Options) files() (names []string) {
 	return names
 }
 
-// readPair reads a certificate and its key, nil when there are no files.
-func readPair(certFile, keyFile string) (*tls.Certificate, error) {
+// readPair reads a certificate and its key, nil when there are no files; nameless refuses one that has a common name.
+func readPair(certFile, keyFile string, nameless bool) (*tls.Certificate, error) {
 	if certFile == "" {
 		return nil, nil
 	}
@@ -72,6 +71,9 @@ func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	if name := pair.Leaf.Subject.CommonName; nameless && name != "" {
+		return nil, &NamedError{name, certFile}
 	}
 	return &pair, nil
 }

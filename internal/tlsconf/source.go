@@ -23,7 +23,7 @@ type Source struct {
 	checked atomic.Pointer[time.Time] // when the files were last looked at
 
 	reading sync.Mutex    // held while the files are looked at
-	stamps  []os.FileInfo // the files of current; nil for one that was not there
+	stamps  []os.FileInfo // the files when all of them were last taken; nil for one that was not there
 	refused []os.FileInfo // the files that the log was last told cannot be used
 }
 
@@ -33,7 +33,7 @@ func Open(o Options) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{o: o, stamps: stamp(o.files())}
-	m, err := o.read()
+	m, err := o.read(material{})
 	if err != nil {
 		return nil, fmt.Errorf("%s TLS: %w", o.Side, err)
 	}
@@ -101,8 +101,8 @@ func (s *Source) Client() *tls.Config {
 	c.RootCAs = s.fresh().roots
 	c.InsecureSkipVerify = s.o.SelfSigned
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if m := s.fresh(); m.client != nil {
-			return m.client, nil
+		if c := s.fresh().client(); c != nil {
+			return c, nil
 		}
 		return &tls.Certificate{}, nil // the server decides whether it wants one
 	}
@@ -146,16 +146,18 @@ func (s *Source) fresh() *material {
 	return s.current.Load()
 }
 
-// reload reads the files if they have changed.
+// reload reads the files if they have changed, and again each time until all of them can be used.
 //
 // REQUIRES: s.reading is held.
 func (s *Source) reload() {
 	// The stamps are older than what is read: a change meanwhile is seen next time.
 	now := stamp(s.o.files())
 	if same(now, s.stamps) {
+		s.refused = nil
 		return
 	}
-	m, err := s.o.read()
+	m, err := s.o.read(*s.current.Load())
+	s.current.Store(m)
 	if err != nil {
 		if !same(now, s.refused) {
 			s.o.Logger.Error("changed TLS files cannot be used; those from before stay", slog.String("side", s.o.Side), slog.Any("error", err))
@@ -164,7 +166,6 @@ func (s *Source) reload() {
 		return
 	}
 	s.stamps, s.refused = now, nil
-	s.current.Store(m)
 	attrs := []any{slog.String("side", s.o.Side)}
 	if m.cert != nil && m.cert.Leaf != nil {
 		attrs = append(attrs, slog.Time("not-after", m.cert.Leaf.NotAfter))

@@ -151,6 +151,94 @@ func TestChangedFilesAreReadAndConnectionsStay(t *testing.T) {
 	}
 }
 
+// TestAFileThatCannotBeUsedHoldsUpNoOther breaks one file and changes another one.
+func TestAFileThatCannotBeUsedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	replace := func(t *testing.T, from, to string) {
+		t.Helper()
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type names struct {
+		*lab
+		crl               string
+		alice, bob, carol authority.Issued // carol's is of another authority
+		ours              authority.Issued // of connections that the server opens
+	}
+	certificate := func(t *testing.T, x *names) {
+		t.Helper()
+		kept := x.server.Key + ".kept"
+		replace(t, x.server.Key, kept)
+		x.server = x.ca.Issue(t, "server", authority.Loopback("server"))
+		replace(t, kept, x.server.Key) // the key is yet to come
+	}
+	authorities := func(t *testing.T, x *names) { t.Helper(); replace(t, x.crl, x.ca.File) }
+	revocations := func(t *testing.T, x *names) { t.Helper(); replace(t, x.ca.File, x.crl) }
+	ours := func(t *testing.T, x *names) { t.Helper(); replace(t, x.crl, x.ours.Cert) }
+	revokeAlice := func(t *testing.T, x *names) { t.Helper(); x.ca.Revoke(t, "crl.der", x.alice, x.bob) }
+	otherAuthority := func(t *testing.T, x *names) { t.Helper(); replace(t, x.another.File, x.ca.File) }
+	renewed := func(t *testing.T, x *names) {
+		t.Helper()
+		x.server = x.ca.Issue(t, "server", authority.Loopback("server"))
+	}
+	for name, c := range map[string]struct {
+		broken, changed func(*testing.T, *names)
+		alice, carol    bool // may connect
+		shown           bool // the server shows a new certificate
+	}{
+		"a certificate without its key, and revocations": {certificate, revokeAlice, false, false, false},
+		"a certificate without its key, and authorities": {certificate, otherAuthority, false, true, false},
+		"authorities, and revocations":                   {authorities, revokeAlice, false, false, false},
+		"authorities, and a certificate":                 {authorities, renewed, true, false, true},
+		"revocations, and authorities":                   {revocations, otherAuthority, false, true, false},
+		"revocations, and a certificate":                 {revocations, renewed, true, false, true},
+		"the certificate of clients, and revocations":    {ours, revokeAlice, false, false, false},
+		"the certificate of clients, and a certificate":  {ours, renewed, true, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := &names{lab: newLab(t)}
+			x.alice, x.bob = x.ca.Issue(t, "alice", authority.Names{CN: "alice"}), x.ca.Issue(t, "bob", authority.Names{CN: "bob"})
+			x.carol, x.ours = x.another.Issue(t, "carol", authority.Names{CN: "carol"}), x.ca.Issue(t, "ours", authority.Names{})
+			x.crl = x.ca.Revoke(t, "crl.der", x.bob)
+			o := x.options()
+			o.CRL, o.ClientCert, o.ClientKey = x.crl, x.ours.Cert, x.ours.Key
+			s := x.open(t, o)
+			address, before := x.serve(t, s), x.server.Serial
+			alice, bob, carol := x.ca.Client(t, &x.alice), x.ca.Client(t, &x.bob), x.ca.Client(t, &x.carol)
+			c.broken(t, x)
+			c.changed(t, x)
+			for range 2 {
+				x.clock.Advance(checkEvery)
+				for who, client := range map[string]*tls.Config{"alice": alice, "bob": bob, "carol": carol} {
+					want := who == "alice" && c.alice || who == "carol" && c.carol
+					if got := may(t, address, client); got != want {
+						t.Errorf("%s may connect: %v, want %v", who, got, want)
+					}
+				}
+				want := before
+				if c.shown {
+					want = x.server.Serial
+				}
+				if got := s.current.Load().cert.Leaf.SerialNumber; got.Cmp(want) != 0 {
+					t.Errorf("it shows %s, want %s", got, want)
+				}
+				if got := s.current.Load().client().Leaf.SerialNumber; got.Cmp(x.ours.Serial) != 0 {
+					t.Errorf("it shows servers %s, want %s", got, x.ours.Serial)
+				}
+			}
+			if n := x.log.count("cannot be used"); n != 1 {
+				t.Errorf("the log says it %d times, want once", n)
+			}
+		})
+	}
+}
+
 func TestAnAuthorityThatIsNoLongerTrustedEndsItsSessions(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
