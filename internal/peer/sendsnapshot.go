@@ -16,8 +16,14 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
-// snapshotStall is how long the sending of a snapshot may make no progress, the receiver's work at the end included.
-const snapshotStall = 30 * time.Second
+const (
+	// snapshotStall is how long the sending of a snapshot may make no progress.
+	snapshotStall = 30 * time.Second
+	// snapshotFinish is how long a receiver may take once it has everything: it writes to the disk what it still has in memory, a member of
+	// etcd perhaps the whole database, and nothing tells meanwhile how far it is. That it is gone the connection tells. Whoever gives it up
+	// sends the state once more, while it needs the log behind the first one.
+	snapshotFinish = 30 * time.Minute
+)
 
 // Database is a state that can also be had as etcd's database file.
 type Database interface {
@@ -26,7 +32,7 @@ type Database interface {
 	Database(ctx context.Context) (file io.ReadCloser, size int64, data []byte, err error)
 }
 
-// errStalled is why a snapshot ends of which nothing was taken for snapshotStall.
+// errStalled is why a snapshot ends of which nothing was taken for snapshotStall, or that was not finished in time.
 var errStalled = errors.New("the receiver takes nothing")
 
 // goSnapshot sends a snapshot in a goroutine of its own. It reports false, and does nothing, when the remote is forgotten.
@@ -135,7 +141,7 @@ func (r *remote) isOurs(ctx context.Context, base string) (bool, error) {
 	return resp.Header.Get(headerAshlar) != "", nil
 }
 
-// progressReader puts off the end of a snapshot with every read.
+// progressReader puts off the end of a snapshot with every read, and for longer with the last one.
 type progressReader struct {
 	r     io.Reader
 	stall clock.Timer
@@ -143,7 +149,11 @@ type progressReader struct {
 
 func (p *progressReader) Read(b []byte) (int, error) {
 	p.stall.Reset(snapshotStall)
-	return p.r.Read(b)
+	n, err := p.r.Read(b)
+	if errors.Is(err, io.EOF) {
+		p.stall.Reset(snapshotFinish)
+	}
+	return n, err
 }
 
 // guardedBody is a body of which nothing is read any more once Close has returned: HTTP may go on reading after the request has
