@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/ashlar-kv/ashlar/internal/peer"
 	"github.com/ashlar-kv/ashlar/internal/snapshot"
@@ -11,32 +12,48 @@ import (
 
 // source returns a voter that the state can be had from: one of a majority that has one hash, the leader if it is of it.
 func (c *comparison) source(ctx context.Context) (heard, error) {
-	all := c.ask(ctx, ^uint64(0))
-	var index uint64
-	for i := range all {
-		if p := all[i].chain.Point; all[i].comparable() && p != nil && (index == 0 || p.Index < index) {
-			index = p.Index
+	quorum := len(c.m.Members().Voters())/2 + 1
+	var reached []uint64
+	for _, x := range c.ask(ctx, ^uint64(0)) {
+		if p := x.chain.Point; x.comparable() && p != nil {
+			reached = append(reached, p.Index)
 		}
 	}
+	slices.Sort(reached)
+	slices.Reverse(reached)
+	// The newest entry that enough have reached comes first: where one that is far behind is, the others may remember nothing any more. But
+	// it may be needed, when one of those is wrong.
+	for i := quorum - 1; i < len(reached); i++ {
+		if i >= quorum && reached[i] == reached[i-1] {
+			continue
+		}
+		if x, ok := c.agreeing(ctx, reached[i], quorum); ok {
+			return x, nil
+		}
+	}
+	return heard{}, errNoMajority
+}
+
+// agreeing returns a voter of those that have one hash after an entry, the leader if it is of them, if they are so many.
+func (c *comparison) agreeing(ctx context.Context, index uint64, quorum int) (_ heard, ok bool) {
 	groups := map[peer.Point][]heard{}
 	for _, x := range c.ask(ctx, index) {
 		if p := x.chain.Point; x.comparable() && p != nil && p.Index == index {
 			groups[*p] = append(groups[*p], x)
 		}
 	}
-	quorum := len(c.m.Members().Voters())/2 + 1
 	for _, group := range groups {
 		if len(group) < quorum {
 			continue
 		}
 		for _, x := range group {
 			if uint64(x.id) == c.m.node.Leader() {
-				return x, nil
+				return x, true
 			}
 		}
-		return group[0], nil
+		return group[0], true
 	}
-	return heard{}, errNoMajority
+	return heard{}, false
 }
 
 // answerState opens the state for a member that rebuilds its own.
