@@ -18,6 +18,7 @@ import (
 
 	"github.com/ashlar-kv/ashlar/internal/etcdfile"
 	"github.com/ashlar-kv/ashlar/internal/progress"
+	"github.com/ashlar-kv/ashlar/internal/storage"
 )
 
 var (
@@ -57,7 +58,7 @@ type Options struct {
 // Create adds a point to the backup in dir, which it makes if need be. An interrupted run whose transfer was complete is
 // finished, and nothing is transferred anew; one whose transfer was cut is gone on with, where the source can. Errors are ErrBusy, ErrDiverged, or wrap ErrInvalid when the parent is damaged.
 func Create(ctx context.Context, dir string, src Source, o Options) (p Point, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := storage.MakeDirs(vfs.Default, dir); err != nil {
 		return Point{}, fmt.Errorf("make the backup's directory: %w", err)
 	}
 	lock, err := lockBackup(dir)

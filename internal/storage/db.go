@@ -45,7 +45,7 @@ func OpenState(dir string, o Options) (*DB, error) {
 		if _, err := o.FS.Stat(dir); err != nil {
 			return nil, fmt.Errorf("open %s read-only: %w", dir, err)
 		}
-	} else if err := makeDirs(o.FS, dir); err != nil {
+	} else if err := MakeDirs(o.FS, dir); err != nil {
 		return nil, err
 	}
 	lock, err := lockDatabase(o.FS, dir)

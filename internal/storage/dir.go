@@ -53,7 +53,7 @@ func LogDir(dataDir, walDir string) string {
 // and names the directory when another process holds it.
 func LockDir(fs FS, dataDir string) (io.Closer, error) {
 	root := Root(dataDir)
-	if err := makeDirs(fs, root); err != nil {
+	if err := MakeDirs(fs, root); err != nil {
 		return nil, err
 	}
 	l, err := fs.Lock(fs.PathJoin(root, LockName))
@@ -115,9 +115,9 @@ func lockError(dir string, err error) error {
 	return fmt.Errorf("lock the directory %s: %w", dir, err)
 }
 
-// makeDirs creates dir and what is missing above it, durably: each before the one below it is made. The last one that is there may be
+// MakeDirs creates dir and what is missing above it, durably: each before the one below it is made. The last one that is there may be
 // from a start that broke off before it was durable.
-func makeDirs(fs FS, dir string) error {
+func MakeDirs(fs FS, dir string) error {
 	var missing []string
 	there := dir
 	for {

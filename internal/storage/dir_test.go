@@ -68,7 +68,7 @@ func TestADirectoryIsDurableAlsoAfterAStartThatBrokeOff(t *testing.T) {
 	for syncs := range 6 {
 		fs := vfs.NewCrashableMem()
 		left, killed := syncs, errors.New("killed")
-		err := makeDirs(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		err := MakeDirs(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind != errorfs.OpOpenDir {
 				return nil
 			}
@@ -80,7 +80,7 @@ func TestADirectoryIsDurableAlsoAfterAStartThatBrokeOff(t *testing.T) {
 		if err != nil && !errors.Is(err, killed) {
 			t.Fatal(err)
 		}
-		if err := makeDirs(fs, dir); err != nil {
+		if err := MakeDirs(fs, dir); err != nil {
 			t.Fatal(err)
 		}
 		crashed := fs.CrashClone(vfs.CrashCloneCfg{})
@@ -98,7 +98,7 @@ func TestANewerFormatIsRefused(t *testing.T) {
 		t.Fatalf("record: %v", err)
 	}
 	fs := vfs.NewMem()
-	if err := makeDirs(fs, Root("data")); err != nil {
+	if err := MakeDirs(fs, Root("data")); err != nil {
 		t.Fatal(err)
 	}
 	if err := WriteIdentityFile(fs, "data", newer); err != nil {
@@ -162,12 +162,12 @@ func TestGenerationsAreListedAndRemoved(t *testing.T) {
 		t.Fatalf("without a directory: %v, %v", gens, err)
 	}
 	for _, gen := range []uint64{0x10, 2, 1 << 63} {
-		if err := makeDirs(fs, StateDir("data", gen)); err != nil {
+		if err := MakeDirs(fs, StateDir("data", gen)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, other := range []string{"log", "state-1", "state-000000000000000g"} {
-		if err := makeDirs(fs, Root("data")+"/"+other); err != nil {
+		if err := MakeDirs(fs, Root("data")+"/"+other); err != nil {
 			t.Fatal(err)
 		}
 	}

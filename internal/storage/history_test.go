@@ -225,7 +225,7 @@ func TestWhatIsLoadedInOrderIsCompactedAsItComes(t *testing.T) {
 func TestHistoryMovesInADatabaseWhoseTablesEndAnywhere(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()
-	if err := makeDirs(mem, "data/state"); err != nil {
+	if err := MakeDirs(mem, "data/state"); err != nil {
 		t.Fatal(err)
 	}
 	options := stateOptions(Options{MemTableBytes: stateMemTableBytes})

@@ -18,7 +18,7 @@ func LockLog(fs FS, dir string, readOnly bool) (io.Closer, error) {
 		if _, err := fs.Stat(dir); err != nil {
 			return nil, fmt.Errorf("open %s read-only: %w", dir, err)
 		}
-	} else if err := makeDirs(fs, dir); err != nil {
+	} else if err := MakeDirs(fs, dir); err != nil {
 		return nil, err
 	}
 	l, err := fs.Lock(fs.PathJoin(dir, LockName))

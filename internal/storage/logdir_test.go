@@ -20,7 +20,7 @@ func TestAnEarlierReleaseDoesNotOpenAGuardedLog(t *testing.T) {
 				l := openOldLog(t, fs, "log")
 				l.write([]byte{1}, []byte{2})
 				l.close(l.p.Close())
-			} else if err := makeDirs(fs, "log"); err != nil {
+			} else if err := MakeDirs(fs, "log"); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {

@@ -18,7 +18,7 @@ type oldLog struct {
 
 func openOldLog(t *testing.T, fs vfs.FS, dir string) *oldLog {
 	t.Helper()
-	if err := makeDirs(fs, dir); err != nil {
+	if err := MakeDirs(fs, dir); err != nil {
 		t.Fatal(err)
 	}
 	o := logOptions(Options{MemTableBytes: logMemTableBytes})

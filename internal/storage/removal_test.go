@@ -56,7 +56,7 @@ func openRotating(t *testing.T, fs FS) *DB {
 	t.Helper()
 	const dir = "data/state"
 	o := Options{FS: fs, Fatal: func(err error) { t.Errorf("fatal: %v", err) }}.withDefaults(stateCacheBytes, stateMemTableBytes)
-	if err := makeDirs(fs, dir); err != nil {
+	if err := MakeDirs(fs, dir); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := lockDatabase(fs, dir)

@@ -16,7 +16,7 @@ import (
 func rooted(t *testing.T) *vfs.MemFS {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
-	if err := makeDirs(mem, Root("data")); err != nil {
+	if err := MakeDirs(mem, Root("data")); err != nil {
 		t.Fatal(err)
 	}
 	return mem
