@@ -112,6 +112,9 @@ type writer struct {
 	Target
 	f        *etcdfile.File
 	identity storage.Identity
+	// logged tells that the log in the target's place is this restore's: while the state is written, which takes long, another restore to
+	// the same place may come, and even a start of what it has made.
+	logged bool
 }
 
 // write does the steps of docs/format/data-dir.md between the two ends of the mark.
@@ -174,6 +177,10 @@ func (w *writer) log() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	if l.Initialised() {
+		return fmt.Errorf("%w: %s holds a log", ErrNotEmpty, storage.LogDir(w.DataDir, w.WALDir))
+	}
+	w.logged = true
 	if err := l.Bootstrap(w.identity, raftlog.HardState{}, nil, generation); err != nil {
 		return err
 	}
@@ -223,7 +230,7 @@ func (w *writer) undo(lock io.Closer) error {
 			dirs = append(dirs, w.FS.PathJoin(root, name))
 		}
 	}
-	if w.WALDir != "" {
+	if w.WALDir != "" && w.logged {
 		dirs = append(dirs, w.WALDir)
 	}
 	rerr := w.removeAll(dirs)

@@ -3,10 +3,12 @@ package restore
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -155,6 +157,59 @@ func TestADirectoryThatHoldsAnythingStaysAsItIs(t *testing.T) {
 		})
 	}
 }
+
+// TestALogThatCameMeanwhileIsLeftAlone: two restores to one directory for the log begin at once, and the second has its state written when the
+// first is done, or its member runs already. The second one fails.
+func TestALogThatCameMeanwhileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for name, runs := range map[string]bool{"restored": false, "and started": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first, second := target(t), target(t)
+			second.WALDir = first.WALDir
+			var got Result
+			once := sync.OnceFunc(func() {
+				var err error
+				if got, err = Run(t.Context(), database(t, 10), first); err != nil {
+					t.Error(err)
+				}
+				if runs {
+					l, err := raftlog.Open(first.WALDir, raftlog.Options{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					t.Cleanup(func() { l.Close() })
+				}
+			})
+			second.FS = &snooped{FS: vfs.Default, each: func() {
+				if there, err := storage.ListGenerations(vfs.Default, second.DataDir); err == nil && len(there) > 0 { // it has looked for a log
+					once()
+				}
+			}}
+			_, err := Run(t.Context(), database(t, 5), second)
+			if want := map[bool]error{false: ErrNotEmpty, true: storage.ErrLocked}[runs]; !errors.Is(err, want) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+			l, err := raftlog.Open(first.WALDir, raftlog.Options{Storage: storage.Options{ReadOnly: true, FS: unlocked{vfs.Default}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if l.Identity() != got.Identity || l.Mark().Generation != generation {
+				t.Errorf("the log of the first one is of %+v, with the mark %+v", l.Identity(), l.Mark())
+			}
+			if left := tree(t, second.DataDir); len(left) > 0 {
+				t.Errorf("the second one has left %q", left)
+			}
+		})
+	}
+}
+
+// unlocked lets what somebody has open be read.
+type unlocked struct{ vfs.FS }
+
+func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 // tree names all files below a directory, but for the lock that looking for them makes.
 func tree(tb testing.TB, dir string) (all []string) {
