@@ -212,13 +212,13 @@ func (c *channel) receive(l *line, r *etcdserverpb.WatchResponse) {
 		return
 	}
 	if r.WatchId < 0 { // everything up to the revision was told, whichever feed it is of that was there when this was asked
-		to := l.answered()
+		to, late := l.answered()
 		for _, f := range c.feeds {
 			if to > f.asked {
 				f.at = max(f.at, r.GetHeader().GetRevision())
 			}
 		}
-		l.answer(r, to)
+		l.answer(r, to, late)
 		return
 	}
 	if f := c.feeds[r.WatchId]; f != nil {

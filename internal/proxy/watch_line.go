@@ -14,8 +14,10 @@ import (
 const (
 	// controlMax is how many requests may wait to be sent on a line before its client's requests wait too.
 	controlMax = 1000
-	// A question for progress that has no answer for neverAfter is taken for one that gets none. unansweredMax bounds those before.
-	neverAfter, unansweredMax = time.Second, 1024
+	// A question for progress that has no answer for likelyNever gets none, as it seems, and is taken for such a one after neverAfter: members
+	// and networks stand still for seconds, and an answer from before must not count as one to a later question. unansweredMax bounds those
+	// before.
+	likelyNever, neverAfter, unansweredMax = time.Second, time.Minute, 1024
 	// askAgain is the pause after which a question for progress that was not answered is asked again, and askAgainMax that after
 	// many: members do not answer while a watcher of the line reads history.
 	askAgain, askAgainMax = 100 * time.Millisecond, 5 * time.Second
@@ -153,29 +155,45 @@ type question struct {
 	at time.Time
 }
 
-// question asks for progress. REQUIRES: hub.mu is held.
-func (l *line) question() {
-	l.questions++
-	if l.unanswered = append(l.unanswered, question{l.questions, l.hub.clock.Now()}); len(l.unanswered) > unansweredMax {
-		l.unanswered = l.unanswered[1:]
+// question asks for progress, and returns the number of the question. With too many of them unanswered it does not, and returns that of the
+// next one. REQUIRES: hub.mu is held.
+func (l *line) question() (n int64) {
+	now := l.hub.clock.Now()
+	if l.expire(now); len(l.unanswered) >= unansweredMax {
+		return l.questions + 1
 	}
+	l.questions++
+	l.unanswered = append(l.unanswered, question{l.questions, now})
 	l.push(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{
 		ProgressRequest: &etcdserverpb.WatchProgressRequest{}}})
+	return l.questions
+}
+
+// expire forgets the questions that get no answer any more.
+func (l *line) expire(now time.Time) {
+	for len(l.unanswered) > 0 && l.unanswered[0].at.Before(now.Add(-neverAfter)) {
+		l.unanswered = l.unanswered[1:]
+	}
+}
+
+// stoodStill is called when nothing of the line was read for a time: no answer could come meanwhile. REQUIRES: hub.mu is held.
+func (l *line) stoodStill(d time.Duration) {
+	for i := range l.unanswered {
+		l.unanswered[i].at = l.unanswered[i].at.Add(d)
+	}
 }
 
 // answered takes note of an answer, and returns the question that it is to: at the least, as there may be later ones that it is to if a
-// member has not answered all. REQUIRES: hub.mu is held.
-func (l *line) answered() (n int64) {
-	since := l.hub.clock.Now().Add(-neverAfter)
-	for len(l.unanswered) > 0 && l.unanswered[0].at.Before(since) {
-		l.unanswered = l.unanswered[1:]
-	}
+// member has not answered all. It seems so if it comes late. REQUIRES: hub.mu is held.
+func (l *line) answered() (n int64, late bool) {
+	now := l.hub.clock.Now()
+	l.expire(now)
 	if len(l.unanswered) == 0 {
-		return l.questions
+		return l.questions, false
 	}
-	n = l.unanswered[0].n
+	first := l.unanswered[0]
 	l.unanswered = l.unanswered[1:]
-	return n
+	return first.n, now.Sub(first.at) > likelyNever
 }
 
 // poke puts a token into a channel that holds one.

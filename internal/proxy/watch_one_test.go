@@ -43,7 +43,7 @@ func TestAWatchGoesOnBehindWhatItsFeedWasTold(t *testing.T) {
 	lab := newWatchLab(t)
 	idle, other := lab.session(), lab.session()
 	f := lab.shared(5, idle, other)
-	lab.locked(f.channel.line.question)
+	lab.locked(func() { f.channel.line.question() })
 	lab.hear(f.channel.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
 	lab.hear(f.channel.line, &etcdserverpb.WatchResponse{WatchId: f.id, Canceled: true}, 0)
 	for i, s := range []*session{idle, other} {

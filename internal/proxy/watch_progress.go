@@ -22,7 +22,7 @@ type ask struct {
 type askedOf struct {
 	*ask
 	question int64
-	passed   bool // an answer has come that may be to an earlier one: if it was not, none comes to this
+	passed   bool // an answer has come that may be to an earlier one: if it was not, none comes to this. Or it was not asked yet
 }
 
 // ask puts the question to the lines that serve the session's watches, in place of one that is not answered yet: members do not answer
@@ -62,8 +62,8 @@ func (s *session) ask() {
 	}
 	a.left = len(lines)
 	for _, l := range lines {
-		l.question()
-		l.asks = append(l.asks, askedOf{ask: a, question: l.questions})
+		n := l.question()
+		l.asks = append(l.asks, askedOf{ask: a, question: n, passed: n > l.questions})
 	}
 }
 
@@ -131,8 +131,9 @@ func (s *session) lines() []*line {
 }
 
 // answer is called when upstream has told everything up to the revision of r to all watchers of the line that were there when the
-// question was asked. It answers what was asked up to that. REQUIRES: hub.mu is held.
-func (l *line) answer(r *etcdserverpb.WatchResponse, to int64) {
+// question was asked. It answers what was asked up to that. The answer was late if questions before it seem to have none: the member answers
+// now, so that as many answers as there are such are fetched at once. REQUIRES: hub.mu is held.
+func (l *line) answer(r *etcdserverpb.WatchResponse, to int64, late bool) {
 	var answered []*ask
 	l.asks = slices.DeleteFunc(l.asks, func(a askedOf) bool {
 		if a.question <= to {
@@ -143,7 +144,11 @@ func (l *line) answer(r *etcdserverpb.WatchResponse, to int64) {
 	for i := range l.asks {
 		l.asks[i].passed = true
 	}
-	if len(l.asks) > 0 {
+	switch {
+	case len(l.asks) == 0:
+	case late:
+		l.question()
+	default:
 		poke(l.wake) // to ask again, should nothing more come
 	}
 	for _, a := range answered {

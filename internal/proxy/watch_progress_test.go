@@ -4,8 +4,12 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/ashlar-kv/ashlar/internal/clock"
 )
 
 // TestAQuestionIsAnsweredByAMarkThatWasAskedForAfterIt: an earlier one may be from before a write that the client knows of.
@@ -68,7 +72,7 @@ func TestAQuestionIsAskedAnewWhenAnEarlierOneMayHaveNoAnswer(t *testing.T) {
 	insists(false) // as a member, which may not answer
 	lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 8)
 	insists(true)
-	lab.locked(s.line.question)
+	lab.locked(func() { s.line.question() })
 	lab.hear(s.line, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
 	insists(false)
 	if got := progress(s); !slices.Equal(got, []int64{9}) {
@@ -109,7 +113,7 @@ func TestAnAnswerSaysNothingOfAFeedThatWasMadeAfterTheQuestion(t *testing.T) {
 	t.Parallel()
 	lab := newWatchLab(t)
 	l := lab.shared(5, lab.session(), lab.session()).channel.line
-	lab.locked(l.question)
+	lab.locked(func() { l.question() })
 	sessions := []*session{lab.session(), lab.session()}
 	for _, s := range sessions {
 		lab.locked(func() { s.create(&etcdserverpb.WatchCreateRequest{Key: []byte("j")}) })
@@ -126,6 +130,134 @@ func TestAnAnswerSaysNothingOfAFeedThatWasMadeAfterTheQuestion(t *testing.T) {
 				t.Errorf("watch %d goes on at %d, want 6", i, got)
 			}
 		})
+	}
+}
+
+// telling is a clock that tells when somebody has looked at it.
+type telling struct {
+	*clock.Manual
+	looked chan struct{}
+}
+
+func (c telling) Now() time.Time {
+	select {
+	case c.looked <- struct{}{}:
+	default:
+	}
+	return c.Manual.Now()
+}
+
+// TestALateAnswerIsNotTakenForOneToALaterQuestion: it says nothing of the watch that was made in between, whose events are still to come.
+func TestALateAnswerIsNotTakenForOneToALaterQuestion(t *testing.T) {
+	t.Parallel()
+	mark := func() *etcdserverpb.WatchResponse { return &etcdserverpb.WatchResponse{WatchId: unnumbered} }
+	for name, late := range map[string]func(lab *watchLab, now telling, s *session){
+		"the member stands still": func(lab *watchLab, now telling, s *session) {
+			now.Advance(20 * time.Second)
+			lab.hear(s.line, mark(), 9)
+		},
+		"the client takes nothing": func(lab *watchLab, now telling, s *session) {
+			s.queue.push(&etcdserverpb.WatchResponse{Events: []*mvccpb.Event{{Kv: &mvccpb.KeyValue{Value: make([]byte, 2*queueBytesLow)}}}})
+			for len(now.looked) > 0 {
+				<-now.looked
+			}
+			heard := make(chan struct{})
+			go func() {
+				lab.hear(s.line, mark(), 9)
+				close(heard)
+			}()
+			<-now.looked // it waits for the client
+			now.Advance(time.Hour)
+			for s.queue.pop() != nil {
+			}
+			<-heard
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lab := newWatchLab(t)
+			now := telling{clock.NewManual(time.Now()), make(chan struct{}, 1)}
+			lab.clock = now
+			f, s := lab.shared(9, lab.session(), lab.session()), lab.session()
+			create := func(r *etcdserverpb.WatchCreateRequest) {
+				lab.locked(func() { s.create(r) })
+				lab.hear(s.line, &etcdserverpb.WatchResponse{Created: true}, 9)
+			}
+			create(&etcdserverpb.WatchCreateRequest{Key: []byte("another")})
+			lab.locked(s.ask)
+			create(&etcdserverpb.WatchCreateRequest{Key: []byte("k"), StartRevision: 3})
+			lab.locked(s.ask)
+			late(lab, now, s)
+			if told := progress(s); len(f.watches) != 2 || len(told) > 0 {
+				t.Errorf("by the first answer %d watches are shared, and the client is told %d", len(f.watches), told)
+			}
+			lab.hear(s.line, mark(), 9)
+			if len(f.watches) != 3 {
+				t.Errorf("by the second answer %d watches are shared", len(f.watches))
+			}
+		})
+	}
+}
+
+// asked counts the questions for progress that a line is to send.
+func asked(l *line) (n int) {
+	for _, r := range l.out {
+		if r.GetProgressRequest() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// TestQuestionsWithoutAnAnswerAreMadeUpForAtOnce: each stands before a later one that has one.
+func TestQuestionsWithoutAnAnswerAreMadeUpForAtOnce(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	now := clock.NewManual(time.Now())
+	lab.clock = now
+	s := lab.session()
+	l := lab.shared(5, s, lab.session()).channel.line
+	const skipped = 10
+	for range skipped {
+		lab.locked(func() { l.question() })
+		now.Advance(5 * time.Second)
+	}
+	lab.locked(s.ask)
+	for i := range skipped + 1 {
+		if got := progress(s); len(got) > 0 {
+			t.Fatalf("after %d answers the client is told %d", i, got)
+		}
+		if got := asked(l); got != skipped+1+i {
+			t.Fatalf("after %d answers %d questions are asked", i, got)
+		}
+		lab.hear(l, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
+	}
+	if got := progress(s); !slices.Equal(got, []int64{9}) {
+		t.Errorf("the client is told %d", got)
+	}
+}
+
+// TestTooManyQuestionsWithoutAnAnswerAreFollowedByNone, until they are forgotten.
+func TestTooManyQuestionsWithoutAnAnswerAreFollowedByNone(t *testing.T) {
+	t.Parallel()
+	lab := newWatchLab(t)
+	now := clock.NewManual(time.Now())
+	lab.clock = now
+	s := lab.session()
+	l := lab.shared(5, s, lab.session()).channel.line
+	for range unansweredMax {
+		lab.locked(func() { l.question() })
+	}
+	lab.locked(s.ask)
+	lab.locked(func() { l.question() })
+	if got := asked(l); got != unansweredMax || !l.insists() {
+		t.Fatalf("%d questions are asked, and one will be later: %t", got, l.insists())
+	}
+	now.Advance(neverAfter + time.Second)
+	lab.locked(func() { l.question() })
+	lab.hear(l, &etcdserverpb.WatchResponse{WatchId: unnumbered}, 9)
+	if got := progress(s); !slices.Equal(got, []int64{9}) {
+		t.Errorf("the client is told %d", got)
 	}
 }
 

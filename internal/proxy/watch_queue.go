@@ -71,13 +71,15 @@ func (q *queue) low() bool {
 	return q.bytes <= queueBytesLow
 }
 
-// room waits until little waits, or the queue is closed.
-func (q *queue) room() {
+// room waits until little waits, or the queue is closed, and tells whether it had to.
+func (q *queue) room() (waited bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.bytes > queueBytesLow && !q.closed {
+		waited = true
 		q.drained.Wait()
 	}
+	return waited
 }
 
 // close lets nobody wait any more.

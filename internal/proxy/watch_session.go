@@ -212,11 +212,15 @@ func (s *session) saw(h *etcdserverpb.ResponseHeader) {
 
 // receive implements user.
 func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
-	s.queue.room()
+	begin := s.hub.clock.Now()
+	waited := s.queue.room()
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	if l.closed || s.gone {
 		return
+	}
+	if waited {
+		l.stoodStill(s.hub.clock.Now().Sub(begin))
 	}
 	s.saw(r.Header)
 	switch {
@@ -226,11 +230,11 @@ func (s *session) receive(l *line, r *etcdserverpb.WatchResponse) {
 			s.created(w, r)
 		}
 	case r.WatchId < 0:
-		to := l.answered()
+		to, late := l.answered()
 		if s.goesOn(to) {
 			s.voidAsks()
 		}
-		l.answer(r, to)
+		l.answer(r, to, late)
 		s.inStep(to, r.GetHeader().GetRevision())
 	default:
 		if w := s.byLine[r.WatchId]; w != nil {
