@@ -13,15 +13,15 @@ import (
 	"github.com/ashlar-kv/ashlar/internal/peer"
 )
 
-// chains are what other members tell of their chained hashes, by their addresses; who is not there is down.
-type chains map[string]chainOf
+// toldChains are what other members tell of their chained hashes, by their addresses; who is not there is down.
+type toldChains map[string]toldChain
 
-// chainOf is one that remembers the points after first.
-type chainOf struct {
+// toldChain is one that remembers the points after first.
+type toldChain struct {
 	first, newest, hash uint64
 }
 
-func (c chains) RoundTrip(r *http.Request) (*http.Response, error) {
+func (c toldChains) RoundTrip(r *http.Request) (*http.Response, error) {
 	x, ok := c[r.URL.Host]
 	if !ok {
 		return nil, errors.New("connection refused")
@@ -47,19 +47,19 @@ func (c chains) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestAStateIsHadFromAMajority(t *testing.T) {
 	t.Parallel()
 	const others = ",b=http://b:1,c=http://c:1,d=http://d:1,e=http://e:1"
-	right := chainOf{50, 100, 7}
-	ahead, behind, farBehind, wrong := chainOf{60, 110, 7}, chainOf{10, 70, 7}, chainOf{1, 20, 7}, chainOf{50, 100, 8}
+	right := toldChain{50, 100, 7}
+	ahead, behind, farBehind, wrong := toldChain{60, 110, 7}, toldChain{10, 70, 7}, toldChain{1, 20, 7}, toldChain{50, 100, 8}
 	for name, c := range map[string]struct {
-		told chains
+		told toldChains
 		none bool
 	}{
-		"all are alike":                           {told: chains{"b:1": right, "c:1": right, "d:1": right, "e:1": right}},
-		"one is down":                             {told: chains{"b:1": right, "c:1": ahead, "d:1": right}},
-		"one is behind":                           {told: chains{"b:1": right, "c:1": ahead, "d:1": right, "e:1": behind}},
-		"others have forgotten where one is":      {told: chains{"b:1": right, "c:1": ahead, "d:1": right, "e:1": farBehind}},
-		"one is wrong, and another is behind":     {told: chains{"b:1": right, "c:1": ahead, "d:1": wrong, "e:1": behind}},
-		"one is wrong, and another is far behind": {told: chains{"b:1": right, "c:1": ahead, "d:1": wrong, "e:1": farBehind}, none: true},
-		"two are down":                            {told: chains{"b:1": right, "c:1": right}, none: true},
+		"all are alike":                           {told: toldChains{"b:1": right, "c:1": right, "d:1": right, "e:1": right}},
+		"one is down":                             {told: toldChains{"b:1": right, "c:1": ahead, "d:1": right}},
+		"one is behind":                           {told: toldChains{"b:1": right, "c:1": ahead, "d:1": right, "e:1": behind}},
+		"others have forgotten where one is":      {told: toldChains{"b:1": right, "c:1": ahead, "d:1": right, "e:1": farBehind}},
+		"one is wrong, and another is behind":     {told: toldChains{"b:1": right, "c:1": ahead, "d:1": wrong, "e:1": behind}},
+		"one is wrong, and another is far behind": {told: toldChains{"b:1": right, "c:1": ahead, "d:1": wrong, "e:1": farBehind}, none: true},
+		"two are down":                            {told: toldChains{"b:1": right, "c:1": right}, none: true},
 		"nobody is there":                         {none: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,7 +37,7 @@ func TestWhoWritesInAnOpenThatHasFailedGoesNoFurther(t *testing.T) {
 			t.Run(name+when, func(t *testing.T) {
 				t.Parallel()
 				mem := vfs.NewMem()
-				if err := makeDirs(mem, dir); err != nil {
+				if err := MakeDirs(mem, dir); err != nil {
 					t.Fatal(err)
 				}
 				failed := newFailure(dir, func(error) {})
