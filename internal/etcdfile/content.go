@@ -2,6 +2,7 @@ package etcdfile
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -121,7 +122,7 @@ func (c *Content) small(put sink) error {
 
 // Hash returns a hash of everything but the versions of keys, of which it takes the hash, and the bucket meta, which
 // says how far this member is.
-func (c *Content) Hash(versions uint32) (uint32, error) {
+func (c *Content) Hash(ctx context.Context, versions uint32) (uint32, error) {
 	h := crc32.New(castagnoli)
 	var n []byte
 	sum := func(bucket string, key, value []byte) error {
@@ -130,7 +131,7 @@ func (c *Content) Hash(versions uint32) (uint32, error) {
 			_, _ = h.Write(n) // a hash takes everything
 			_, _ = h.Write(part)
 		}
-		return nil
+		return ctx.Err()
 	}
 	for _, part := range []func(sink) error{c.alarms, c.auth, c.cluster, c.leases, c.members} {
 		if err := part(sum); err != nil {

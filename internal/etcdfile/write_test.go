@@ -289,7 +289,7 @@ func TestHashFollowsTheContentAlone(t *testing.T) {
 		c, err := Read(s.db)
 		noError(t, err)
 		defer func() { noError(t, c.Close()) }()
-		h, err := c.Hash(1)
+		h, err := c.Hash(t.Context(), 1)
 		noError(t, err)
 		return h
 	}
@@ -305,5 +305,19 @@ func TestHashFollowsTheContentAlone(t *testing.T) {
 	b.grant(t, 7, 10, 0)
 	if hash(a) != hash(b) {
 		t.Error("the applied index makes a difference")
+	}
+}
+
+func TestAHashEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := newState(t)
+	s.grant(t, 7, 10, 0)
+	c, err := Read(s.db)
+	noError(t, err)
+	defer func() { noError(t, c.Close()) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Hash(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

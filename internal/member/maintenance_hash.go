@@ -140,5 +140,5 @@ func hashBoth(ctx context.Context, c *etcdfile.Content, v *mvcc.View) (uint32, e
 	if err != nil {
 		return 0, err
 	}
-	return c.Hash(keys)
+	return c.Hash(ctx, keys)
 }
