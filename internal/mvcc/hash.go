@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/ashlar-kv/ashlar/internal/storage"
 )
@@ -71,13 +72,14 @@ func (v *View) hashCounting(ctx context.Context, whole int64, recordsMax int) (u
 		return crc32.Checksum([]byte(hashSeed), castagnoli), nil // no change has such a revision
 	}
 	crc := crc32.Checksum([]byte(hashSeed), castagnoli)
+	var records recordHashes // each pass has the memory of the one before
 	for from, more := (Revision{}), true; more; {
-		p := hashPass{view: v, from: from, to: wholeRevision(v.rev), superseding: whole, max: recordsMax}
+		p := hashPass{view: v, from: from, to: wholeRevision(v.rev), superseding: whole, max: recordsMax, records: records[:0]}
 		if err := p.run(ctx); err != nil {
 			return 0, fmt.Errorf("hashing at revision %d: %w", v.rev, err)
 		}
 		crc = p.records.join(crc)
-		from, more = p.to, p.cut
+		from, more, records = p.to, p.cut, p.records
 	}
 	return crc, nil
 }
@@ -220,6 +222,9 @@ func (p *hashPass) add(user []byte, rev Revision) error {
 	}
 	raw := kv.raw
 	crc := crc32.Update(crc32.Checksum(p.buf, castagnoli), castagnoli, raw)
+	if n := len(p.records); n == cap(p.records) {
+		p.records = slices.Grow(p.records, min(n, 2*p.max-n)+1) // append would add a quarter at a time, and leave five times as much behind
+	}
 	p.records = append(p.records, recordHash{rev: rev, crc: crc, size: uint32(len(p.buf) + len(raw))})
 	if len(p.records) == 2*p.max {
 		p.records.sort()
