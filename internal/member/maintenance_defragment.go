@@ -64,7 +64,7 @@ func (x *maintenance) rewrite() error {
 			return err
 		}
 		err := g.db.CompactAll(x.ctx)
-		after = g.db.Metrics().DiskBytes
+		after = g.db.Metrics().LiveBytes // the tables that it has replaced are removed a moment later
 		return err
 	})
 	switch {
