@@ -170,12 +170,26 @@ func TestARefusedEndIsTriedAgain(t *testing.T) {
 		x.grant(id+1, 10)
 	}
 	x.pass(9*time.Second + 750*time.Millisecond)
+	x.clock.Advance(500 * time.Millisecond)
 	if _, err := x.Begin(apply.CommandAlarm, encoded(t, &etcdserverpb.AlarmRequest{
 		Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: uint64(x.self()), Alarm: etcdserverpb.AlarmType_CORRUPT,
 	})); err != nil {
 		t.Fatal(err)
 	}
-	x.pass(500 * time.Millisecond) // the alarm is applied together with the ends, which it refuses
+	for range 3 { // the alarm is in the log, and not applied
+		x.node.Turn()
+		x.node.AppendTurn()
+	}
+	x.LeaseStep() // it asks whether it leads
+	x.node.Turn() // and is answered
+	x.LeaseStep()
+	if n := x.lessor.underWay(); n != 3 {
+		t.Fatalf("%d leases are on their way to their end", n)
+	}
+	x.settle() // the alarm is applied before the ends, which it refuses
+	if n := x.lessor.underWay(); n != 0 {
+		t.Errorf("%d leases are on their way to their end with the alarm", n)
+	}
 	x.wantLeft("with the alarm", 1, 2, 3)
 	if ttl, err := x.renew(1); ttl != 10 || err != nil {
 		t.Errorf("renewed for %d, %v", ttl, err)
