@@ -44,6 +44,9 @@ func (c *Config) Validate() error {
 	if err := c.checkTimes(); err != nil {
 		return err
 	}
+	if c.Gate(GateLeaseCheckpointPersist) && !c.Gate(GateLeaseCheckpoint) {
+		return fmt.Errorf("enabling feature gate %s requires enabling feature gate %s", GateLeaseCheckpointPersist, GateLeaseCheckpoint)
+	}
 	if err := c.checkTracing(); err != nil {
 		return err
 	}

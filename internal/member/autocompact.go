@@ -28,7 +28,7 @@ type retention interface {
 	// due is told the time, the present revision and whether this member is the leader, and returns the revision to
 	// compact to; ok is false when it is not time for one.
 	due(now time.Time, current int64, leads bool) (rev int64, ok bool)
-	// done is told that the history up to rev is compacted, be it by another.
+	// done is told that the history up to rev is compacted, be it by another. now is that of the call of due that returned rev.
 	done(now time.Time, rev int64)
 }
 
@@ -82,7 +82,7 @@ func (k *keepTime) due(now time.Time, current int64, leads bool) (rev int64, ok 
 	if k.noted = append(k.noted, current); len(k.noted) > k.notedMax {
 		k.noted = k.noted[1:]
 	}
-	if !leads || now.Sub(k.at) < k.wait || rev == k.last {
+	if !leads || now.Sub(k.at)+k.sample/2 < k.wait || rev == k.last { // a tick may come a little early, or the one before late
 		return 0, false
 	}
 	k.wait = k.interval
@@ -137,7 +137,7 @@ func (m *Member) autoCompactOnce(keep retention, now time.Time) {
 		m.cfg.Logger.Warn("automatic compaction failed", "revision", rev, "error", err)
 		return
 	}
-	keep.done(m.cfg.Clock.Now(), rev)
+	keep.done(now, rev) // by the ticks: the time that it took would make the next compaction wait for a tick more
 	m.cfg.Logger.Info("automatic compaction", "revision", rev)
 }
 

@@ -174,3 +174,40 @@ func TestALeaderCompactsByItself(t *testing.T) {
 		})
 	}
 }
+
+// oneTo is a retention that is due once, and keeps when it was told that it is done.
+type oneTo struct {
+	rev int64
+	at  time.Time
+}
+
+func (o *oneTo) every() time.Duration                            { return time.Hour }
+func (o *oneTo) due(time.Time, int64, bool) (rev int64, ok bool) { return o.rev, true }
+func (o *oneTo) done(now time.Time, _ int64)                     { o.at = now }
+
+// TestTimeBetweenCompactionsIsThatOfTheLooks: what a compaction takes, or by how much a look comes late or early, puts none off by a look.
+func TestTimeBetweenCompactionsIsThatOfTheLooks(t *testing.T) {
+	t.Parallel()
+	m := start(t, configOf(t, vfs.NewMem(), alone))
+	defer stop(t, m)
+	put(t, m, "k", "v")
+	look, keep := time.Unix(1_000_000, 0), &oneTo{rev: 2}
+	if m.autoCompactOnce(keep, look); !keep.at.Equal(look) || m.Store().CompactRevision() != 2 {
+		t.Errorf("compacted to %d, done at %s; the look was at %s", m.Store().CompactRevision(), keep.at, look)
+	}
+
+	begin := time.Unix(1_000_000, 0)
+	hour := newRetention(AutoCompaction{Period: time.Hour}, begin, 1)
+	var got []int
+	for i := 1; i <= 4*samplesPerCompaction; i++ {
+		late := time.Duration(i%3) * 50 * time.Millisecond // before the next one is in time again
+		now := begin.Add(time.Duration(i)*hour.every() + late)
+		if rev, ok := hour.due(now, int64(i+1), true); ok {
+			got = append(got, i)
+			hour.done(now, rev)
+		}
+	}
+	if want := []int{10, 20, 30, 40}; !slices.Equal(got, want) {
+		t.Errorf("compacted at the looks %d, want %d", got, want)
+	}
+}
