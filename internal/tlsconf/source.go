@@ -23,7 +23,7 @@ type Source struct {
 	checked atomic.Pointer[time.Time] // when the files were last looked at
 
 	reading sync.Mutex    // held while the files are looked at
-	stamps  []os.FileInfo // the files when all of them were last taken; nil for one that was not there
+	stamps  []os.FileInfo // the files of current, nil for one that was not there; none while some cannot be used
 	refused []os.FileInfo // the files that the log was last told cannot be used
 }
 
@@ -153,7 +153,6 @@ func (s *Source) reload() {
 	// The stamps are older than what is read: a change meanwhile is seen next time.
 	now := stamp(s.o.files())
 	if same(now, s.stamps) {
-		s.refused = nil
 		return
 	}
 	m, err := s.o.read(*s.current.Load())
@@ -163,6 +162,7 @@ func (s *Source) reload() {
 			s.o.Logger.Error("changed TLS files cannot be used; those from before stay", slog.String("side", s.o.Side), slog.Any("error", err))
 			s.refused = now
 		}
+		s.stamps = nil // of those that were taken before some may be put back
 		return
 	}
 	s.stamps, s.refused = now, nil

@@ -239,6 +239,39 @@ func TestAFileThatCannotBeUsedHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// TestFilesThatArePutBackAreReadAgain: what was taken of those in between does not stay, though the files are the very ones of the start.
+func TestFilesThatArePutBackAreReadAgain(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	alice, carol := l.ca.Issue(t, "alice", authority.Names{CN: "alice"}), l.another.Issue(t, "carol", authority.Names{CN: "carol"})
+	o := l.options()
+	o.CRL = l.ca.Revoke(t, "crl.der")
+	address := l.serve(t, l.open(t, o))
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantOnly := func(when string, alices bool) {
+		t.Helper()
+		l.clock.Advance(checkEvery)
+		a, c := may(t, address, l.ca.Client(t, &alice)), may(t, address, l.ca.Client(t, &carol))
+		if a != alices || c == alices {
+			t.Errorf("%s: alice may connect: %v, carol of the other authority: %v", when, a, c)
+		}
+	}
+	wantOnly("at first", true)
+	move(l.ca.File, l.ca.File+".kept")
+	move(o.CRL, o.CRL+".kept") // and there is none
+	move(l.another.File, l.ca.File)
+	wantOnly("with the other authority", false)
+	move(l.ca.File, l.another.File)
+	move(l.ca.File+".kept", l.ca.File)
+	move(o.CRL+".kept", o.CRL)
+	wantOnly("with all as it was", true)
+}
+
 func TestAnAuthorityThatIsNoLongerTrustedEndsItsSessions(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
