@@ -11,18 +11,52 @@ import (
 
 // compactSlice is how many history records one slice of compaction looks at. The batches of slices and of apply
 // become visible in one order, so apply may have to wait for a slice: at one or two microseconds a record that
-// is some tenths of a millisecond, no more than a sync of the log.
-const compactSlice = 128
+// is a tenth of a millisecond, less than a sync of the log.
+const compactSlice = 64
 
 // restMax bounds the rest after one slice.
 const restMax = 100 * time.Millisecond
 
-// restAfter is how long the compactor rests after a slice that took that long. While clients ask for anything it takes a seventh of one core, and
-// less when others keep it waiting; the storage has several times that work with what it deletes, and rests on its own. While nobody asks it
+const (
+	// restShare is how many times as long as a slice the rest after it is while clients ask for anything, unless the compaction falls behind.
+	restShare = 12
+	// keepUpEvery is how often that is looked at.
+	keepUpEvery = 250 * time.Millisecond
+)
+
+// compactPace says how long a compaction rests. While clients ask for anything it takes a thirteenth of one core, and
+// less when others keep it waiting; the storage has several times that work with what it deletes, and rests on its own. How fast the compactor goes is how fast
+// the storage has to go, and that is what the puts beside it wait for. It belongs to one goroutine.
+type compactPace struct {
+	share          int64     // restShare, or less while the compaction falls behind
+	next           time.Time // of a look
+	put, compacted uint64    // changes, as of the last look
+}
+
+// newCompactPace begins a compaction; the numbers of changes are those of Store.Progress.
+func newCompactPace(now time.Time, put, compacted uint64) *compactPace {
+	return &compactPace{restShare, now.Add(keepUpEvery), put, compacted}
+}
+
+// keepUp makes rests half as long while the compaction looks at less than twice as many changes as are put meanwhile, and twice as long again once it does
+// better: beside enough puts a compaction would else leave more behind than it takes away.
+func (p *compactPace) keepUp(now time.Time, put, compacted uint64) {
+	if now.Before(p.next) {
+		return
+	}
+	if compacted-p.compacted < 2*(put-p.put) {
+		p.share /= 2
+	} else {
+		p.share = min(2*p.share+1, restShare)
+	}
+	p.next, p.put, p.compacted = now.Add(keepUpEvery), put, compacted
+}
+
+// restAfter is how long to rest after a slice that took that long. While nobody asks the compactor
 // works half of the time, so that the storage, which writes what is deleted to the disk, keeps up, and whoever asks next does not wait for that.
-func restAfter(slice time.Duration, busy bool) time.Duration {
+func (p *compactPace) restAfter(slice time.Duration, busy bool) time.Duration {
 	if busy {
-		slice *= 6
+		slice *= time.Duration(p.share)
 	}
 	return min(slice, restMax)
 }
@@ -109,6 +143,8 @@ func (c *compactor) run() {
 		began := c.m.cfg.Clock.Now()
 		pending := c.m.gen.Load().store.CompactPending()
 		demand, rests := c.m.demand(), pacing.Rests{}
+		put, compacted := c.m.gen.Load().store.Progress()
+		pace := newCompactPace(began, put, compacted)
 		for more := true; more; {
 			start := c.m.cfg.Clock.Now()
 			var err error
@@ -122,7 +158,10 @@ func (c *compactor) run() {
 			if pending {
 				c.m.measures.CompactionSlices.Took(took)
 			}
-			if more && !c.rest(rests.Next(restAfter(took, demand.Busy(start.Add(took)))), &rests) {
+			now := start.Add(took)
+			put, compacted := c.m.gen.Load().store.Progress()
+			pace.keepUp(now, put, compacted)
+			if more && !c.rest(rests.Next(pace.restAfter(took, demand.Busy(now))), &rests) {
 				return
 			}
 		}

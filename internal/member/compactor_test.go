@@ -118,15 +118,48 @@ func TestTheCompactorRestsMoreThanItWorksWhileClientsAsk(t *testing.T) {
 		want  time.Duration
 	}{
 		{0, true, 0},
-		{300 * time.Microsecond, true, 1800 * time.Microsecond},
+		{300 * time.Microsecond, true, 3600 * time.Microsecond},
 		{300 * time.Microsecond, false, 300 * time.Microsecond},
-		{3 * time.Millisecond, true, 18 * time.Millisecond},
+		{3 * time.Millisecond, true, 36 * time.Millisecond},
 		{time.Minute, true, restMax},
 		{time.Minute, false, restMax},
 	}
+	pace := newCompactPace(time.Unix(1_700_000_000, 0), 0, 0)
 	for _, x := range cases {
-		if got := restAfter(x.slice, x.busy); got != x.want {
+		if got := pace.restAfter(x.slice, x.busy); got != x.want {
 			t.Errorf("after %v, asked %v: %v, want %v", x.slice, x.busy, got, x.want)
+		}
+	}
+}
+
+// TestTheCompactorKeepsUpWithPuts: it is to look at twice as many changes as are put.
+func TestTheCompactorKeepsUpWithPuts(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_700_000_000, 0)
+	var put, compacted uint64 = 5000, 700 // of compactions before
+	pace := newCompactPace(now, put, compacted)
+	for i, x := range []struct {
+		after          time.Duration
+		put, compacted uint64 // since the look before
+		want           int64
+	}{
+		{keepUpEvery - 1, 1000, 0, 12},
+		{1, 0, 2000, 12}, // with the 1000 before
+		{keepUpEvery, 1000, 1999, 6},
+		{keepUpEvery, 1000, 1999, 3},
+		{keepUpEvery / 2, 0, 0, 3},
+		{keepUpEvery, 1000, 0, 1},
+		{keepUpEvery, 1000, 0, 0},
+		{keepUpEvery, 1000, 0, 0},
+		{keepUpEvery, 1000, 2000, 1},
+		{keepUpEvery, 0, 0, 3}, // nothing is put
+		{keepUpEvery, 10, 2000, 7},
+		{keepUpEvery, 10, 2000, 12},
+		{keepUpEvery, 10, 2000, 12},
+	} {
+		now, put, compacted = now.Add(x.after), put+x.put, compacted+x.compacted
+		if pace.keepUp(now, put, compacted); pace.share != x.want {
+			t.Fatalf("look %d: rests are %d times as long as slices, want %d", i, pace.share, x.want)
 		}
 	}
 }

@@ -71,6 +71,7 @@ func (w *Writer) commit() error {
 	if err := w.store.db.Commit(w.batch); err != nil {
 		return fmt.Errorf("committing a group of entries: %w", err)
 	}
+	w.store.committed.Add(uint64(len(w.events)))
 	w.store.kept.expect(w.compactions)
 	w.store.newest.changed(&w.over, next.revision)
 	w.store.now.Store(next)

@@ -52,6 +52,11 @@ func (s *Store) CompactStepTo(ctx context.Context, upTo int64, maxRecords int) (
 	return !s.CompactPending(), nil
 }
 
+// Progress returns how many changes were committed since Open, and at how many compactions have looked, the last one of each slice twice.
+func (s *Store) Progress() (committed, compacted uint64) {
+	return s.committed.Value(), s.compacted.Value()
+}
+
 // compactSlice is one call of CompactStep.
 type compactSlice struct {
 	store  *Store
@@ -63,6 +68,7 @@ type compactSlice struct {
 
 	at      Revision // the last change handled
 	removed uint64   // versions in the batch
+	handled uint64   // changes looked at
 	whole   bool     // the slice reached the target
 }
 
@@ -95,6 +101,7 @@ func (c *compactSlice) run() error {
 		return err
 	}
 	c.store.removed.Add(c.removed)
+	c.store.compacted.Add(c.handled)
 	c.store.freed.done(c.freed)
 	c.store.compactDone.Store(&c.at)
 	return nil
@@ -126,6 +133,7 @@ func (c *compactSlice) walk(h *historyWalk) error {
 			return h.err
 		}
 		c.left--
+		c.handled++
 		c.at = h.rev
 		if c.freed.previous(h) {
 			c.removed++

@@ -67,8 +67,12 @@ func TestACompactionCountsWhatItRemovesOnce(t *testing.T) {
 			t.Errorf("compacted to %d, it counts %d, want %d", c.rev, n, c.removed)
 		}
 	}
+	if committed, compacted := s.Progress(); committed != 5 || compacted < 5 {
+		t.Errorf("it has looked at %d of %d changes, want each of 5 once at least", compacted, committed)
+	}
 	put(t, s, "a", "7", "a", "8", "a", "9")
 	schedule(t, s, 9)
+	committed, before := s.Progress()
 	for done := false; !done; {
 		var err error
 		if done, err = s.CompactStep(t.Context(), 2); err != nil { // the last of one slice is the first of the next
@@ -77,5 +81,8 @@ func TestACompactionCountsWhatItRemovesOnce(t *testing.T) {
 	}
 	if n := s.Stats().Removed; n != 6 {
 		t.Errorf("compacted in slices, it counts %d, want 6", n)
+	}
+	if _, after := s.Progress(); committed != 8 || after-before < 3 {
+		t.Errorf("of %d changes it has looked at %d of the last 3", committed, after-before)
 	}
 }

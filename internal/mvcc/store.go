@@ -36,7 +36,8 @@ type Store struct {
 	compactDone   atomic.Pointer[Revision]
 	freed         freed
 
-	removed measure.Counter // versions deleted by compactions since Open
+	// Since Open: versions deleted by compactions, changes that those have looked at, and changes committed.
+	removed, compacted, committed measure.Counter
 
 	kept    kept
 	pages   pageCache
