@@ -85,7 +85,7 @@ func NewStints(c clock.Clock, stop <-chan struct{}, busy func(now time.Time) boo
 	return &Stints{clock: c, stop: stop, busy: busy, max: StintMax, processors: runtime.GOMAXPROCS(0), begun: c.Now()}
 }
 
-// Gently makes them half as long, for work that takes seconds and for which nobody's request waits. Rests that were too
+// Gently makes them half as long, for work that takes seconds and whose end nobody waits for. Rests that were too
 // long, as each is where the system lets a thread sleep longer than it asked for, make the next ones shorter by half at most: two stints
 // without a rest in between are as one. Within a stint nobody else is let run: to ask the scheduler wakes a thread, which looks for work on another
 // processor, and is a sixth of all that a snapshot takes.

@@ -84,6 +84,9 @@ func openLocked(dir string, o Options, p *pebble.Options, history *historyMover,
 	db.fence = newFence(o.FS, f, db.pacer)
 	p.FS, p.Cache = db.fence, db.cache.cache
 	p.Lock = lock.Lock
+	if db.pacer != nil {
+		p.Experimental.CompactionScheduler = &compactionScheduler{pacer: db.pacer}
+	}
 	p.Logger = logger{o.Logger, f}
 	ended := func(tables []pebble.TableInfo) {
 		db.pacer.flushEnds()

@@ -219,8 +219,11 @@ func (p *pacer) wrap(f vfs.File, c vfs.DiskWriteCategory) vfs.File {
 	if p == nil || c != compactionCategory && c != flushCategory {
 		return f
 	}
-	return &pacedFile{File: f, pacer: p, flush: c == flushCategory, stints: pacing.NewStints(p.clock, p.stop, p.busy)}
+	return &pacedFile{File: f, pacer: p, flush: c == flushCategory, stints: p.stints()}
 }
+
+// stints begins those of one goroutine of a flush or a compaction.
+func (p *pacer) stints() *pacing.Stints { return pacing.NewStints(p.clock, p.stop, p.busy).Gently() }
 
 // remove removes a file, a table piece by piece with rests while clients ask for anything: Pebble has a goroutine for those, and one takes some ms
 // where the system tells the disk of the space that is given back. The name goes first; where a crash brings it back no manifest names it, and Pebble
@@ -311,6 +314,9 @@ type pacedFile struct {
 func (f *pacedFile) Write(b []byte) (int, error) {
 	if !f.flush && f.pacer.isCutOff() {
 		return 0, pebble.ErrCancelledCompaction
+	}
+	if !f.flush {
+		f.stints.Resume() // in between it waited for the compaction's goroutine, which rests on its own (compactionScheduler)
 	}
 	n, err := f.File.Write(b)
 	if err != nil {
